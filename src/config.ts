@@ -1,0 +1,164 @@
+// The environment, read once by a composition root and checked whole: every problem is reported in one go, and no
+// secret is ever part of a message. `.env` in the working folder is read by Bun before this runs.
+import { availableParallelism } from "node:os";
+import { resolve } from "node:path";
+import { AppError, type FieldProblem } from "./errors.ts";
+
+export interface ApiKey {
+  /** Names the key in logs and owns its tasks; the part before the colon, else a digest of the key. */
+  readonly id: string;
+  readonly secret: string;
+}
+
+export interface Config {
+  readonly env: "dev" | "prod";
+  readonly host: string;
+  readonly port: number;
+  /** Absolute. */
+  readonly dataDir: string;
+  /** Connect here and start no broker. */
+  readonly natsUrl: string | null;
+  /** Port of the embedded broker; 0 takes any free one. */
+  readonly natsPort: number;
+  readonly natsServerBin: string | null;
+  /** Null: as many as the broker holds already, else the default for `durability`. */
+  readonly partitions: number | null;
+  readonly durability: "fsync" | "fast";
+  readonly s3: { readonly endpoint: string; readonly accessKey: string; readonly secretKey: string; readonly bucket: string } | null;
+  readonly apiKeys: readonly ApiKey[];
+  readonly gpuIds: readonly string[];
+  /** Names or globs of the runners that an actor hosts. */
+  readonly models: readonly string[];
+  readonly pluginsDir: string;
+  /** Hosts (or host:port) that user-given URLs may reach although they are not public. */
+  readonly fetchAllowHosts: readonly string[];
+  readonly logLevel: string;
+  readonly taskTtlMs: number;
+  readonly historyTtlMs: number;
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The key of a machine where nobody configured one. Printed by `up`; refused when ENV=prod. */
+export const DEVELOPMENT_KEY = "dev-key";
+
+/** The configuration in `env`. Throws `invalid_config` with every problem as a field, never with a value of a secret. */
+export function loadConfig(env: Environment): Config {
+  const problems: FieldProblem[] = [];
+  const problem = (name: string, message: string): void => {
+    problems.push({ path: name, message });
+  };
+  const text = (name: string): string | null => env[name]?.trim() || null;
+  const oneOf = <T extends string>(name: string, choices: readonly T[], fallback: T): T => {
+    const value = text(name);
+    if (value === null) return fallback;
+    const found = choices.find((choice) => choice === value.toLowerCase());
+    if (!found) problem(name, `must be one of ${choices.join(", ")}`);
+    return found ?? fallback;
+  };
+  const integer = (name: string, min: number, max: number): number | null => {
+    const value = text(name);
+    if (value === null) return null;
+    if (!/^\d+$/.test(value) || Number(value) < min || Number(value) > max) {
+      problem(name, `must be a whole number from ${min} to ${max}`);
+      return null;
+    }
+    return Number(value);
+  };
+  const durationMs = (name: string, fallbackMs: number): number => {
+    const value = text(name);
+    if (value === null) return fallbackMs;
+    const ms = parseDurationMs(value);
+    if (ms === null || ms < 1_000) problem(name, "must be a duration of at least 1s, such as 30s, 15m, 24h or 30d");
+    return ms ?? fallbackMs;
+  };
+
+  const mode = oneOf("ENV", ["dev", "prod"], "dev");
+  const fetchAllowHosts = list(text("FETCH_ALLOW_HOSTS"));
+  const apiKeys = parseApiKeys(text("API_KEYS"), problem);
+  if (mode === "prod") {
+    if (apiKeys.length === 0) problem("API_KEYS", "must be set when ENV=prod");
+    if (apiKeys.some((key) => key.secret === DEVELOPMENT_KEY)) problem("API_KEYS", "holds the development key while ENV=prod");
+    if (fetchAllowHosts.length > 0) problem("FETCH_ALLOW_HOSTS", "must be empty when ENV=prod");
+  } else if (apiKeys.length === 0) {
+    apiKeys.push({ id: "dev", secret: DEVELOPMENT_KEY });
+  }
+
+  const config: Config = {
+    env: mode,
+    host: text("HOST") ?? "127.0.0.1",
+    port: integer("PORT", 0, 65_535) ?? 8000,
+    dataDir: resolve(text("DATA_DIR") ?? "./data"),
+    natsUrl: text("NATS_URL"),
+    natsPort: integer("NATS_PORT", 0, 65_535) ?? 0,
+    natsServerBin: text("NATS_SERVER_BIN"),
+    partitions: integer("PARTITIONS", 1, 64),
+    durability: oneOf("DURABILITY", ["fsync", "fast"], "fsync"),
+    s3: parseS3(text, problem),
+    apiKeys,
+    gpuIds: parseGpuIds(text("GPU_IDS"), problem),
+    models: list(text("MODELS") ?? "*"),
+    pluginsDir: resolve(text("PLUGINS_DIR") ?? "./plugins"),
+    fetchAllowHosts,
+    logLevel: oneOf("LOG_LEVEL", ["debug", "info", "warn", "error", "silent"], "info"),
+    taskTtlMs: durationMs("TASK_TTL", 24 * 3_600_000),
+    historyTtlMs: durationMs("HISTORY_TTL", 30 * 24 * 3_600_000),
+  };
+  if (problems.length > 0) {
+    const lines = problems.map((found) => `${found.path} ${found.message}`).join("; ");
+    throw new AppError("invalid_config", lines, { fields: problems });
+  }
+  return config;
+}
+
+/** `90s`, `15m`, `24h`, `30d` or plain seconds, as milliseconds; null when it is none of these. */
+export function parseDurationMs(value: string): number | null {
+  const match = /^(\d{1,9})(ms|s|m|h|d)?$/.exec(value);
+  if (!match) return null;
+  const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match[2] ?? "s"];
+  return Number(match[1]) * (unitMs ?? 1_000);
+}
+
+const list = (value: string | null): string[] =>
+  (value ?? "")
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
+
+type Report = (name: string, message: string) => void;
+
+function parseApiKeys(value: string | null, problem: Report): ApiKey[] {
+  const keys: ApiKey[] = [];
+  for (const entry of list(value)) {
+    const colon = entry.indexOf(":");
+    const secret = colon < 0 ? entry : entry.slice(colon + 1);
+    const id = colon < 0 ? `key-${new Bun.CryptoHasher("sha256").update(secret).digest("hex").slice(0, 8)}` : entry.slice(0, colon);
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) problem("API_KEYS", "a name must be 1 to 64 letters, digits, _ or -");
+    else if (!/^[\x21-\x7e]{1,256}$/.test(secret)) problem("API_KEYS", `the key named ${id} must be 1 to 256 visible ASCII characters`);
+    else if (keys.some((key) => key.id === id)) problem("API_KEYS", `the name ${id} stands twice`);
+    else keys.push({ id, secret });
+  }
+  return keys;
+}
+
+function parseS3(text: (name: string) => string | null, problem: Report): Config["s3"] {
+  const endpoint = text("S3_ENDPOINT") ?? text("MINIO_ENDPOINT");
+  if (endpoint === null) return null;
+  const accessKey = text("S3_ACCESS_KEY") ?? text("MINIO_ACCESS_KEY");
+  const secretKey = text("S3_SECRET_KEY") ?? text("MINIO_SECRET_KEY");
+  if (accessKey === null) problem("S3_ACCESS_KEY", "must be set where S3_ENDPOINT is");
+  if (secretKey === null) problem("S3_SECRET_KEY", "must be set where S3_ENDPOINT is");
+  return { endpoint, accessKey: accessKey ?? "", secretKey: secretKey ?? "", bucket: text("S3_BUCKET") ?? "millrace" };
+}
+
+function parseGpuIds(value: string | null, problem: Report): string[] {
+  const ids = list(value ?? "0");
+  // 64: no machine has more GPUs, and each id is a process.
+  if (ids.length > 64) problem("GPU_IDS", "must name at most 64 GPUs");
+  if (ids.some((id) => !/^[A-Za-z0-9-]{1,64}$/.test(id))) problem("GPU_IDS", "must be ids such as 0,1 or GPU-<uuid>");
+  if (new Set(ids).size !== ids.length) problem("GPU_IDS", "must not name a GPU twice");
+  return ids;
+}
+
+/** Cores that this process may use. */
+export const cores = (): number => availableParallelism();

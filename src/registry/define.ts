@@ -1,0 +1,163 @@
+// What a plugin author writes: the definition of a runner and the context its stages get. Pure declarations, checked at
+// import time; nothing here touches the bus, the store or the file system.
+import type { Static, TSchema } from "@sinclair/typebox";
+import type { Blobs } from "../blobs/blobs.ts";
+import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import type { DecodedImage, ImageInput } from "./image.ts";
+
+/** The newest version of the contract between a runner and its host. */
+export const SDK_VERSION = 1;
+
+const RUNNER_NAME = /^[a-z0-9][a-z0-9-]{0,63}$/;
+const SEMVER = /^\d{1,5}\.\d{1,5}\.\d{1,5}$/;
+
+/** What a runner may know of the task it works on. */
+export interface RunnerTask {
+  readonly id: string;
+  readonly model: string;
+  /** 1 on the first attempt. */
+  readonly attempt: number;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** Given to `load`, `unload` and `health`: what belongs to the process, not to one task. */
+export interface LoadContext {
+  readonly log: Log;
+  /** The GPU id of this actor as in GPU_IDS; `CUDA_VISIBLE_DEVICES` is bound to it. */
+  readonly gpu: string;
+  readonly blobs: Blobs;
+}
+
+/** Given to every stage of a task. */
+export interface RunnerContext<State> extends LoadContext {
+  /** What `load` returned. */
+  readonly state: State;
+  readonly task: RunnerTask;
+  /** Aborts on cancel, on `timeout_ms` and on shutdown. A runner that ignores it is killed with its process. */
+  readonly signal: AbortSignal;
+  /** Fetches a URL given by a user: public addresses only, size and time capped. Throws `fetch_*`. */
+  fetchInput(url: string): Promise<FetchedBytes>;
+  /** Reads a picture from `image_url` or `image_base64`, checked before it is decoded. Throws `image_*`, `fetch_*`. */
+  image(input: ImageInput): Promise<DecodedImage>;
+  /** Tells watchers how far the task is. `fraction` is 0 to 1. Best effort; at most ten a second leave the process. */
+  progress(fraction: number, message?: string): void;
+  /** Sends a piece of output (a JSON value of at most 32 KiB) to watchers, in order. Best effort. */
+  emit(delta: unknown): void;
+  /** Marks bytes for a field declared with `file(contentType)`. */
+  file(bytes: Uint8Array, contentType: string): FileOutput;
+}
+
+export interface FetchedBytes {
+  readonly bytes: Uint8Array;
+  /** As the server declared it; not to be trusted. Empty when it declared none. */
+  readonly contentType: string;
+  /** The address that was read in the end, after redirects. */
+  readonly url: string;
+}
+
+/** Bytes that become an object in the store. */
+export interface FileOutput {
+  readonly bytes: Uint8Array;
+  readonly contentType: string;
+}
+
+type Awaitable<T> = T | Promise<T>;
+
+interface RunnerBase<Input extends TSchema, Output extends TSchema, State, Prepared, Inferred> {
+  /** The task's `model`: `^[a-z0-9][a-z0-9-]{0,63}$`. */
+  readonly name: string;
+  /** `major.minor.patch`. */
+  readonly version: string;
+  /** One sentence for `GET /v1/models` and the API's pages. */
+  readonly summary: string;
+  /** The contract this file was written for; the newest when left out. */
+  readonly sdk?: 1;
+  /** Checked by the gateway before a task is accepted. Objects take no unknown fields unless they say so. */
+  readonly input: Input;
+  /** What `postprocess` returns. Checked in the actor. */
+  readonly output: Output;
+  /** An input that the smoke run uses; also shown in the API's pages. */
+  readonly example?: Static<Input>;
+  /** Jobs at once in one actor, 1 to 256. Default 1. */
+  readonly slots?: number;
+  /** Time of one attempt. Default 300,000; 100 to 86,400,000. */
+  readonly timeoutMs?: number;
+  /** Attempts in all. Default 3; 1 to 20. */
+  readonly maxAttempts?: number;
+  /** Runs once when the actor starts; what it returns is `ctx.state` for the life of the process. */
+  load?(ctx: LoadContext): Awaitable<State>;
+  unload?(state: State, ctx: LoadContext): Awaitable<void>;
+  /** Throws when the runner cannot work; the actor then reports it as not healthy. */
+  health?(state: State, ctx: LoadContext): Awaitable<void>;
+  /** Fetch and decode. */
+  prepare(input: Static<Input>, ctx: RunnerContext<State>): Awaitable<Prepared>;
+  /** Turn what was inferred into the output. */
+  postprocess(output: Inferred, ctx: RunnerContext<State>): Awaitable<Static<Output>>;
+}
+
+/** A runner: three stages, timed apart. `infer` takes one item; `inferBatch` takes those of up to `batch.max` tasks. */
+export type RunnerDefinition<Input extends TSchema, Output extends TSchema, State, Prepared, Inferred> = RunnerBase<
+  Input,
+  Output,
+  State,
+  Prepared,
+  Inferred
+> &
+  (
+    | { infer(prepared: Prepared, ctx: RunnerContext<State>): Awaitable<Inferred> }
+    | {
+        /** One answer an item, in the order of the items. A throw fails the whole batch. */
+        inferBatch(items: readonly Prepared[], contexts: readonly RunnerContext<State>[]): Awaitable<readonly Inferred[]>;
+        /** At most `max` items; the first of them waits at most `waitMs` for others. */
+        readonly batch: { readonly max: number; readonly waitMs: number };
+      }
+  );
+
+/** A definition whose type parameters are forgotten: what the registry holds. */
+export type AnyRunner = RunnerDefinition<TSchema, TSchema, unknown, unknown, unknown> & { readonly kind: "runner" };
+
+/**
+ * Declares a runner. Types flow from `input` through `prepare`, `infer` and `postprocess`, in that order of writing.
+ * Throws `invalid_runner` at import time when a name or a number is out of its range.
+ */
+export function defineRunner<Input extends TSchema, Output extends TSchema, Prepared, Inferred, State = undefined>(
+  definition: RunnerDefinition<Input, Output, State, Prepared, Inferred>,
+): AnyRunner {
+  const refuse = (why: string): never => {
+    throw new AppError("invalid_runner", why);
+  };
+  const within = (name: string, value: number | undefined, min: number, max: number): void => {
+    if (value !== undefined && !(Number.isInteger(value) && value >= min && value <= max)) {
+      refuse(`${name} must be a whole number from ${min} to ${max}`);
+    }
+  };
+  if (!RUNNER_NAME.test(definition.name)) refuse(`name must match ${RUNNER_NAME.source}`);
+  if (!SEMVER.test(definition.version)) refuse("version must be major.minor.patch");
+  if (!definition.summary) refuse("summary must say in a sentence what the runner does");
+  if (definition.sdk !== undefined && definition.sdk !== SDK_VERSION) refuse(`sdk ${definition.sdk} is not known here`);
+  within("slots", definition.slots, 1, 256);
+  within("timeoutMs", definition.timeoutMs, 100, 86_400_000);
+  within("maxAttempts", definition.maxAttempts, 1, 20);
+  if ("batch" in definition) {
+    within("batch.max", definition.batch.max, 1, 256);
+    within("batch.waitMs", definition.batch.waitMs, 0, 10_000);
+  }
+  return { ...definition, kind: "runner" } as unknown as AnyRunner;
+}
+
+/**
+ * A failure that a runner knows: `code` (snake_case, reaches the client as `error.code`) and a message fit for the
+ * client. `retryable: false` ends the task at once; the default is another attempt.
+ */
+export class RunnerError extends Error {
+  override readonly name = "RunnerError";
+  readonly code: string;
+  readonly retryable: boolean;
+
+  constructor(code: string, message: string, options: { retryable?: boolean; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.retryable = options.retryable ?? true;
+  }
+}
