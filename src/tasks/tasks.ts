@@ -38,7 +38,13 @@ export interface TaskView {
 /** Where the result of a SUCCESS is: in the record, or in the store. */
 export type TaskResult =
   | { readonly kind: "json"; readonly json: string }
-  | { readonly kind: "blob"; readonly key: string; readonly contentType: string; readonly sizeBytes: number; readonly sha256: string };
+  | {
+      readonly kind: "blob";
+      readonly key: string;
+      readonly contentType: string;
+      readonly sizeBytes: number;
+      readonly sha256: string;
+    };
 
 /** One server-sent event. `id` is `<attempt>.<n>`, ascending within a task. */
 export interface TaskEvent {

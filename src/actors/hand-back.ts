@@ -1,0 +1,56 @@
+// Gives a dead or dying actor's jobs back to the queue at once. Called by the supervisor when a child has died, and by
+// an actor's beat thread before it kills its own process. Must not be called while the process may still finish a job
+// it names, except for the last step of that kill.
+import type { Bus } from "../bus/connection.ts";
+import { nak } from "../bus/queues.ts";
+import { parseJob, subjects } from "../bus/subjects.ts";
+import { retryDelayMs } from "../tasks/backoff.ts";
+import type { EventRecord, RetryData, TaskError } from "../tasks/records.ts";
+import type { HeldJob } from "./scoreboard.ts";
+
+export interface HandBack {
+  readonly job: HeldJob;
+  /** Why the attempt counts; null where it does not (a drain, a neighbour of the culprit). */
+  readonly error: TaskError | null;
+  /** True where the process died with the job in it and nobody knows why. */
+  readonly crashed: boolean;
+}
+
+export const crashError: TaskError = {
+  code: "runner_failed",
+  message: "the actor's process died during the attempt",
+  stage: "infer",
+  retryable: true,
+};
+
+/** Publishes RETRY where the attempt counts, hands each job back, and rings. `random` is in [0, 1). */
+export async function handBack(bus: Bus, entries: readonly HandBack[], random: () => number): Promise<void> {
+  for (const { job, error, crashed } of entries) {
+    const at = parseJob(job.jobSubject);
+    if (!at) continue;
+    let delayMs = 0;
+    if (error && job.attempt > 0) {
+      // A crash is repeated at once: who waits has lost time already, and the second one is the last.
+      delayMs = crashed ? 0 : retryDelayMs(job.attempt, random());
+      bus.publish(subjects.events(at.taskId), JSON.stringify(retryEvent(at.taskId, job, error, crashed, delayMs)));
+    }
+    nak(bus, job.ackSubject, delayMs);
+    bus.publish(subjects.bell(at.model), JSON.stringify([[at.partition, at.level, at.lane, 1]]));
+  }
+  if (entries.length > 0) await bus.flush(2_000);
+}
+
+function retryEvent(taskId: string, job: HeldJob, error: TaskError, crashed: boolean, delayMs: number): EventRecord {
+  const data: RetryData = { task_id: taskId, status: "RETRY", attempt: job.attempt, error, retry_in_ms: delayMs };
+  const crashes = job.crashes + (crashed ? 1 : 0);
+  return { v: 1, attempt: job.attempt, n: job.eventNumber + 1, crashes, event: "RETRY", data };
+}
+
+/** A dead child's jobs: each one it had begun counts a crash. Called once per death. */
+export function handBackDead(bus: Bus, jobs: readonly HeldJob[], random: () => number): Promise<void> {
+  return handBack(
+    bus,
+    jobs.map((job) => ({ job, error: job.attempt > 0 ? crashError : null, crashed: true })),
+    random,
+  );
+}

@@ -1,0 +1,139 @@
+// The jobs an actor holds, in a memory-mapped file: the actor writes, its beat thread reads, and after a death of the
+// process the supervisor reads what was in it. Memory of the kernel's page cache, so it survives SIGKILL of the writer,
+// and a write costs no system call. One writer; nobody else changes a slot but for its cancel time.
+//
+//   slot: free ── hold() ──► held ── release() ──► free
+import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
+
+/** Jobs held at once, running or being written down; also bounds the slots of an actor. */
+export const HELD_MAX = 512;
+const SLOT_BYTES = 512;
+const HEADER_BYTES = 64;
+const MAGIC = 0x4d524232; // "MRB2": the layout below
+const TEXT_AT = 40;
+
+export interface HeldJob {
+  /** Where acks of this delivery go. */
+  readonly ackSubject: string;
+  /** `millrace.jobs.…`: names partition, level, lane, model and task. */
+  readonly jobSubject: string;
+  readonly attempt: number;
+  /** Deaths of the process before this attempt. */
+  readonly crashes: number;
+  readonly maxAttempts: number;
+  /** When the attempt must have ended, milliseconds since the epoch; 0 while it has not begun. */
+  readonly deadlineMs: number;
+  /** Number of the last event published in this attempt. */
+  readonly eventNumber: number;
+}
+
+export interface Board {
+  /** Index of the new slot. Throws RangeError when all are taken or the subjects are too long: a broken invariant. */
+  hold(job: HeldJob): number;
+  /** The attempt begins: its number, deadline and history are known. */
+  begin(index: number, attempt: number, crashes: number, maxAttempts: number, deadlineMs: number): void;
+  setEventNumber(index: number, eventNumber: number): void;
+  release(index: number): void;
+  readonly heldCount: number;
+}
+
+/** Makes the file anew and maps it. */
+export function createBoard(path: string): Board {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const descriptor = openSync(path, "w+", 0o600);
+  ftruncateSync(descriptor, HEADER_BYTES + HELD_MAX * SLOT_BYTES);
+  closeSync(descriptor);
+  const bytes = Bun.mmap(path, { shared: true });
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  view.setUint32(0, MAGIC);
+  view.setUint32(4, process.pid);
+  const encoder = new TextEncoder();
+  const free = Array.from({ length: HELD_MAX }, (_, i) => HELD_MAX - 1 - i);
+
+  return {
+    get heldCount() {
+      return HELD_MAX - free.length;
+    },
+    hold(job) {
+      const index = free.pop();
+      if (index === undefined) throw new RangeError("the scoreboard is full");
+      const at = HEADER_BYTES + index * SLOT_BYTES;
+      const text = `${job.ackSubject}\n${job.jobSubject}`;
+      const { written, read } = encoder.encodeInto(text, bytes.subarray(at + TEXT_AT, at + SLOT_BYTES));
+      if (read < text.length) throw new RangeError("a subject does not fit into the scoreboard");
+      view.setUint16(at + 2, written);
+      view.setUint32(at + 20, job.eventNumber);
+      view.setFloat64(at + 32, 0);
+      write(view, at, job.attempt, job.crashes, job.maxAttempts, job.deadlineMs);
+      view.setUint8(at, 1); // last: a reader sees either no job or all of it
+      return index;
+    },
+    begin(index, attempt, crashes, maxAttempts, deadlineMs) {
+      write(view, HEADER_BYTES + index * SLOT_BYTES, attempt, crashes, maxAttempts, deadlineMs);
+    },
+    setEventNumber(index, eventNumber) {
+      view.setUint32(HEADER_BYTES + index * SLOT_BYTES + 20, eventNumber);
+    },
+    release(index) {
+      view.setUint8(HEADER_BYTES + index * SLOT_BYTES, 0);
+      free.push(index);
+    },
+  };
+}
+
+function write(
+  view: DataView,
+  at: number,
+  attempt: number,
+  crashes: number,
+  maxAttempts: number,
+  deadlineMs: number,
+): void {
+  view.setUint32(at + 8, attempt);
+  view.setUint32(at + 12, crashes);
+  view.setUint32(at + 16, maxAttempts);
+  view.setFloat64(at + 24, deadlineMs);
+}
+
+/** The jobs in a mapped or copied board. */
+export function heldJobs(bytes: Uint8Array): HeldJob[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.byteLength < HEADER_BYTES || view.getUint32(0) !== MAGIC) return [];
+  const decoder = new TextDecoder();
+  const jobs: HeldJob[] = [];
+  for (let at = HEADER_BYTES; at + SLOT_BYTES <= bytes.byteLength; at += SLOT_BYTES) {
+    if (view.getUint8(at) !== 1) continue;
+    const text = decoder.decode(bytes.subarray(at + TEXT_AT, at + TEXT_AT + view.getUint16(at + 2)));
+    const [ackSubject = "", jobSubject = ""] = text.split("\n");
+    jobs.push({
+      ackSubject,
+      jobSubject,
+      attempt: view.getUint32(at + 8),
+      crashes: view.getUint32(at + 12),
+      maxAttempts: view.getUint32(at + 16),
+      eventNumber: view.getUint32(at + 20),
+      deadlineMs: view.getFloat64(at + 24),
+    });
+  }
+  return jobs;
+}
+
+/** What a dead actor held. Empty when there is no board at `path`. */
+export function readBoard(path: string): HeldJob[] {
+  return existsSync(path) ? heldJobs(readFileSync(path)) : [];
+}
+
+/** A live view of a board that another thread writes. */
+export function watchBoard(path: string): () => HeldJob[] {
+  const bytes = Bun.mmap(path, { shared: true });
+  return () => heldJobs(bytes);
+}
+
+/** The process that wrote the board; null when there is no board. */
+export function boardPid(path: string): number | null {
+  if (!existsSync(path)) return null;
+  const bytes = readFileSync(path);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return bytes.byteLength >= HEADER_BYTES && view.getUint32(0) === MAGIC ? view.getUint32(4) : null;
+}

@@ -1,0 +1,243 @@
+// The one connection of a process to NATS, as the rest of Millrace sees it: publish, request with a deadline, subscribe,
+// and word of reconnects. Requests share one inbox (a muxed reply costs a third of what a JetStream client's publish
+// does). It never queues work for a broker that is away: callers learn `broker_unavailable` and decide.
+
+import { createInbox, type Msg, type NatsConnection, headers as natsHeaders } from "@nats-io/nats-core";
+import { type ConnectionOptions, connect } from "@nats-io/transport-node";
+import { AppError, messageOf } from "../errors.ts";
+import type { Log } from "../log.ts";
+
+export interface BusMessage {
+  readonly subject: string;
+  readonly reply: string;
+  readonly data: Uint8Array;
+  /** The status of a JetStream control message (404, 408, 409, 503…), 0 for a message with content. */
+  readonly status: number;
+  header(name: string): string;
+  text(): string;
+}
+
+export type Headers = Readonly<Record<string, string>>;
+
+export interface Subscription {
+  /** Idempotent. */
+  unsubscribe(): void;
+}
+
+export interface RequestOptions {
+  readonly timeoutMs: number;
+  readonly headers?: Headers;
+}
+
+export interface Bus {
+  readonly connected: boolean;
+  /** The raw connection, for the management clients in this folder only. */
+  readonly connection: NatsConnection;
+  publish(subject: string, data: string | Uint8Array, reply?: string): void;
+  /** The first reply. Throws `broker_unavailable` on a timeout, a lost connection, or when nobody listens. */
+  request(subject: string, data: string | Uint8Array, options: RequestOptions): Promise<BusMessage>;
+  /** `handler` must not throw; it runs in the read loop, so it must be quick. */
+  subscribe(subject: string, handler: (message: BusMessage) => void): Subscription;
+  /** Calls back after each reconnect, when subscriptions are in place again. Returns a function that stops it. */
+  onReconnect(handler: () => void): () => void;
+  onDisconnect(handler: () => void): () => void;
+  /** Resolves when the broker has processed all that was sent. Throws `broker_unavailable` after `timeoutMs`. */
+  flush(timeoutMs: number): Promise<void>;
+  /** Resolves true as soon as the connection is up, false after `timeoutMs`. */
+  whenConnected(timeoutMs: number): Promise<boolean>;
+  /** A fresh inbox subject. */
+  inbox(): string;
+  close(): Promise<void>;
+}
+
+interface Waiting {
+  readonly deadlineMs: number;
+  readonly resolve: (message: BusMessage) => void;
+  readonly reject: (error: Error) => void;
+}
+
+const decoder = new TextDecoder();
+/** Requests under way at once; beyond it a caller is told to come back. */
+const REQUESTS_MAX = 65_536;
+const SWEEP_MS = 100;
+
+function wrap(message: Msg): BusMessage {
+  return {
+    subject: message.subject,
+    reply: message.reply ?? "",
+    data: message.data,
+    get status() {
+      return message.data.length === 0 && message.headers ? message.headers.code : 0;
+    },
+    header: (name) => message.headers?.get(name) ?? "",
+    text: () => decoder.decode(message.data),
+  };
+}
+
+/** Connects; retries for `timeoutMs` before it throws `broker_unavailable`. Afterwards it reconnects for ever. */
+export async function openBus(url: string, name: string, log: Log, timeoutMs = 10_000): Promise<Bus> {
+  const connection = await dial({ ...connectionOptions(url, name), timeout: Math.min(timeoutMs, 5_000) }, timeoutMs);
+  const inboxPrefix = createInbox();
+  const waiting = new Map<string, Waiting>();
+  const reconnectHandlers = new Set<() => void>();
+  const disconnectHandlers = new Set<() => void>();
+  let connected = true;
+  let nextToken = 0;
+
+  const rejectAll = (why: string): void => {
+    const pending = [...waiting.values()];
+    waiting.clear();
+    for (const entry of pending) entry.reject(new AppError("broker_unavailable", why, { retryAfterS: 1 }));
+  };
+  connection.subscribe(`${inboxPrefix}.*`, {
+    callback: (error, message) => {
+      const key = message.subject.slice(inboxPrefix.length + 1);
+      const entry = waiting.get(key);
+      if (!entry) return;
+      waiting.delete(key);
+      const reply = error ? null : wrap(message);
+      if (!reply || reply.status === 503) {
+        entry.reject(new AppError("broker_unavailable", "nobody serves this subject", { retryAfterS: 1 }));
+      } else entry.resolve(reply);
+    },
+  });
+  const sweep = setInterval(() => {
+    const now = performance.now();
+    for (const [key, entry] of waiting) {
+      if (entry.deadlineMs > now) continue;
+      waiting.delete(key);
+      entry.reject(new AppError("broker_unavailable", "the broker did not answer in time", { retryAfterS: 1 }));
+    }
+  }, SWEEP_MS);
+
+  const watching = (async () => {
+    for await (const status of connection.status()) {
+      if (status.type === "disconnect") {
+        connected = false;
+        log.warn({}, "broker connection lost");
+        rejectAll("the connection to the broker was lost");
+        for (const handler of disconnectHandlers) handler();
+      } else if (status.type === "reconnect") {
+        connected = true;
+        log.info({}, "broker connection is back");
+        for (const handler of reconnectHandlers) handler();
+      }
+    }
+  })();
+
+  const bus: Bus = {
+    get connected() {
+      return connected && !connection.isClosed();
+    },
+    connection,
+    publish(subject, data, reply) {
+      connection.publish(subject, data, reply === undefined ? undefined : { reply });
+    },
+    request(subject, data, options) {
+      if (!bus.connected)
+        return Promise.reject(new AppError("broker_unavailable", "no connection", { retryAfterS: 1 }));
+      if (waiting.size >= REQUESTS_MAX) {
+        return Promise.reject(new AppError("broker_unavailable", "too many requests under way", { retryAfterS: 1 }));
+      }
+      return new Promise((resolve, reject) => {
+        const key = (nextToken++).toString(36);
+        waiting.set(key, { deadlineMs: performance.now() + options.timeoutMs, resolve, reject });
+        const reply = `${inboxPrefix}.${key}`;
+        if (!options.headers) return connection.publish(subject, data, { reply });
+        const headers = natsHeaders();
+        for (const header in options.headers) headers.set(header, options.headers[header] ?? "");
+        connection.publish(subject, data, { reply, headers });
+      });
+    },
+    subscribe(subject, handler) {
+      const subscription = connection.subscribe(subject, {
+        callback: (error, message) => {
+          if (!error) handler(wrap(message));
+        },
+      });
+      return { unsubscribe: () => subscription.unsubscribe() };
+    },
+    onReconnect(handler) {
+      reconnectHandlers.add(handler);
+      return () => reconnectHandlers.delete(handler);
+    },
+    onDisconnect(handler) {
+      disconnectHandlers.add(handler);
+      return () => disconnectHandlers.delete(handler);
+    },
+    async flush(flushTimeoutMs) {
+      await within(connection.flush(), flushTimeoutMs, "the broker did not answer in time");
+    },
+    whenConnected(waitMs) {
+      if (bus.connected) return Promise.resolve(true);
+      return new Promise((resolve) => {
+        const settle = (value: boolean): void => {
+          clearTimeout(timer);
+          stop();
+          resolve(value);
+        };
+        const timer = setTimeout(() => settle(false), waitMs);
+        const stop = bus.onReconnect(() => settle(true));
+      });
+    },
+    inbox: () => createInbox(),
+    async close() {
+      clearInterval(sweep);
+      rejectAll("this process is shutting down");
+      await connection.close();
+      await watching;
+    },
+  };
+  return bus;
+}
+
+/** How every connection of Millrace behaves: found dead within seconds, reconnecting for ever, quickly at first. */
+function connectionOptions(url: string, name: string): ConnectionOptions {
+  return {
+    servers: url.split(","),
+    name,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 100,
+    reconnectJitter: 100,
+    pingInterval: 5_000,
+    maxPingOut: 2,
+    ...credentials(url),
+  };
+}
+
+/** `nats://token@host` and `nats://user:password@host`, which the client does not read from the URL by itself. */
+function credentials(url: string): { token?: string; user?: string; pass?: string } {
+  const first = url.split(",")[0] ?? "";
+  const match = /^(?:\w+:\/\/)?([^/@]+)@/.exec(first);
+  if (!match?.[1]) return {};
+  const [user, pass] = match[1].split(":").map(decodeURIComponent);
+  if (user === undefined) return {};
+  return pass === undefined ? { token: user } : { user, pass };
+}
+
+async function dial(options: ConnectionOptions, timeoutMs: number): Promise<NatsConnection> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    try {
+      return await connect(options);
+    } catch (error) {
+      const again = /refused|timeout|not available|ECONN|closed|reset/i.test(messageOf(error));
+      if (!again || performance.now() > deadline) {
+        throw new AppError("broker_unavailable", `cannot connect to the broker: ${messageOf(error)}`, { cause: error });
+      }
+      await Bun.sleep(50);
+    }
+  }
+}
+
+async function within<T>(work: Promise<T>, timeoutMs: number, why: string): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new AppError("broker_unavailable", why, { retryAfterS: 1 })), timeoutMs);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

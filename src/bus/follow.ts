@@ -1,0 +1,145 @@
+// Follows one stream from a sequence on, in order, without gaps and without acks: the read side of a log. A gap, a
+// silence or a reconnect makes a new ephemeral consumer after the last record seen. (The client library's ordered
+// consumer notices a restarted broker only after a minute of missed heartbeats; this one on the reconnect.)
+import { AppError, messageOf } from "../errors.ts";
+import type { Log } from "../log.ts";
+import type { Bus, BusMessage, Subscription } from "./connection.ts";
+import { parseDelivery } from "./subjects.ts";
+
+export interface FollowOptions {
+  readonly stream: string;
+  /** First sequence wanted; the first record at or after it comes first. */
+  readonly fromSequence: number;
+  readonly filter?: string;
+  readonly log: Log;
+  /** Called in order. Must not throw and must be quick; `pending` records are still to come. */
+  readonly onRecord: (record: FollowedRecord) => void;
+}
+
+export interface FollowedRecord {
+  readonly subject: string;
+  readonly sequence: number;
+  readonly pending: number;
+  text(): string;
+}
+
+export interface Follower {
+  /** Stops; nothing is called afterwards. Idempotent. */
+  stop(): void;
+}
+
+const HEARTBEAT_MS = 5_000;
+const RETRY_MS = 250;
+
+/** Resolves when the first consumer stands. Throws `broker_unavailable` when it cannot be made. */
+export async function follow(bus: Bus, options: FollowOptions): Promise<Follower> {
+  let nextSequence = options.fromSequence;
+  let subscription: Subscription | null = null;
+  let heardAtMs = performance.now();
+  let stopped = false;
+  let restarting = false;
+  let generation = 0;
+
+  const start = async (): Promise<void> => {
+    const mine = ++generation;
+    subscription?.unsubscribe();
+    let expected = 1;
+    const inbox = bus.inbox();
+    subscription = bus.subscribe(inbox, (message) => {
+      if (stopped || mine !== generation) return;
+      heardAtMs = performance.now();
+      if (message.status !== 0) return control(bus, message);
+      const delivery = parseDelivery(message.reply);
+      if (!delivery) return;
+      if (delivery.consumerSequence !== expected) return restart("a gap");
+      expected++;
+      nextSequence = delivery.streamSequence + 1;
+      options.onRecord({
+        subject: message.subject,
+        sequence: delivery.streamSequence,
+        pending: delivery.pending,
+        text: message.text,
+      });
+    });
+    await createConsumer(bus, options, inbox, nextSequence);
+    heardAtMs = performance.now();
+  };
+
+  const restart = (why: string): void => {
+    if (stopped || restarting) return;
+    restarting = true;
+    generation++;
+    options.log.debug({ stream: options.stream, next_sequence: nextSequence }, `following anew after ${why}`);
+    const attempt = (): void => {
+      if (stopped) return;
+      start().then(
+        () => {
+          restarting = false;
+        },
+        (error) => {
+          options.log.debug({ stream: options.stream, error: messageOf(error) }, "cannot follow yet");
+          retry = setTimeout(attempt, RETRY_MS);
+        },
+      );
+    };
+    attempt();
+  };
+
+  let retry: ReturnType<typeof setTimeout> | undefined;
+  const stopReconnect = bus.onReconnect(() => {
+    clearTimeout(retry);
+    restarting = false;
+    restart("a reconnect");
+  });
+  const watchdog = setInterval(() => {
+    if (bus.connected && performance.now() - heardAtMs > HEARTBEAT_MS * 2.5) restart("silence");
+  }, HEARTBEAT_MS);
+
+  const stop = (): void => {
+    stopped = true;
+    clearTimeout(retry);
+    clearInterval(watchdog);
+    stopReconnect();
+    subscription?.unsubscribe();
+  };
+  try {
+    await start();
+  } catch (error) {
+    stop();
+    throw error;
+  }
+  return { stop };
+}
+
+/** Flow control wants an answer; an idle heartbeat of a stalled consumer names the subject that frees it. */
+function control(bus: Bus, message: BusMessage): void {
+  if (message.reply) return bus.publish(message.reply, "");
+  const stalled = message.header("Nats-Consumer-Stalled");
+  if (stalled) bus.publish(stalled, "");
+}
+
+async function createConsumer(bus: Bus, options: FollowOptions, inbox: string, sequence: number): Promise<void> {
+  const request = {
+    stream_name: options.stream,
+    config: {
+      deliver_subject: inbox,
+      deliver_policy: "by_start_sequence",
+      opt_start_seq: Math.max(1, sequence),
+      ack_policy: "none",
+      replay_policy: "instant",
+      flow_control: true,
+      idle_heartbeat: HEARTBEAT_MS * 1_000_000,
+      inactive_threshold: 30_000_000_000,
+      num_replicas: 1,
+      mem_storage: true,
+      ...(options.filter ? { filter_subject: options.filter } : {}),
+    },
+  };
+  const subject = `$JS.API.CONSUMER.CREATE.${options.stream}`;
+  const reply = await bus.request(subject, JSON.stringify(request), { timeoutMs: 5_000 });
+  const answer = JSON.parse(reply.text()) as { error?: { err_code?: number; description?: string } };
+  if (answer.error) {
+    const why = `cannot follow ${options.stream}: ${answer.error.description ?? answer.error.err_code}`;
+    throw new AppError("broker_unavailable", why, { retryAfterS: 1 });
+  }
+}

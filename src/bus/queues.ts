@@ -1,0 +1,89 @@
+// The queue side of JOBS: durable pull consumers, pulls, acks. One consumer per (partition, level, lane, model), made
+// before the first job is published to it, so that an actor that lists consumers finds all work there is.
+import { AppError } from "../errors.ts";
+import type { Bus } from "./connection.ts";
+import { consumerName, parseConsumerName, type QueueAddress, streams, subjects } from "./subjects.ts";
+
+/** How long a silent actor keeps a job. Beats come every third of it; a dead actor is handed back much sooner. */
+export const ACK_WAIT_MS = 30_000;
+
+/** Makes the queue's consumer unless it exists. Idempotent. Throws `broker_unavailable`. */
+export async function ensureQueue(bus: Bus, at: QueueAddress): Promise<void> {
+  const stream = streams.jobs(at.partition);
+  const name = consumerName(at);
+  const request = {
+    stream_name: stream,
+    config: {
+      durable_name: name,
+      filter_subject: subjects.queue(at),
+      deliver_policy: "all",
+      ack_policy: "explicit",
+      ack_wait: ACK_WAIT_MS * 1_000_000,
+      max_deliver: -1, // attempts are counted by us
+      max_ack_pending: -1, // tasks that wait for their retry count here; they must not block the queue
+      max_waiting: 512,
+      replay_policy: "instant",
+    },
+  };
+  const subject = `$JS.API.CONSUMER.DURABLE.CREATE.${stream}.${name}`;
+  const reply = await bus.request(subject, JSON.stringify(request), { timeoutMs: 5_000 });
+  const answer = JSON.parse(reply.text()) as { error?: { err_code?: number; description?: string } };
+  if (answer.error) {
+    const why = `cannot create queue ${name}: ${answer.error.description ?? answer.error.err_code}`;
+    throw new AppError("broker_unavailable", why, { retryAfterS: 1 });
+  }
+}
+
+export interface QueueState {
+  readonly at: QueueAddress;
+  /** Jobs never delivered. */
+  readonly pending: number;
+  /** Jobs delivered and not yet acked: running, handed back, or waiting for their retry. */
+  readonly ackPending: number;
+}
+
+/** The queues of a partition with their depths. Throws `broker_unavailable`. */
+export async function listQueues(bus: Bus, partition: number): Promise<QueueState[]> {
+  const found: QueueState[] = [];
+  for (let offset = 0; ; ) {
+    const subject = `$JS.API.CONSUMER.LIST.${streams.jobs(partition)}`;
+    const reply = await bus.request(subject, JSON.stringify({ offset }), { timeoutMs: 5_000 });
+    const page = JSON.parse(reply.text()) as {
+      total?: number;
+      consumers?: { name: string; num_pending: number; num_ack_pending: number }[];
+    };
+    const consumers = page.consumers ?? [];
+    for (const consumer of consumers) {
+      const at = parseConsumerName(partition, consumer.name);
+      if (at) found.push({ at, pending: consumer.num_pending, ackPending: consumer.num_ack_pending });
+    }
+    offset += consumers.length;
+    if (consumers.length === 0 || offset >= (page.total ?? 0)) return found;
+  }
+}
+
+export interface PullRequest {
+  readonly at: QueueAddress;
+  readonly batch: number;
+  /** Null: answer with what is there at once. Else wait so long for the first. */
+  readonly expiresMs: number | null;
+  /** Where jobs and the closing status arrive. */
+  readonly inbox: string;
+}
+
+export function pull(bus: Bus, request: PullRequest): void {
+  const { at, batch, expiresMs, inbox } = request;
+  const body =
+    expiresMs === null ? `{"batch":${batch},"no_wait":true}` : `{"batch":${batch},"expires":${expiresMs}000000}`;
+  bus.publish(`$JS.API.CONSUMER.MSG.NEXT.${streams.jobs(at.partition)}.${consumerName(at)}`, body, inbox);
+}
+
+/** The job is done with. Fire and forget: a lost ack makes it come again, and then its result is there. */
+export const ack = (bus: Bus, ackSubject: string): void => bus.publish(ackSubject, "+ACK");
+
+/** Gives the job back, to come again after `delayMs`. */
+export const nak = (bus: Bus, ackSubject: string, delayMs = 0): void =>
+  bus.publish(ackSubject, delayMs > 0 ? `-NAK {"delay":${Math.round(delayMs)}000000}` : "-NAK");
+
+/** Keeps the lease for another ACK_WAIT_MS. */
+export const working = (bus: Bus, ackSubject: string): void => bus.publish(ackSubject, "+WPI");

@@ -1,0 +1,92 @@
+// Ends a task: writes its result record by compare-and-set and finds out who won, whatever gets lost on the way. Called
+// by actors and by gateways (cancel); the broker itself refuses a second end.
+
+import type { Bus } from "../bus/connection.ts";
+import { append, type LogRecord, readLast } from "../bus/log.ts";
+import { streams, subjects } from "../bus/subjects.ts";
+import { asAppError } from "../errors.ts";
+import { partitionOf } from "../ids.ts";
+import { parseResultRecord, type ResultEnvelope, type ResultRecord, resultRecord } from "./records.ts";
+
+export interface Commit extends ResultEnvelope {
+  readonly model: string;
+  readonly dataJson: string;
+  /** 0, or the sequence of the cancel marker that this record follows. */
+  readonly expectedSequence: number;
+}
+
+export type Committed =
+  | { readonly kind: "won"; readonly sequence: number }
+  /** Another record stands: its text, or null when it is already gone. */
+  | { readonly kind: "lost"; readonly by: StoredResult | null };
+
+export interface StoredResult {
+  readonly record: ResultRecord;
+  readonly sequence: number;
+}
+
+export interface CommitOptions {
+  /** Gives up when it aborts; the last error is thrown then. */
+  readonly signal: AbortSignal;
+  /** Called when the log is full, so that no further job is taken meanwhile. */
+  readonly onFull?: () => void;
+}
+
+const ATTEMPT_TIMEOUT_MS = 5_000;
+const WAIT_MS_MAX = 5_000;
+
+/** Repeats until the outcome is known: an unknown one is repeated, a refused one is read. */
+export async function commitResult(
+  bus: Bus,
+  partitions: number,
+  commit: Commit,
+  options: CommitOptions,
+): Promise<Committed> {
+  const partition = partitionOf(commit.taskId, partitions);
+  const subject = subjects.result(partition, commit.model, commit.token, commit.taskId);
+  const filter = subjects.anyResult(partition, commit.taskId);
+  const payload = resultRecord(commit, commit.dataJson);
+  for (let waitMs = 50; ; waitMs = Math.min(WAIT_MS_MAX, waitMs * 2)) {
+    try {
+      const { expectedSequence } = commit;
+      const outcome = await append(bus, { subject, filter, payload, expectedSequence, timeoutMs: ATTEMPT_TIMEOUT_MS });
+      if (outcome.kind === "stored") return { kind: "won", sequence: outcome.sequence };
+      const stands = await readResult(bus, partitions, commit.taskId);
+      if (stands?.record.fence === commit.fence && stands.record.token === commit.token) {
+        return { kind: "won", sequence: stands.sequence };
+      }
+      return { kind: "lost", by: stands };
+    } catch (error) {
+      const code = asAppError(error)?.code;
+      if (code === "queue_full") options.onFull?.();
+      else if (code !== "broker_unavailable") throw error;
+      if (options.signal.aborted) throw error;
+      if (bus.connected || !(await bus.whenConnected(waitMs))) await pause(waitMs, options.signal);
+    }
+  }
+}
+
+/** The newest result record of a task, read through the leader. */
+export async function readResult(bus: Bus, partitions: number, taskId: string): Promise<StoredResult | null> {
+  const partition = partitionOf(taskId, partitions);
+  const stored = await readLast(bus, streams.results(partition), subjects.anyResult(partition, taskId), 2_000);
+  return stored && storedResult(stored);
+}
+
+export const storedResult = (stored: LogRecord): StoredResult => ({
+  record: parseResultRecord(stored.text),
+  sequence: stored.sequence,
+});
+
+/** Resolves after `ms` or when `signal` aborts. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+  });
+}
