@@ -24,6 +24,7 @@ export const errorKinds = {
   no_result: kind(404, "The task has no result"),
   method_not_allowed: kind(405, "This path has other methods"),
   not_acceptable: kind(406, "This path answers another media type"),
+  request_timeout: kind(408, "The body arrived too slowly", "later"),
   task_finished: kind(409, "The task has already ended"),
   payload_too_large: kind(413, "The body is too large"),
   unsupported_media_type: kind(415, "Send application/json"),
