@@ -1,9 +1,11 @@
 // What a plugin author writes: the definition of a runner and the context its stages get. Pure declarations, checked at
-// import time; nothing here touches the bus, the store or the file system.
+// import time; nothing here touches the bus, the store or the file system. stages.ts runs what is defined here.
 import type { Static, TSchema } from "@sinclair/typebox";
 import type { Blobs } from "../blobs/blobs.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import type { FetchedBytes } from "../net/fetch-input.ts";
+import type { FileOutput } from "./file.ts";
 import type { DecodedImage, ImageInput } from "./image.ts";
 
 /** The newest version of the contract between a runner and its host. */
@@ -42,24 +44,13 @@ export interface RunnerContext<State> extends LoadContext {
   image(input: ImageInput): Promise<DecodedImage>;
   /** Tells watchers how far the task is. `fraction` is 0 to 1. Best effort; at most ten a second leave the process. */
   progress(fraction: number, message?: string): void;
-  /** Sends a piece of output (a JSON value of at most 32 KiB) to watchers, in order. Best effort. */
+  /**
+   * Sends a piece of output (a JSON value of at most 32 KiB) to watchers, in order. Best effort. Throws
+   * `delta_too_large`, `invalid_delta`.
+   */
   emit(delta: unknown): void;
-  /** Marks bytes for a field declared with `file(contentType)`. */
+  /** Bytes for a field declared with `file(contentType)`. Throws `invalid_output`. */
   file(bytes: Uint8Array, contentType: string): FileOutput;
-}
-
-export interface FetchedBytes {
-  readonly bytes: Uint8Array;
-  /** As the server declared it; not to be trusted. Empty when it declared none. */
-  readonly contentType: string;
-  /** The address that was read in the end, after redirects. */
-  readonly url: string;
-}
-
-/** Bytes that become an object in the store. */
-export interface FileOutput {
-  readonly bytes: Uint8Array;
-  readonly contentType: string;
 }
 
 type Awaitable<T> = T | Promise<T>;
@@ -69,7 +60,7 @@ interface RunnerBase<Input extends TSchema, Output extends TSchema, State, Prepa
   readonly name: string;
   /** `major.minor.patch`. */
   readonly version: string;
-  /** One sentence for `GET /v1/models` and the API's pages. */
+  /** One sentence of at most 300 characters for `GET /v1/models` and the API's pages. */
   readonly summary: string;
   /** The contract this file was written for; the newest when left out. */
   readonly sdk?: 1;
@@ -79,13 +70,13 @@ interface RunnerBase<Input extends TSchema, Output extends TSchema, State, Prepa
   readonly output: Output;
   /** An input that the smoke run uses; also shown in the API's pages. */
   readonly example?: Static<Input>;
-  /** Jobs at once in one actor, 1 to 256. Default 1. */
+  /** Jobs at once in one actor, 1 to 256. Default 1, with `inferBatch` `batch.max`. */
   readonly slots?: number;
   /** Time of one attempt. Default 300,000; 100 to 86,400,000. */
   readonly timeoutMs?: number;
   /** Attempts in all. Default 3; 1 to 20. */
   readonly maxAttempts?: number;
-  /** Runs once when the actor starts; what it returns is `ctx.state` for the life of the process. */
+  /** Runs once when the actor starts, at most 60 s; what it returns is `ctx.state` for the life of the process. */
   load?(ctx: LoadContext): Awaitable<State>;
   unload?(state: State, ctx: LoadContext): Awaitable<void>;
   /** Throws when the runner cannot work; the actor then reports it as not healthy. */
@@ -107,8 +98,14 @@ export type RunnerDefinition<Input extends TSchema, Output extends TSchema, Stat
   (
     | { infer(prepared: Prepared, ctx: RunnerContext<State>): Awaitable<Inferred> }
     | {
-        /** One answer an item, in the order of the items. A throw fails the whole batch. */
-        inferBatch(items: readonly Prepared[], contexts: readonly RunnerContext<State>[]): Awaitable<readonly Inferred[]>;
+        /**
+         * One answer an item, in the order of the items. A throw fails the whole batch. One batch runs at a time; each
+         * item's own signal is in its context, and an item whose task was cancelled may still be among them.
+         */
+        inferBatch(
+          items: readonly Prepared[],
+          contexts: readonly RunnerContext<State>[],
+        ): Awaitable<readonly Inferred[]>;
         /** At most `max` items; the first of them waits at most `waitMs` for others. */
         readonly batch: { readonly max: number; readonly waitMs: number };
       }
@@ -118,33 +115,48 @@ export type RunnerDefinition<Input extends TSchema, Output extends TSchema, Stat
 export type AnyRunner = RunnerDefinition<TSchema, TSchema, unknown, unknown, unknown> & { readonly kind: "runner" };
 
 /**
- * Declares a runner. Types flow from `input` through `prepare`, `infer` and `postprocess`, in that order of writing.
- * Throws `invalid_runner` at import time when a name or a number is out of its range.
+ * Declares a runner. Types flow from `input` through `prepare`, `infer` and `postprocess`, in that order of writing
+ * (`load` before them). Throws `invalid_runner` at import time when a part is missing or a number out of its range.
  */
 export function defineRunner<Input extends TSchema, Output extends TSchema, Prepared, Inferred, State = undefined>(
   definition: RunnerDefinition<Input, Output, State, Prepared, Inferred>,
 ): AnyRunner {
-  const refuse = (why: string): never => {
-    throw new AppError("invalid_runner", why);
-  };
-  const within = (name: string, value: number | undefined, min: number, max: number): void => {
-    if (value !== undefined && !(Number.isInteger(value) && value >= min && value <= max)) {
-      refuse(`${name} must be a whole number from ${min} to ${max}`);
-    }
-  };
-  if (!RUNNER_NAME.test(definition.name)) refuse(`name must match ${RUNNER_NAME.source}`);
-  if (!SEMVER.test(definition.version)) refuse("version must be major.minor.patch");
-  if (!definition.summary) refuse("summary must say in a sentence what the runner does");
-  if (definition.sdk !== undefined && definition.sdk !== SDK_VERSION) refuse(`sdk ${definition.sdk} is not known here`);
-  within("slots", definition.slots, 1, 256);
-  within("timeoutMs", definition.timeoutMs, 100, 86_400_000);
-  within("maxAttempts", definition.maxAttempts, 1, 20);
-  if ("batch" in definition) {
-    within("batch.max", definition.batch.max, 1, 256);
-    within("batch.waitMs", definition.batch.waitMs, 0, 10_000);
-  }
+  const problem = problemOf(definition as unknown as AnyRunner);
+  if (problem) throw new AppError("invalid_runner", problem);
   return { ...definition, kind: "runner" } as unknown as AnyRunner;
 }
+
+/** What is wrong with a definition, or null. Plugins may be plain JavaScript: what the types promise is looked at too. */
+function problemOf(definition: AnyRunner): string | null {
+  const batching = "inferBatch" in definition;
+  if (!RUNNER_NAME.test(definition.name)) return `name must match ${RUNNER_NAME.source}`;
+  if (!SEMVER.test(definition.version)) return "version must be major.minor.patch";
+  if (typeof definition.summary !== "string" || !/^[^\n]{1,300}$/.test(definition.summary)) {
+    return "summary must say in one line of at most 300 characters what the runner does";
+  }
+  if (definition.sdk !== undefined && definition.sdk !== SDK_VERSION) return `sdk ${definition.sdk} is not known here`;
+  for (const name of ["input", "output"] as const) {
+    if (typeof definition[name] !== "object" || definition[name] === null) return `${name} must be a schema`;
+  }
+  if ("infer" in definition === batching) return "a runner has either infer or inferBatch";
+  const stages: object = { prepare: definition.prepare, postprocess: definition.postprocess };
+  const infer: object = batching ? { inferBatch: definition.inferBatch } : { infer: definition.infer };
+  for (const [name, stage] of Object.entries({ ...stages, ...infer })) {
+    if (typeof stage !== "function") return `${name} must be a function`;
+  }
+  return (
+    outOfRange("slots", definition.slots, 1, 256) ??
+    outOfRange("timeoutMs", definition.timeoutMs, 100, 86_400_000) ??
+    outOfRange("maxAttempts", definition.maxAttempts, 1, 20) ??
+    (batching ? outOfRange("batch.max", definition.batch?.max ?? null, 1, 256) : null) ??
+    (batching ? outOfRange("batch.waitMs", definition.batch?.waitMs ?? null, 0, 10_000) : null)
+  );
+}
+
+const outOfRange = (name: string, value: number | undefined | null, min: number, max: number): string | null =>
+  value === undefined || (Number.isInteger(value) && Number(value) >= min && Number(value) <= max)
+    ? null
+    : `${name} must be a whole number from ${min} to ${max}`;
 
 /**
  * A failure that a runner knows: `code` (snake_case, reaches the client as `error.code`) and a message fit for the
