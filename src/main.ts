@@ -1,0 +1,111 @@
+// The command line. Every command is one composition root, imported when it is asked for, so that no process loads what
+// it does not run. Nothing else in src/ exits the process.
+import { readFile } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import manifest from "../package.json" with { type: "json" };
+import { type Config, loadConfig } from "./config.ts";
+import { AppError, asAppError, messageOf } from "./errors.ts";
+import { createLog, type Log } from "./log.ts";
+
+const HELP = `millrace ${manifest.version}: a runtime for GPU and LLM work
+
+usage: bun millrace <command>
+
+  up              start everything on this machine: broker, gateway, one actor per GPU in GPU_IDS
+  gateway         start one gateway (needs NATS_URL)
+  actor --gpu N   start one actor on GPU N (needs NATS_URL)
+  rebuild         build the read model in SQL anew from the logs
+  --help          show this
+  --version       show the version
+
+Settings come from the environment and from .env; .env.example lists them.
+`;
+
+interface Command {
+  readonly name: "up" | "gateway" | "actor" | "rebuild" | "help" | "version";
+  readonly gpu: string;
+}
+
+/** What the arguments ask for; a text when they make no sense. */
+function parseCommand(args: string[]): Command | string {
+  try {
+    const { values, positionals } = parseArgs({
+      args,
+      allowPositionals: true,
+      options: { help: { type: "boolean", short: "h" }, version: { type: "boolean" }, gpu: { type: "string" } },
+    });
+    const [name, ...rest] = positionals;
+    if (values.help || name === "help") return { name: "help", gpu: "" };
+    if (values.version) return { name: "version", gpu: "" };
+    if (name === undefined) return "no command given";
+    if (name !== "up" && name !== "gateway" && name !== "actor" && name !== "rebuild") return `no command ${name}`;
+    if (rest.length > 0) return `${name} takes no ${rest.join(" ")}`;
+    if (name === "actor" && !/^[A-Za-z0-9-]{1,64}$/.test(values.gpu ?? ""))
+      return "actor needs --gpu with an id such as 0";
+    if (name !== "actor" && values.gpu !== undefined) return `${name} takes no --gpu`;
+    return { name, gpu: values.gpu ?? "" };
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+async function run(command: Command): Promise<void> {
+  const config = loadConfig(process.env);
+  const log = createLog(command.name === "actor" ? `actor-${command.gpu}` : command.name, config.logLevel);
+  process.on("unhandledRejection", (error) => crash(error, log));
+  switch (command.name) {
+    case "up": {
+      const { runUp } = await import("./up/up.ts");
+      return runUp(config, log);
+    }
+    case "gateway": {
+      const [{ serve }, { runGateway }] = await Promise.all([import("./up/service.ts"), import("./gateway.ts")]);
+      return serve(async () => runGateway(await withBroker(config), log), log);
+    }
+    case "actor": {
+      const [{ serve }, { runActor }] = await Promise.all([import("./up/service.ts"), import("./actors/actor.ts")]);
+      return serve(async () => runActor(await withBroker(config), command.gpu, log), log);
+    }
+    case "rebuild": {
+      const { runRebuild } = await import("./rebuild.ts");
+      return runRebuild(await withBroker(config), log);
+    }
+  }
+}
+
+/** The configuration with a broker in it: NATS_URL, or the one that `up` runs on this DATA_DIR. */
+async function withBroker(config: Config): Promise<Config> {
+  if (config.natsUrl !== null) return config;
+  const { brokerUrlFile } = await import("./up/broker.ts");
+  const natsUrl = await readFile(brokerUrlFile(config.dataDir), "utf8").catch(() => null);
+  if (natsUrl === null) {
+    throw new AppError(
+      "invalid_config",
+      `no broker: set NATS_URL, or start \`up\` on DATA_DIR ${config.dataDir} first`,
+    );
+  }
+  return { ...config, natsUrl };
+}
+
+/** A broken invariant: the process ends, and whoever supervises it starts another. */
+function crash(error: unknown, log: Log): never {
+  log.error({ error: error instanceof Error ? error.stack : String(error) }, "unhandled rejection");
+  process.exit(1);
+}
+
+const command = parseCommand(process.argv.slice(2));
+if (typeof command === "string") {
+  process.stderr.write(`millrace: ${command}\n\n${HELP}`);
+  process.exit(2);
+} else if (command.name === "help" || command.name === "version") {
+  process.stdout.write(command.name === "help" ? HELP : `${manifest.version}\n`);
+} else {
+  try {
+    await run(command);
+    process.exit(0);
+  } catch (error) {
+    const known = asAppError(error);
+    process.stderr.write(known ? `millrace: ${known.message}\n` : `${error instanceof Error ? error.stack : error}\n`);
+    process.exit(1);
+  }
+}

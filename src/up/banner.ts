@@ -1,0 +1,33 @@
+// What `up` prints for the person who started it: where things are and how to stop. Never a secret but the development
+// key, which is none.
+import type { Config } from "../config.ts";
+import { DEVELOPMENT_KEY } from "../config.ts";
+
+export interface BannerFacts {
+  readonly config: Config;
+  readonly natsUrl: string;
+  readonly gatewayUrl: string;
+  readonly readyMs: number;
+}
+
+export function banner({ config, natsUrl, gatewayUrl, readyMs }: BannerFacts): string {
+  const embedded = config.natsUrl === null;
+  const rows: [string, string][] = [
+    ["API", gatewayUrl],
+    ["docs", `${gatewayUrl}/docs`],
+  ];
+  if (config.apiKeys.some((key) => key.secret === DEVELOPMENT_KEY)) {
+    rows.push(["key", `${DEVELOPMENT_KEY}  (development only: set API_KEYS for your own)`]);
+  }
+  rows.push(
+    ["NATS", withoutCredentials(natsUrl) + (embedded ? `  (with its token: ${config.dataDir}/nats/url)` : "")],
+    ["data", config.dataDir],
+    ["GPUs", config.gpuIds.join(", ")],
+  );
+  const lines = rows.map(([name, value]) => `  ${name.padEnd(6)}${value}`);
+  const head = `millrace is ready (${(readyMs / 1_000).toFixed(2)} s)`;
+  return `${[head, "", ...lines, "", "  Ctrl-C stops it", ""].join("\n")}\n`;
+}
+
+/** Each URL of a list without `user:password@` or `token@`. */
+const withoutCredentials = (urls: string): string => urls.replaceAll(/(^|,|\/\/)[^/@,]*@/g, "$1");

@@ -1,0 +1,161 @@
+// The supervisor of one machine: starts what is not configured elsewhere (the broker), one gateway and one actor per
+// GPU, starts again what dies, gives a dead actor's jobs back to the queue at once, and ends all of it in order.
+// Called by main.ts. It never runs a plugin's code, and never ends while a process that it started is left.
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { handBack, handBackDead } from "../actors/hand-back.ts";
+import { readBoard } from "../actors/scoreboard.ts";
+import { type Bus, openBus } from "../bus/connection.ts";
+import { resolveServerBinary } from "../bus/server.ts";
+import { ensureTopology } from "../bus/topology.ts";
+import { systemClock } from "../clock.ts";
+import type { Config } from "../config.ts";
+import type { Log } from "../log.ts";
+import { banner } from "./banner.ts";
+import { keepBroker } from "./broker.ts";
+import { type Child, type ChildParts, type ChildSpec, keepAlive } from "./child.ts";
+import { endLeftovers, processRecords } from "./leftovers.ts";
+import { lockDataDir } from "./lock.ts";
+
+/** A gateway closes its sockets, and streams to clients resume elsewhere. */
+const GATEWAY_GRACE_MS = 10_000;
+/** What an actor has not finished by then it hands back; work that is longer is begun anew by another. */
+const ACTOR_GRACE_MS = 25_000;
+
+/** Resolves when SIGTERM or SIGINT has ended everything in order. Throws AppErrors of the start; then nothing is left. */
+export async function runUp(config: Config, log: Log): Promise<void> {
+  await using signals = listenForSignals();
+  const stopwatch = startStopwatch();
+  await using stack = new AsyncDisposableStack(); // ends last what was started first
+  const lock = lockDataDir(config.dataDir);
+  stack.defer(() => lock.release());
+  const records = processRecords(config.dataDir);
+  const parts: ChildParts = { log, clock: systemClock, random: Math.random, records };
+  await endLeftovers(records, log);
+
+  let natsUrl = config.natsUrl;
+  if (natsUrl === null) {
+    const { dataDir, natsPort: port, durability } = config;
+    const binary = resolveServerBinary(config.natsServerBin);
+    const broker = await keepBroker({ binary, dataDir, port, durability }, parts);
+    stack.defer(() => broker.stop());
+    natsUrl = broker.url;
+  }
+  stopwatch.lap("broker_ms");
+  const bus = await openBus(natsUrl, "millrace-up", log);
+  stack.defer(() => bus.close());
+  const { partitions } = await ensureTopology(bus, config, log);
+  await handBackLeftBoards(bus, records.folder, log);
+  stopwatch.lap("topology_ms");
+
+  const env = { ...process.env, DATA_DIR: config.dataDir, NATS_URL: natsUrl, PARTITIONS: String(partitions) };
+  const actors = config.gpuIds.map((gpu) => startActor(gpu, env, bus, parts));
+  stack.defer(async () => {
+    await Promise.all(actors.map((actor) => actor.stop(signals.force)));
+  });
+  const gateway = keepAlive({ name: "gateway", command: millrace("gateway"), env }, parts);
+  stack.defer(() => gateway.stop(GATEWAY_GRACE_MS, signals.force));
+
+  const ready = Promise.all([gateway.ready, ...actors.map(({ child }) => child.ready)]);
+  const told = await Promise.race([ready, signals.asked]);
+  if (told) {
+    const times = stopwatch.lap("children_ms");
+    log.info(times, "ready");
+    process.stdout.write(banner({ config, natsUrl, gatewayUrl: told[0].url ?? "", readyMs: times.total_ms ?? 0 }));
+    await signals.asked;
+  }
+  log.info({}, "stopping: the gateway, then the actors, then the broker");
+}
+
+const millrace = (...args: string[]): string[] => [process.execPath, join(import.meta.dir, "../main.ts"), ...args];
+
+interface Actor {
+  readonly child: Child;
+  stop(force: AbortSignal): Promise<void>;
+}
+
+function startActor(gpu: string, env: ChildSpec["env"], bus: Bus, parts: ChildParts): Actor {
+  const name = `actor-${gpu}`;
+  const board = join(parts.records.folder, `${name}.board`);
+  const child = keepAlive(
+    {
+      name,
+      command: millrace("actor", "--gpu", gpu),
+      env: { ...env, CUDA_VISIBLE_DEVICES: gpu },
+      onDeath: () => handBackBoard(bus, board, parts.log),
+    },
+    parts,
+  );
+  return {
+    child,
+    async stop(force) {
+      await child.stop(ACTOR_GRACE_MS, force);
+      // Empty after a drain. What a killed actor held goes on elsewhere, and the attempt is not held against the task.
+      const jobs = readBoard(board);
+      await rm(board, { force: true });
+      if (jobs.length === 0 || !bus.connected) return;
+      parts.log.warn({ process: name, jobs: jobs.length }, "handing back what it did not finish");
+      const entries = jobs.map((job) => ({ job, error: null, crashed: false }));
+      await handBack(bus, entries, Math.random);
+    },
+  };
+}
+
+/** Boards of actors whose supervisor was killed with them. */
+async function handBackLeftBoards(bus: Bus, folder: string, log: Log): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (name.endsWith(".board")) await handBackBoard(bus, join(folder, name), log);
+  }
+}
+
+/**
+ * Gives back what a dead actor held. The board goes first: a job handed back twice would run twice at once, one that
+ * is not handed back only waits for its lease to end.
+ */
+async function handBackBoard(bus: Bus, board: string, log: Log): Promise<void> {
+  const jobs = readBoard(board);
+  await rm(board, { force: true });
+  if (jobs.length === 0) return;
+  await handBackDead(bus, jobs, Math.random);
+  log.warn({ board, jobs: jobs.length }, "the jobs of a dead actor were handed back");
+}
+
+interface Signals extends AsyncDisposable {
+  /** Resolves to null at the first SIGTERM or SIGINT. */
+  readonly asked: Promise<null>;
+  /** Aborts at the second one. */
+  readonly force: AbortSignal;
+}
+
+function listenForSignals(): Signals {
+  const asked = Promise.withResolvers<null>();
+  const force = new AbortController();
+  let count = 0;
+  const onSignal = (): void => {
+    asked.resolve(null);
+    if (++count > 1) force.abort();
+  };
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, onSignal);
+  return {
+    asked: asked.promise,
+    force: force.signal,
+    async [Symbol.asyncDispose]() {
+      for (const name of ["SIGTERM", "SIGINT"] as const) process.off(name, onSignal);
+    },
+  };
+}
+
+/** Milliseconds per step of the start, and in all since the process began. */
+function startStopwatch() {
+  const times: Record<string, number> = { process_ms: Math.round(performance.now()) };
+  let last = performance.now();
+  return {
+    lap(name: string): Record<string, number> {
+      const now = performance.now();
+      times[name] = Math.round(now - last);
+      times.total_ms = Math.round(now);
+      last = now;
+      return times;
+    },
+  };
+}
