@@ -1,0 +1,148 @@
+// Bytes from a client become a JSON value here and only here: media type, size, time, encoding and nesting are checked
+// before JSON.parse sees anything, names and numbers after. Routes call readJson; schemas come later and see only
+// values that are safe to walk. Bun and Elysia on their own take forms, repair bad UTF-8 and overflow on deep nesting.
+import { AppError, type FieldProblem } from "../errors.ts";
+
+/** Inputs carry pictures as base64; what is larger goes by URL. */
+export const bodyBytesMax = 16 * 1024 * 1024;
+/** Deeper documents have no use here and can overflow a recursive reader. */
+const depthMax = 64;
+/** Object keys in one document; hash tables are the dearest thing a small body can ask for. */
+const keysMax = 10_000;
+/** 16 MiB in this time is 2.2 Mbit/s. A client that drips bytes holds a connection no longer. */
+const bodyMsMax = 60_000;
+const problemsMax = 20;
+
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
+/**
+ * The JSON value of a request's body. Throws `unsupported_media_type` (415), `payload_too_large` (413),
+ * `request_timeout` (408), `invalid_json` (400: UTF-8, syntax, more than 64 levels) and `invalid_request` (422: more
+ * than 10,000 keys, names that could reach a prototype, numbers beyond a double, NUL characters).
+ */
+export async function readJson(request: Request, timeoutMs = bodyMsMax): Promise<unknown> {
+  checkMediaType(request.headers);
+  const declared = request.headers.get("content-length");
+  if (declared !== null && Number(declared) > bodyBytesMax) throw tooLarge();
+  // With a content-length the parser of HTTP has already bounded what follows; without one we count.
+  const reading = declared === null ? readCounted(request.body) : request.bytes();
+  return parseJson(decode(await withinMs(reading, timeoutMs)));
+}
+
+const tooLarge = (): AppError =>
+  new AppError("payload_too_large", "The body may have at most 16 MiB. Send large files by URL.");
+
+function checkMediaType(headers: Headers): void {
+  const type = headers.get("content-type");
+  if (type !== "application/json" && !/^application\/json *(?:; *charset="?utf-8"?)? *$/i.test(type ?? "")) {
+    throw new AppError(
+      "unsupported_media_type",
+      "Send JSON with the header content-type: application/json. With curl use --json instead of -d, or add " +
+        "-H 'content-type: application/json'.",
+    );
+  }
+  const encoding = headers.get("content-encoding");
+  if (encoding !== null && encoding.toLowerCase() !== "identity") {
+    throw new AppError("unsupported_media_type", "Compressed bodies are not taken: send it without content-encoding.");
+  }
+}
+
+async function readCounted(body: ReadableStream<Uint8Array> | null): Promise<Uint8Array> {
+  if (body === null) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  // Leaving the loop by a throw cancels the stream.
+  for await (const chunk of body) {
+    sizeBytes += chunk.byteLength;
+    if (sizeBytes > bodyBytesMax) throw tooLarge();
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, sizeBytes);
+}
+
+async function withinMs<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    late.reject(new AppError("request_timeout", "The body did not arrive in time."));
+  }, timeoutMs);
+  try {
+    return await Promise.race([work, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    throw new AppError("invalid_json", "The body is not valid UTF-8.");
+  }
+}
+
+/** The value of a JSON text, with the limits of readJson. Of duplicate keys the last wins, as everywhere in JavaScript. */
+export function parseJson(text: string): unknown {
+  scan(text);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // The parser's message quotes the text: it stays here.
+    throw new AppError("invalid_json", "The body is not valid JSON (RFC 8259).");
+  }
+  const problems: FieldProblem[] = [];
+  inspect(value, "", problems);
+  if (problems.length > 0) throw new AppError("invalid_request", "The body is not valid.", { fields: problems });
+  return value;
+}
+
+/**
+ * Depth and number of keys, before anything is built. Up to the first syntax error this reads brackets, strings and
+ * colons as a parser would, and a parser stops there: what it passes cannot make JSON.parse go deeper.
+ */
+function scan(text: string): void {
+  let depth = 0;
+  let keys = 0;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === 0x22) {
+      i = endOfString(text, i);
+      if (i < 0) return;
+    } else if (code === 0x7b || code === 0x5b) {
+      if (++depth > depthMax) throw new AppError("invalid_json", `The body is nested deeper than ${depthMax} levels.`);
+    } else if (code === 0x7d || code === 0x5d) depth--;
+    else if (code === 0x3a && ++keys > keysMax) {
+      throw new AppError("invalid_request", `The body has more than ${keysMax} keys.`);
+    }
+  }
+}
+
+/** The index of the quote that ends the string begun at `start`, or -1. Each backslash is looked at once. */
+function endOfString(text: string, start: number): number {
+  for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
+    let slashes = 0;
+    while (text.charCodeAt(end - 1 - slashes) === 0x5c) slashes++;
+    if (slashes % 2 === 0) return end;
+  }
+  return -1;
+}
+
+/**
+ * Collects what JSON allows and no route takes, wherever it stands. Recursion is bounded by the depth that `scan` let
+ * through. NUL characters are refused by the schemas.
+ */
+function inspect(value: unknown, path: string, problems: FieldProblem[]): void {
+  if (typeof value === "object" && value !== null) {
+    for (const key in value) {
+      if (problems.length >= problemsMax) return;
+      const here = `${path}/${pointer(key)}`;
+      if (key === "__proto__" || key === "constructor") problems.push({ path: here, message: "this name is reserved" });
+      else inspect((value as Record<string, unknown>)[key], here, problems);
+    }
+  } else if (typeof value === "number" && !Number.isFinite(value)) {
+    problems.push({ path, message: "is beyond the range of a double" });
+  }
+}
+
+/** A name as a token of a JSON Pointer (RFC 6901 §3). */
+const pointer = (name: string): string => name.replaceAll("~", "~0").replaceAll("/", "~1");

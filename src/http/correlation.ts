@@ -1,0 +1,20 @@
+// The two names by which a request is found again in logs: its request id and its W3C trace. Both may come from the
+// client and are kept only when they are harmless; the HTTP layer asks once a request.
+import { randomBytes } from "node:crypto";
+
+const REQUEST_ID = /^[A-Za-z0-9_-]{1,128}$/;
+const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
+
+/** The client's `x-request-id` when it is safe to print, else a fresh one. */
+export function requestIdOf(request: Request): string {
+  const given = request.headers.get("x-request-id");
+  return given !== null && REQUEST_ID.test(given) ? given : crypto.randomUUID();
+}
+
+/** The client's `traceparent` when it is valid (W3C Trace Context, version 00 form), else the start of a new trace. */
+export function traceOf(request: Request): string {
+  const given = request.headers.get("traceparent");
+  if (given !== null && TRACEPARENT.test(given)) return given;
+  const random = randomBytes(24).toString("hex");
+  return `00-${random.slice(0, 32)}-${random.slice(32)}-01`;
+}

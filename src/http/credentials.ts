@@ -1,0 +1,24 @@
+// The one place where a request becomes an owner: `x-api-key` or `Authorization: Bearer`, the same decision for both.
+// Never from the URL, where keys end up in logs, and never from two headers that disagree.
+import { AppError } from "../errors.ts";
+import type { Keys } from "../keys/keys.ts";
+import type { Owner } from "../tasks/tasks.ts";
+
+/** Throws `unauthorized`, or `ambiguous_credentials` when both headers are sent and differ. */
+export function ownerOf(request: Request, keys: Keys): Owner {
+  const apiKey = request.headers.get("x-api-key");
+  const authorization = request.headers.get("authorization");
+  const presented = authorization === null ? apiKey : bearer(authorization);
+  if (apiKey !== null && apiKey !== presented) {
+    throw new AppError("ambiguous_credentials", "x-api-key and Authorization name different keys: send one of them.");
+  }
+  if (presented === null || presented === "") {
+    throw new AppError("unauthorized", "Send an API key as x-api-key or as Authorization: Bearer.");
+  }
+  const owner = keys.authenticate(presented);
+  if (owner === null) throw new AppError("unauthorized", "This API key is not valid.");
+  return owner;
+}
+
+/** The token of a Bearer header, or null for another scheme. The scheme's case does not matter (RFC 9110 §11.1). */
+const bearer = (authorization: string): string | null => /^bearer +(\S+) *$/i.exec(authorization)?.[1] ?? null;

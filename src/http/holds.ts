@@ -1,0 +1,56 @@
+// Requests that are kept open on purpose: long polls and event streams. Each gets a signal that aborts when its client
+// leaves or this server stops, freedom from Bun's idle timeout, and a place in a bounded number. Whoever opens a hold
+// must release it.
+import { AppError } from "../errors.ts";
+
+/** Sockets one process may keep for waiting clients; beyond it new ones are told to come back. */
+const holdsMax = 10_000;
+
+export interface Hold {
+  readonly signal: AbortSignal;
+  /** Tells whoever works for this request that nobody waits any more. */
+  abort(): void;
+  /** Gives the place back. Idempotent. */
+  release(): void;
+}
+
+export interface Holds {
+  /** Throws `not_ready` when too many requests wait already. After `stop` the signal is aborted from the start. */
+  open(request: Request): Hold;
+  /** Aborts all that are open and will be opened. */
+  stop(): void;
+  /** How many are open. */
+  count(): number;
+}
+
+/** `keepOpen` switches the idle timeout of a request's socket off. */
+export function createHolds(keepOpen: (request: Request) => void): Holds {
+  const open = new Set<AbortController>();
+  let stopped = false;
+  return {
+    open(request) {
+      if (open.size >= holdsMax) {
+        throw new AppError("not_ready", "Too many requests wait here already.", { retryAfterS: 1 });
+      }
+      keepOpen(request);
+      const controller = new AbortController();
+      const abort = (): void => controller.abort();
+      if (stopped || request.signal.aborted) abort();
+      request.signal.addEventListener("abort", abort, { once: true });
+      open.add(controller);
+      return {
+        signal: controller.signal,
+        abort,
+        release() {
+          open.delete(controller);
+          request.signal.removeEventListener("abort", abort);
+        },
+      };
+    },
+    stop() {
+      stopped = true;
+      for (const controller of open) controller.abort();
+    },
+    count: () => open.size,
+  };
+}

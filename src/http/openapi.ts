@@ -1,0 +1,128 @@
+// The OpenAPI 3.1 document, rendered from the route table that is served, so that the two cannot differ. Called once,
+// when the document is first asked for.
+import { type ErrorCode, errorKinds } from "../errors.ts";
+import { problemBody } from "./problem.ts";
+import type { Operation, Route } from "./route.ts";
+import { schemas } from "./schemas.ts";
+
+/** What every operation can answer, and what every one that needs a key can. */
+const sharedErrors: readonly ErrorCode[] = ["internal"];
+const keyedErrors: readonly ErrorCode[] = ["ambiguous_credentials", "unauthorized"];
+
+const exampleRequestId = "5e2f0f7a-6f0d-4f0f-9b0c-0d7b6f1c2a11";
+
+const requestIdParameter = {
+  name: "x-request-id",
+  in: "header",
+  required: false,
+  description: "Your name for this request, 1 to 128 of `A-Za-z0-9_-`; it comes back and stands in the logs.",
+  schema: { type: "string", pattern: "^[A-Za-z0-9_-]{1,128}$" },
+};
+
+const requestIdHeader = {
+  "x-request-id": { description: "The name of this request.", schema: { type: "string" } },
+};
+
+/** The document for these routes; routes without an operation are no part of the API. */
+export function openapiDocument(routes: readonly Route[], version: string): object {
+  const paths: Record<string, Record<string, object>> = {};
+  for (const route of routes) {
+    if (!route.operation) continue;
+    const operation = operationObject(route.operation, route.access === "key");
+    paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: operation };
+  }
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "Millrace",
+      version,
+      description:
+        "GPU and LLM work as tasks: submit, wait or follow, fetch the result. Errors are problem+json (RFC 9457) with " +
+        "a stable `code`. Times are RFC 3339 in UTC with milliseconds. HEAD works wherever GET does; OPTIONS names " +
+        "the methods of a path, and another method is answered with 405 `method_not_allowed`.",
+      license: { name: "Apache-2.0", identifier: "Apache-2.0" },
+    },
+    servers: [{ url: "/", description: "This gateway." }],
+    tags: [
+      { name: "Tasks", description: "Work that is kept until it has ended." },
+      { name: "Models", description: "What can run." },
+      { name: "Operation", description: "For those who run the service. No key is needed." },
+    ],
+    paths,
+    components: {
+      schemas,
+      securitySchemes: {
+        apiKey: { type: "apiKey", in: "header", name: "x-api-key", description: "An API key." },
+        bearer: { type: "http", scheme: "bearer", description: "The same key as a Bearer token." },
+      },
+    },
+  };
+}
+
+function operationObject(operation: Operation, keyed: boolean): object {
+  const parameters = (operation.parameters ?? []).map((parameter) => ({
+    required: parameter.in === "path",
+    ...parameter,
+  }));
+  return {
+    operationId: operation.id,
+    tags: [operation.tag],
+    summary: operation.summary,
+    description: operation.description,
+    security: keyed ? [{ apiKey: [] }, { bearer: [] }] : [],
+    parameters: [...parameters, requestIdParameter],
+    ...(operation.body ? { requestBody: requestBody(operation.body) } : {}),
+    responses: { ...answers(operation), ...problems(errorsOf(operation, keyed)) },
+  };
+}
+
+const requestBody = ({ schema, example }: NonNullable<Operation["body"]>): object => ({
+  required: true,
+  description: "JSON in UTF-8, not compressed.",
+  content: { "application/json": { schema: { $ref: `#/components/schemas/${schema}` }, example } },
+});
+
+function answers(operation: Operation): Record<string, object> {
+  const entries = Object.entries(operation.answers).map(([status, { description, content, headers = {} }]) => {
+    const described = Object.entries(headers).map(([name, text]) => [
+      name,
+      { description: text, schema: { type: "string" } },
+    ]);
+    const all = { ...requestIdHeader, ...Object.fromEntries(described) };
+    return [status, { description, headers: all, ...(content ? { content } : {}) }];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** Every code that an operation can answer. */
+export const errorsOf = (operation: Operation, keyed: boolean): readonly ErrorCode[] => [
+  ...(keyed ? keyedErrors : []),
+  ...operation.errors,
+  ...sharedErrors,
+];
+
+/** One response a status, with one example a code. */
+function problems(codes: readonly ErrorCode[]): Record<string, object> {
+  const byStatus = Map.groupBy(codes, (code) => errorKinds[code].status);
+  const entries = [...byStatus].map(([status, group]) => [
+    String(status),
+    {
+      description: group.map((code) => `\`${code}\`: ${errorKinds[code].title}.`).join(" "),
+      headers: { ...requestIdHeader, ...retryAfter(status) },
+      content: {
+        "application/problem+json": {
+          schema: { $ref: "#/components/schemas/Problem" },
+          examples: Object.fromEntries(
+            group.map((code) => [code, { value: problemBody(code, `${errorKinds[code].title}.`, exampleRequestId) }]),
+          ),
+        },
+      },
+    },
+  ]);
+  return Object.fromEntries(entries);
+}
+
+const retryAfter = (status: number): object =>
+  status === 503
+    ? { "Retry-After": { description: "Seconds after which a repeat makes sense.", schema: { type: "integer" } } }
+    : {};

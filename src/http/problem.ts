@@ -1,0 +1,66 @@
+// Errors on their way out: RFC 9457 problem details, made here and nowhere else. What a client may read is decided by
+// the table in errors.ts; a stack, a path of this machine, a secret or the rejected input never leaves.
+import { type AppError, asAppError, type ErrorCode, errorKinds, messageOf } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { type Call, reply } from "./route.ts";
+
+/** Enough to repair a request; more would let a client make us write megabytes. */
+const problemsMax = 32;
+const pathCharsMax = 256;
+
+const internalDetail = "Something failed on our side. Quote the request_id when you report it.";
+
+type ProblemCall = Pick<Call, "request" | "requestId">;
+
+/** The answer to anything thrown. Unknown errors become 500 `internal` and are logged, once, with the request id. */
+export function problemReply(error: unknown, call: ProblemCall, log: Log, headers?: Record<string, string>): Response {
+  const known = asAppError(error);
+  if (known && errorKinds[known.code].status > 0) {
+    return problem(call, known.code, known.message, known, headers);
+  }
+  // A client that hung up in the middle of its body, or while it waited, is no fault of ours and reads no answer.
+  if (!call.request.signal.aborted) {
+    const stack = error instanceof Error ? error.stack : undefined;
+    const code = known ? { code: known.code } : {};
+    log.error({ request_id: call.requestId, error: messageOf(error), ...code, stack }, "request.failed");
+  }
+  return problem(call, "internal", internalDetail);
+}
+
+function problem(
+  call: ProblemCall,
+  code: ErrorCode,
+  detail: string,
+  error?: AppError,
+  headers?: Record<string, string>,
+): Response {
+  const { status } = errorKinds[code];
+  const all: Record<string, string> = { ...headers };
+  if (status === 503) all["retry-after"] = String(Math.max(1, Math.ceil(error?.retryAfterS ?? 1)));
+  if (status === 401) all["www-authenticate"] ??= 'Bearer realm="millrace"';
+  const body = problemBody(code, detail, call.requestId, error?.fields);
+  return reply(call, status, "application/problem+json", JSON.stringify(body), all);
+}
+
+/** The members of a problem, in the order of RFC 9457 §3.1; `type` is a name, not an address that answers. */
+export function problemBody(
+  code: ErrorCode,
+  detail: string,
+  requestId: string,
+  fields: AppError["fields"] = [],
+): object {
+  const { status, title, retry } = errorKinds[code];
+  const errors = fields
+    .slice(0, problemsMax)
+    .map(({ path, message }) => ({ path: path.slice(0, pathCharsMax), message: message.slice(0, pathCharsMax) }));
+  return {
+    type: `urn:millrace:problem:${code}`,
+    title,
+    status,
+    detail,
+    code,
+    request_id: requestId,
+    ...(errors.length > 0 ? { errors } : {}),
+    retryable: retry !== "never",
+  };
+}

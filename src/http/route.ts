@@ -1,0 +1,112 @@
+// What a route is, and how every answer is made. Each noun's file lists its routes as data; http.ts hangs them on
+// Elysia and openapi.ts describes them, so the pages cannot drift from what is served. Nothing here knows of a task.
+import { AppError, type ErrorCode } from "../errors.ts";
+import { isTaskId } from "../ids.ts";
+import type { Owner } from "../tasks/tasks.ts";
+
+/** One request on its way through a route. */
+export interface Call {
+  readonly request: Request;
+  /** The `{id}` of the path as the client sent it: not yet checked. Empty where the path has none. */
+  readonly id: string;
+  readonly requestId: string;
+}
+
+export interface KeyedCall extends Call {
+  readonly owner: Owner;
+}
+
+interface RouteBase {
+  readonly method: "GET" | "POST" | "DELETE";
+  /** As OpenAPI writes it: `/v1/tasks/{id}`. At most one parameter, called `id`. */
+  readonly path: string;
+  /** Absent for the files of the documentation pages, which are no operation of the API. */
+  readonly operation?: Operation;
+}
+
+/** Open to all. */
+export interface PublicRoute extends RouteBase {
+  readonly access: "public";
+  handle(call: Call): Response | Promise<Response>;
+}
+
+/** Needs an API key, checked before any byte of the body is read. */
+export interface KeyedRoute extends RouteBase {
+  readonly access: "key";
+  handle(call: KeyedCall): Response | Promise<Response>;
+}
+
+export type Route = PublicRoute | KeyedRoute;
+
+/** What OpenAPI says about a route. */
+export interface Operation {
+  readonly id: string;
+  readonly tag: string;
+  readonly summary: string;
+  readonly description: string;
+  readonly parameters?: readonly Parameter[];
+  /** The JSON body, with a full example. */
+  readonly body?: { readonly schema: string; readonly example: object };
+  readonly answers: Readonly<Record<string, Answer>>;
+  /** Every code that the handler can answer; the ones all routes share are added by openapi.ts. */
+  readonly errors: readonly ErrorCode[];
+}
+
+export interface Parameter {
+  readonly name: string;
+  readonly in: "path" | "query" | "header";
+  readonly description: string;
+  readonly schema: object;
+  readonly example?: unknown;
+}
+
+export interface Answer {
+  readonly description: string;
+  /** Media type to schema and example. */
+  readonly content?: Readonly<Record<string, { readonly schema: object; readonly example?: unknown }>>;
+  /** Header name to its description. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** The id of the path. Throws `task_not_found` for what cannot be one, so that nothing odd reaches a subject. */
+export function taskIdOf(call: KeyedCall): string {
+  if (!isTaskId(call.id)) throw new AppError("task_not_found", "There is no task with this id.");
+  return call.id;
+}
+
+type HeaderFields = Record<string, string>;
+
+/** The headers that every answer has. `no-store`: answers belong to one key and must not stay in a proxy. */
+const baseHeaders = (call: Pick<Call, "requestId">, contentType: string): HeaderFields => ({
+  "content-type": contentType,
+  "x-request-id": call.requestId,
+  "x-content-type-options": "nosniff",
+  "cache-control": "no-store",
+});
+
+/** An answer of any type. For HEAD too the body is given: Bun counts it into content-length and does not send it. */
+export function reply(
+  call: Pick<Call, "requestId">,
+  status: number,
+  contentType: string,
+  body: string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
+  headers?: HeaderFields,
+): Response {
+  const all = baseHeaders(call, contentType);
+  if (headers) Object.assign(all, headers);
+  return new Response(body, { status, headers: all });
+}
+
+/** JSON text that is ready to be sent. */
+export const replyJson = (
+  call: Pick<Call, "requestId">,
+  status: number,
+  json: string,
+  headers?: HeaderFields,
+): Response => reply(call, status, "application/json", json, headers);
+
+/** An answer without a body. */
+export function replyEmpty(call: Pick<Call, "requestId">, status: number, headers?: HeaderFields): Response {
+  const { "content-type": _none, ...base } = baseHeaders(call, "");
+  return new Response(null, { status, headers: { ...base, ...headers } });
+}

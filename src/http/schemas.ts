@@ -1,0 +1,265 @@
+// The JSON Schemas of what the API takes and answers, each field with its meaning, unit and range. submit.ts checks
+// bodies against the first; openapi.ts publishes all of them. Pure data, never changed at run time.
+import { priorities, statuses } from "../tasks/task.ts";
+
+export const modelPattern = "^[a-z0-9][a-z0-9-]{0,63}$";
+export const taskIdPattern = "^[0-7][0-9a-hjkmnp-tv-z]{25}$";
+export const clientRequestIdPattern = "^[\\x21-\\x7e]{1,255}$";
+
+export const taskRequestSchema = {
+  type: "object",
+  description: "A task to be run.",
+  additionalProperties: false,
+  required: ["model", "input"],
+  properties: {
+    model: {
+      type: "string",
+      pattern: modelPattern,
+      description: "Name of the model that runs the task, as listed by GET /v1/models.",
+      examples: ["superres-x4"],
+    },
+    input: {
+      type: "object",
+      description: "The model's input; its schema is `millrace.input_schema` of GET /v1/models/{id}.",
+      examples: [{ image_url: "https://example.com/a.jpg" }],
+    },
+    priority: {
+      type: "string",
+      enum: [...priorities],
+      default: "normal",
+      description: "Level of the queue. Higher levels go first; lower ones are aged, so that they cannot starve.",
+    },
+    client_request_id: {
+      type: "string",
+      pattern: clientRequestIdPattern,
+      description:
+        "Your name for this request, 1 to 255 visible ASCII characters. The same name with the same request answers " +
+        "the same task; with another request 422. The Idempotency-Key header is an alias.",
+      examples: ["order-4711"],
+    },
+    max_attempts: {
+      type: "integer",
+      minimum: 1,
+      maximum: 20,
+      description: "Attempts in all, first one included. Default: the model's.",
+    },
+    timeout_ms: {
+      type: "integer",
+      minimum: 100,
+      maximum: 86_400_000,
+      description: "Milliseconds that one attempt may take. Default: the model's.",
+    },
+    metadata: {
+      type: "object",
+      maxProperties: 16,
+      propertyNames: { pattern: "^[A-Za-z0-9_.-]{1,64}$" },
+      additionalProperties: { type: "string", maxLength: 512 },
+      description: "Up to 16 strings of yours of up to 512 characters each, kept with the task and its events.",
+      examples: [{ order: "4711" }],
+    },
+  },
+} as const;
+
+const taskId = {
+  type: "string",
+  pattern: taskIdPattern,
+  description: "The task's id: 26 characters of lower-case base32.",
+  examples: ["01jd5w3v9m7k2q4x8n6t0r5y1z"],
+};
+const status = {
+  type: "string",
+  enum: [...statuses],
+  description: "PENDING, STARTED and RETRY lead on; SUCCESS, FAILURE and CANCELLED are final.",
+};
+const time = (what: string): object => ({
+  type: "string",
+  format: "date-time",
+  description: `${what} (RFC 3339, UTC, milliseconds).`,
+});
+const ms = (what: string): object => ({ type: "number", minimum: 0, description: `Milliseconds ${what}.` });
+const path = (what: string): object => ({ type: "string", description: `Path of ${what}, relative to this origin.` });
+
+const acceptedSchema = {
+  type: "object",
+  description: "An accepted task.",
+  required: ["task_id", "status", "urls"],
+  properties: {
+    task_id: taskId,
+    status,
+    urls: {
+      type: "object",
+      description: "Where to go on.",
+      required: ["self", "events", "result", "cancel"],
+      properties: {
+        self: path("the task"),
+        events: path("its event stream"),
+        result: path("its result"),
+        cancel: path("its cancellation (POST)"),
+      },
+    },
+  },
+};
+
+const taskSchema = {
+  type: "object",
+  description: "A task as its owner sees it. Fields that do not apply yet are absent.",
+  required: ["task_id", "status", "model", "priority", "attempt", "created_at"],
+  properties: {
+    task_id: taskId,
+    status,
+    model: { type: "string", pattern: modelPattern, description: "Name of the model that runs the task." },
+    priority: { type: "string", enum: [...priorities], description: "Level of the queue." },
+    attempt: { type: "integer", minimum: 0, description: "Attempts begun so far." },
+    actor: {
+      type: "object",
+      description: "Who ran the last attempt.",
+      properties: {
+        id: { type: "string", description: "Id of the actor process." },
+        gpu: { type: "string", description: "GPU id that the actor is bound to." },
+      },
+    },
+    timing: {
+      type: "object",
+      description: "Where the time of the last attempt went.",
+      properties: {
+        queue_ms: ms("from acceptance to the start of the attempt"),
+        prepare_ms: ms("of fetching and decoding the input"),
+        infer_ms: ms("of inference"),
+        upload_ms: ms("of encoding and storing the result"),
+        total_ms: ms("from acceptance to the end"),
+      },
+    },
+    result: {
+      type: "object",
+      description: "The model's output (its schema: `millrace.output_schema`); files are named by `s3_key`.",
+      properties: {
+        s3_key: { type: "string", description: "Key of the stored file; GET /v1/tasks/{id}/result sends it." },
+      },
+      additionalProperties: true,
+    },
+    error: {
+      type: "object",
+      description: "Why the task failed.",
+      required: ["code", "message", "stage", "retryable"],
+      properties: {
+        code: { type: "string", description: "Stable name of the failure." },
+        message: { type: "string", description: "What happened, in words." },
+        stage: { type: "string", description: "The stage that failed: prepare, infer, postprocess or another." },
+        retryable: { type: "boolean", description: "Whether the same task may succeed when it is sent again." },
+      },
+    },
+    queue_position: { type: "integer", minimum: 0, description: "Tasks ahead in the queue, while PENDING." },
+    eta_ms: ms("until the task is expected to start, while PENDING"),
+    created_at: time("When the task was accepted"),
+    started_at: time("When the last attempt began"),
+    finished_at: time("When the task ended"),
+    metadata: {
+      type: "object",
+      additionalProperties: { type: "string" },
+      description: "The metadata of the request.",
+    },
+  },
+};
+
+const cancelSchema = {
+  type: "object",
+  description: "A cancellation that has been accepted: no SUCCESS appears any more.",
+  required: ["task_id", "status", "cancel_requested_at"],
+  properties: { task_id: taskId, status, cancel_requested_at: time("When the cancellation was accepted") },
+};
+
+const modelSchema = {
+  type: "object",
+  description: "A model, in OpenAI's shape with what Millrace knows of it.",
+  required: ["id", "object", "created", "owned_by", "millrace"],
+  properties: {
+    id: { type: "string", pattern: modelPattern, description: "The name to send as `model`." },
+    object: { type: "string", const: "model", description: "Always `model`." },
+    created: { type: "integer", description: "When this gateway first saw the model, in seconds since 1970." },
+    owned_by: { type: "string", description: "Always `millrace`." },
+    millrace: {
+      type: "object",
+      description: "What OpenAI's shape has no place for.",
+      required: ["version", "stage", "summary", "input_schema", "output_schema", "actors", "healthy"],
+      properties: {
+        version: { type: "string", description: "Version of the runner: major.minor.patch." },
+        stage: { type: "string", enum: ["ready"], description: "Whether it takes work." },
+        summary: { type: "string", description: "What it does, in a sentence." },
+        input_schema: { type: "object", description: "JSON Schema of `input`." },
+        output_schema: { type: "object", description: "JSON Schema of `result`." },
+        example: { description: "An input that it accepts." },
+        actors: { type: "integer", minimum: 0, description: "Live actors that offer it." },
+        healthy: { type: "boolean", description: "Whether at least one of them can work." },
+      },
+    },
+  },
+};
+
+const readinessSchema = {
+  type: "object",
+  description: "Which parts can work.",
+  required: ["parts"],
+  properties: {
+    status: { type: "string", description: "`ready`." },
+    parts: {
+      type: "array",
+      description: "Every part that this process needs.",
+      items: {
+        type: "object",
+        required: ["part", "ready"],
+        properties: {
+          part: { type: "string", description: "Name of the part, such as `broker`." },
+          ready: { type: "boolean", description: "Whether it can work." },
+          detail: { type: "string", description: "What is wrong, in words." },
+        },
+      },
+    },
+  },
+};
+
+const problemSchema = {
+  type: "object",
+  description: "A problem (RFC 9457). `code` is stable; `title` and `detail` are for people.",
+  required: ["type", "title", "status", "detail", "code", "request_id", "retryable"],
+  properties: {
+    type: { type: "string", format: "uri", description: "`urn:millrace:problem:` and the code." },
+    title: { type: "string", description: "What this code means." },
+    status: { type: "integer", description: "The HTTP status." },
+    detail: { type: "string", description: "What is wrong with this request." },
+    code: { type: "string", description: "Stable name of the problem." },
+    request_id: { type: "string", description: "The x-request-id of this request, to be quoted in a report." },
+    errors: {
+      type: "array",
+      description: "The fields that are not valid.",
+      items: {
+        type: "object",
+        required: ["path", "message"],
+        properties: {
+          path: { type: "string", description: "JSON Pointer (RFC 6901) into the body; a query parameter as /name." },
+          message: { type: "string", description: "What the field must be." },
+        },
+      },
+    },
+    retryable: { type: "boolean", description: "Whether the same request may succeed later." },
+  },
+};
+
+/** By the names under which OpenAPI's `components.schemas` lists them. */
+export const schemas: Readonly<Record<string, object>> = {
+  TaskRequest: taskRequestSchema,
+  Accepted: acceptedSchema,
+  Task: taskSchema,
+  CancelRequested: cancelSchema,
+  Model: modelSchema,
+  ModelList: {
+    type: "object",
+    description: "The models that are offered.",
+    required: ["object", "data"],
+    properties: {
+      object: { type: "string", const: "list", description: "Always `list`." },
+      data: { type: "array", description: "One entry a model.", items: { $ref: "#/components/schemas/Model" } },
+    },
+  },
+  Readiness: readinessSchema,
+  Problem: problemSchema,
+};

@@ -1,0 +1,117 @@
+// For tests of the HTTP layer alone: the real server on a free port over tasks that are written by hand. Used where the
+// broker has no part (credentials, bodies, headers, problems, streams of given events); what a task does is tested on
+// the real stack.
+import type { Blobs } from "../blobs/blobs.ts";
+import { AppError } from "../errors.ts";
+import { createKeys } from "../keys/keys.ts";
+import { type Log, silentLog } from "../log.ts";
+import type { Accepted, ModelDescription, Models, Tasks, TaskView } from "../tasks/tasks.ts";
+import type { PartReadiness } from "./health.ts";
+import { createHttp, type Http } from "./http.ts";
+
+export const testKey = "test-key-of-alice";
+export const otherKey = "test-key-of-bob";
+export const knownTaskId = "01jd5w3v9m7k2q4x8n6t0r5y1z";
+
+export interface Fixture extends AsyncDisposable {
+  readonly http: Http;
+  readonly url: string;
+  /** Names of the Tasks methods that were called, in order. */
+  readonly calls: string[];
+  /** A request with the test key; a path that begins with / is this server's. */
+  readonly send: (path: string, init?: RequestInit) => Promise<Response>;
+}
+
+export interface FixtureOptions {
+  readonly tasks?: Partial<Tasks>;
+  readonly blobs?: Partial<Blobs>;
+  readonly readiness?: () => readonly PartReadiness[];
+  readonly log?: Log;
+}
+
+const echo: ModelDescription = {
+  name: "echo",
+  version: "1.0.0",
+  summary: "Answers its input.",
+  inputSchema: { type: "object" },
+  outputSchema: { type: "object" },
+  example: { text: "hello" },
+  slots: 1,
+  timeoutMs: 1_000,
+  maxAttempts: 3,
+  actors: 1,
+  healthy: true,
+  createdS: 1_795_255_200,
+};
+
+export const models: Models = {
+  list: () => [echo],
+  get: (name) => (name === echo.name ? echo : undefined),
+  check: (_name, input) =>
+    typeof input === "object" && input !== null && "bad" in input
+      ? [{ path: "/bad", message: "is not a known field" }]
+      : [],
+};
+
+/** A task that is finished, for any id but those that the test overrides. */
+export const finished = (taskId: string): TaskView => ({
+  taskId,
+  status: "SUCCESS",
+  terminal: true,
+  json: `{"task_id":"${taskId}","status":"SUCCESS"}`,
+});
+
+const unexpected = (): never => {
+  throw new AppError("task_not_found", "There is no such task.");
+};
+
+export async function startFixture(options: FixtureOptions = {}): Promise<Fixture> {
+  const calls: string[] = [];
+  const accepted: Accepted = { taskId: knownTaskId, status: "PENDING", replayed: false };
+  const given: Tasks = {
+    accept: async () => accepted,
+    read: async (taskId) => finished(taskId),
+    wait: async (taskId) => finished(taskId),
+    result: async () => null,
+    events: async () => null,
+    cancel: async () => ({ status: "PENDING", cancelRequestedAt: "2026-11-21T10:00:00.000Z" }),
+    ...options.tasks,
+  };
+  const tasks = new Proxy(given, {
+    get(target, name: keyof Tasks) {
+      calls.push(name);
+      return target[name];
+    },
+  });
+  const http = createHttp({
+    config: { host: "127.0.0.1", port: 0 },
+    tasks,
+    models,
+    keys: createKeys([
+      { id: "alice", secret: testKey },
+      { id: "bob", secret: otherKey },
+    ]),
+    blobs: { get: unexpected, read: unexpected, ...options.blobs } as Blobs,
+    readiness: options.readiness ?? (() => [{ part: "broker", ready: true }]),
+    log: options.log ?? silentLog,
+  });
+  const { url } = await http.listen();
+  return {
+    http,
+    url,
+    calls,
+    send: (path, init = {}) => {
+      const headers = new Headers(init.headers);
+      if (!headers.has("x-api-key")) headers.set("x-api-key", testKey);
+      return fetch(`${url}${path}`, { ...init, headers });
+    },
+    [Symbol.asyncDispose]: () => http.stop(0),
+  };
+}
+
+/** The init of a JSON POST. */
+export const jsonPost = (body: unknown, headers: Record<string, string> = {}): RequestInit => ({
+  method: "POST",
+  headers: { "content-type": "application/json", ...headers },
+  body: typeof body === "string" ? body : JSON.stringify(body),
+});

@@ -1,0 +1,69 @@
+// The listening socket: Bun's server around the app's fetch function. http.ts starts and stops it. Elysia's own listen
+// is not used: it shares its port with any other process that asks (reusePort), so a second gateway would steal
+// requests instead of failing, and it leaves a listener on the process.
+import { AppError } from "../errors.ts";
+import { bodyBytesMax } from "./body.ts";
+
+/** Seconds of silence after which a socket is cut, headers and bodies included; requests on hold are exempt. */
+const idleTimeoutS = 30;
+
+export interface ServerOptions {
+  readonly host: string;
+  /** 0 takes any free one. */
+  readonly port: number;
+  readonly fetch: (request: Request) => Response | Promise<Response>;
+}
+
+export interface HttpServer {
+  listen(): Promise<{ readonly url: string; readonly port: number }>;
+  stop(graceMs: number): Promise<void>;
+  /** Switches the idle timeout of this request's socket off. */
+  keepOpen(request: Request): void;
+}
+
+export function createServer({ host, port, fetch }: ServerOptions): HttpServer {
+  let server: Bun.Server<undefined> | null = null;
+  return {
+    async listen() {
+      server = start(host, port, fetch);
+      const bound = server.port ?? port;
+      return { url: `http://${host.includes(":") ? `[${host}]` : host}:${bound}`, port: bound };
+    },
+    async stop(graceMs) {
+      const running = server;
+      server = null;
+      if (running === null) return;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, graceMs);
+      await Promise.race([running.stop(false), promise]);
+      clearTimeout(timer);
+      await running.stop(true);
+    },
+    keepOpen(request) {
+      server?.timeout(request, 0);
+    },
+  };
+}
+
+function start(host: string, port: number, fetch: ServerOptions["fetch"]): Bun.Server<undefined> {
+  try {
+    return Bun.serve({
+      hostname: host,
+      port,
+      reusePort: false,
+      development: false,
+      idleTimeout: idleTimeoutS,
+      // Our own count answers first and in words; this only keeps Bun from taking its default of 128 MiB.
+      maxRequestBodySize: 2 * bodyBytesMax,
+      fetch: (request) => fetch(request),
+    });
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? cause.code : "";
+    if (code !== "EADDRINUSE") throw cause;
+    throw new AppError(
+      "port_taken",
+      `Port ${port} on ${host} is taken by another process. Stop that one, or choose another port: PORT=${port + 1}.`,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,110 @@
+// `POST /v1/tasks`, the hot path: a body becomes a TaskRequest that has passed its own schema and the model's, and is
+// handed to the tasks. Nothing is published for a request that fails here, and no field of it is dropped in silence.
+import { AppError, type FieldProblem } from "../errors.ts";
+import { compileSchema } from "../registry/schema.ts";
+import type { Status } from "../tasks/task.ts";
+import type { Accepted, Models, TaskRequest, Tasks } from "../tasks/tasks.ts";
+import { readJson } from "./body.ts";
+import { traceOf } from "./correlation.ts";
+import type { Holds } from "./holds.ts";
+import { preferredWaitS } from "./prefer.ts";
+import { type KeyedCall, replyJson } from "./route.ts";
+import { clientRequestIdPattern, taskRequestSchema } from "./schemas.ts";
+
+/** Fields of the public contract that this version cannot honour yet, with what it does not do. */
+const notServed: Readonly<Record<string, string>> = {
+  callback_url: "this version does not deliver webhooks: read the task or follow its events",
+  callback_events: "this version does not deliver webhooks: read the task or follow its events",
+  deadline: "this version does not schedule tasks",
+  run_at: "this version does not schedule tasks",
+  delay_ms: "this version does not schedule tasks",
+};
+
+const CLIENT_REQUEST_ID = new RegExp(clientRequestIdPattern);
+
+/** The handler of `POST /v1/tasks`. */
+export function createSubmit(tasks: Tasks, models: Models, holds: Holds): (call: KeyedCall) => Promise<Response> {
+  const check = compileSchema(taskRequestSchema);
+  return async (call) => {
+    const { request, owner } = call;
+    const body = withAlias(await readJson(request), request.headers.get("idempotency-key"));
+    const task = checked(body, check, models);
+    const accepted = await tasks.accept(task, owner, traceOf(request));
+    const waitS = preferredWaitS(request.headers.get("prefer"));
+    return waitS === null ? acceptedReply(call, accepted) : await waitedReply(call, accepted, waitS, tasks, holds);
+  };
+}
+
+/** `Idempotency-Key` is another name of `client_request_id`; the quotes of its draft's string form are optional. */
+function withAlias(body: unknown, idempotencyKey: string | null): unknown {
+  if (idempotencyKey === null || typeof body !== "object" || body === null || Array.isArray(body)) return body;
+  const key = /^"(.*)"$/.exec(idempotencyKey)?.[1] ?? idempotencyKey;
+  if (!CLIENT_REQUEST_ID.test(key)) throw refused("", "Idempotency-Key must be 1 to 255 visible ASCII characters");
+  const given = (body as { client_request_id?: unknown }).client_request_id;
+  if (given !== undefined && given !== key) {
+    throw refused("/client_request_id", "differs from the Idempotency-Key header, which is the same thing");
+  }
+  return { ...body, client_request_id: key };
+}
+
+function checked(body: unknown, check: (value: unknown) => readonly FieldProblem[], models: Models): TaskRequest {
+  const problems = [...notServedIn(body), ...check(body).filter(({ path }) => !(path.slice(1) in notServed))];
+  if (problems.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields: problems });
+  const task = body as TaskRequest;
+  if (models.get(task.model) === undefined) {
+    throw new AppError("unknown_model", "No actor offers this model. GET /v1/models lists those that are offered.");
+  }
+  const inputProblems = models.check(task.model, task.input);
+  if (inputProblems.length > 0) {
+    const fields = inputProblems.map(({ path, message }) => ({ path: `/input${path}`, message }));
+    throw new AppError("invalid_request", "The input does not match the model's schema.", { fields });
+  }
+  return task;
+}
+
+function notServedIn(body: unknown): FieldProblem[] {
+  if (typeof body !== "object" || body === null) return [];
+  return Object.keys(body)
+    .filter((name) => Object.hasOwn(notServed, name))
+    .map((name) => ({ path: `/${name}`, message: notServed[name] ?? "" }));
+}
+
+const refused = (path: string, message: string): AppError =>
+  new AppError("invalid_request", "The request is not valid.", { fields: [{ path, message }] });
+
+/** Only ids and statuses of ours go in: nothing needs escaping. */
+const acceptedJson = (id: string, status: Status): string =>
+  `{"task_id":"${id}","status":"${status}","urls":{"self":"/v1/tasks/${id}","events":"/v1/tasks/${id}/events",` +
+  `"result":"/v1/tasks/${id}/result","cancel":"/v1/tasks/${id}/cancel"}}`;
+
+function acceptedHeaders(accepted: Accepted): Record<string, string> {
+  const headers: Record<string, string> = { location: `/v1/tasks/${accepted.taskId}` };
+  if (accepted.replayed) headers["idempotency-replayed"] = "true";
+  return headers;
+}
+
+const acceptedReply = (call: KeyedCall, accepted: Accepted): Response =>
+  replyJson(
+    call,
+    accepted.replayed ? 200 : 202,
+    acceptedJson(accepted.taskId, accepted.status),
+    acceptedHeaders(accepted),
+  );
+
+async function waitedReply(
+  call: KeyedCall,
+  accepted: Accepted,
+  waitS: number,
+  tasks: Tasks,
+  holds: Holds,
+): Promise<Response> {
+  const hold = holds.open(call.request);
+  try {
+    const view = await tasks.wait(accepted.taskId, call.owner, waitS * 1_000, hold.signal);
+    const headers = { ...acceptedHeaders(accepted), "preference-applied": `wait=${waitS}` };
+    if (view.terminal) return replyJson(call, 200, view.json, headers);
+    return replyJson(call, 202, acceptedJson(accepted.taskId, view.status), headers);
+  } finally {
+    hold.release();
+  }
+}
