@@ -29,13 +29,14 @@ export async function handBack(bus: Bus, entries: readonly HandBack[], random: (
     const at = parseJob(job.jobSubject);
     if (!at) continue;
     let delayMs = 0;
-    if (error && job.attempt > 0) {
+    if (job.attempt > 0) {
       // A crash is repeated at once: who waits has lost time already, and the second one is the last.
-      delayMs = crashed ? 0 : retryDelayMs(job.attempt, random());
-      bus.publish(subjects.events(at.taskId), JSON.stringify(retryEvent(at.taskId, job, error, crashed, delayMs)));
+      delayMs = error && !crashed ? retryDelayMs(job.attempt, random()) : 0;
+      const event = error ? retryEvent(at.taskId, job, error, crashed, delayMs) : handedBackEvent(job);
+      bus.publish(subjects.events(at.taskId), JSON.stringify(event));
     }
     nak(bus, job.ackSubject, delayMs);
-    bus.publish(subjects.bell(at.model), JSON.stringify([[at.partition, at.level, at.lane, 1]]));
+    if (delayMs === 0) bus.publish(subjects.bell(at.model), JSON.stringify([[at.partition, at.level, at.lane, 1]]));
   }
   if (entries.length > 0) await bus.flush(2_000);
 }
@@ -44,6 +45,13 @@ function retryEvent(taskId: string, job: HeldJob, error: TaskError, crashed: boo
   const data: RetryData = { task_id: taskId, status: "RETRY", attempt: job.attempt, error, retry_in_ms: delayMs };
   const crashes = job.crashes + (crashed ? 1 : 0);
   return { v: 1, attempt: job.attempt, n: job.eventNumber + 1, crashes, event: "RETRY", data };
+}
+
+/** The attempt ends without counting: told to watchers as a log line, and to the next actor by the mark on it. */
+export function handedBackEvent(job: Pick<HeldJob, "attempt" | "eventNumber" | "crashes">): EventRecord {
+  const { attempt, eventNumber, crashes } = job;
+  const data = { level: "info", message: "handed back to the queue" };
+  return { v: 1, attempt, n: eventNumber + 1, crashes, event: "log", uncounted: true, data };
 }
 
 /** A dead child's jobs: each one it had begun counts a crash. Called once per death. */

@@ -20,8 +20,10 @@ export interface BusMessage {
 export type Headers = Readonly<Record<string, string>>;
 
 export interface Subscription {
-  /** Idempotent. */
+  /** At once: what is on its way is dropped. Idempotent. */
   unsubscribe(): void;
+  /** Ends the interest, and resolves when what was on its way has been handled. */
+  drain(): Promise<void>;
 }
 
 export interface RequestOptions {
@@ -155,7 +157,11 @@ export async function openBus(url: string, name: string, log: Log, timeoutMs = 1
           if (!error) handler(wrap(message));
         },
       });
-      return { unsubscribe: () => subscription.unsubscribe() };
+      return {
+        unsubscribe: () => subscription.unsubscribe(),
+        // A connection that is gone has nothing on its way.
+        drain: () => subscription.drain().catch(() => subscription.unsubscribe()),
+      };
     },
     onReconnect(handler) {
       reconnectHandlers.add(handler);

@@ -113,9 +113,8 @@ export async function follow(bus: Bus, options: FollowOptions): Promise<Follower
 
 /** Flow control wants an answer; an idle heartbeat of a stalled consumer names the subject that frees it. */
 function control(bus: Bus, message: BusMessage): void {
-  if (message.reply) return bus.publish(message.reply, "");
-  const stalled = message.header("Nats-Consumer-Stalled");
-  if (stalled) bus.publish(stalled, "");
+  const answerTo = message.reply || message.header("Nats-Consumer-Stalled");
+  if (answerTo) bus.publish(answerTo, "");
 }
 
 async function createConsumer(bus: Bus, options: FollowOptions, inbox: string, sequence: number): Promise<void> {

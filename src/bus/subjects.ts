@@ -56,6 +56,11 @@ export const streams = {
 
 export const buckets = { models: "models", actors: "actors" } as const;
 
+/** The stream behind a bucket, and the subject of one of its keys. */
+export const bucketStream = (bucket: string): string => `KV_${bucket}`;
+export const bucketSubject = (bucket: string, key: string): string => `$KV.${bucket}.${token(key)}`;
+export const anyInBucket = (bucket: string): string => `$KV.${bucket}.>`;
+
 export const subjects = {
   job: (at: QueueAddress, taskId: string): string =>
     `millrace.jobs.${at.partition}.${at.level}.${at.lane}.${token(at.model)}.${taskId}`,

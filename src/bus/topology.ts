@@ -184,3 +184,11 @@ export async function fullness(bus: Bus, partitions: number): Promise<number> {
   );
   return Math.max(...shares);
 }
+
+/** Sequence of the newest record of a stream. Throws `broker_unavailable`. */
+export async function lastSequence(bus: Bus, stream: string): Promise<number> {
+  const reply = await bus.request(`$JS.API.STREAM.INFO.${stream}`, "", { timeoutMs: 5_000 });
+  const info = JSON.parse(reply.text()) as { state?: { last_seq: number } };
+  if (!info.state) throw new AppError("broker_unavailable", `stream ${stream} is missing`, { retryAfterS: 1 });
+  return info.state.last_seq;
+}

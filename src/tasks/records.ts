@@ -142,6 +142,8 @@ export interface EventRecord {
   readonly crashes: number;
   /** STARTED, RETRY, progress, delta or log. */
   readonly event: string;
+  /** The attempt was handed back and does not count: the next one has the same number. */
+  readonly uncounted?: true;
   readonly data: unknown;
 }
 

@@ -1,0 +1,184 @@
+// One actor process: one GPU, every runner it hosts loaded once, jobs pulled as there is room. The composition root of
+// the `actor` command. It ends by SIGTERM (drain), by the loss of its supervisor, or by its beat thread's hand.
+import { join } from "node:path";
+import { openBlobs } from "../blobs/open.ts";
+import { type Bus, openBus } from "../bus/connection.ts";
+import { listQueues } from "../bus/queues.ts";
+import { type Level, type QueueAddress, subjects } from "../bus/subjects.ts";
+import { ensureTopology } from "../bus/topology.ts";
+import { systemClock } from "../clock.ts";
+import type { Config } from "../config.ts";
+import { messageOf } from "../errors.ts";
+import { createLog, type Log } from "../log.ts";
+import { announceModels, presenceEntry } from "../models/announce.ts";
+import type { LoadedRunner } from "../registry/stages.ts";
+import type { FromBeat, ToBeat } from "./beat.ts";
+import { watchCancels } from "./cancel-watch.ts";
+import { loadHostedRunners } from "./host.ts";
+import { Jobs } from "./jobs.ts";
+import { createPuller, type Puller } from "./puller.ts";
+import { createBoard } from "./scoreboard.ts";
+
+/** How often every queue is looked at, for bells that got lost and leases that have lapsed. */
+const LOOK_EVERY_MS = 500;
+const DEADLINE_CHECK_MS = 50;
+const DRAIN_MS = 25_000;
+
+export const boardPath = (dataDir: string, gpu: string): string => join(dataDir, "run", `actor-${gpu}.board`);
+
+/** Runs until the process is told to end. Resolves after a clean drain. */
+export async function runActor(config: Config, gpu: string): Promise<void> {
+  const actor = { id: `${process.env.HOSTNAME ?? "local"}-${gpu}-${process.pid}`, gpu };
+  const log = createLog("actor", config.logLevel).child({ gpu });
+  if (!config.natsUrl) throw new Error("the actor command needs NATS_URL; `up` sets it");
+  const bus = await openBus(config.natsUrl, `millrace actor ${gpu}`, log);
+  const blobs = openBlobs(config);
+  const [{ partitions }, runners] = await Promise.all([
+    ensureTopology(bus, config, log),
+    loadHostedRunners(config, { gpu, blobs, log }),
+  ]);
+  const board = createBoard(boardPath(config.dataDir, gpu));
+  const pullers = new Map<string, Puller>();
+  const jobs = new Jobs({
+    bus,
+    board,
+    blobs,
+    partitions,
+    actor,
+    runners,
+    clock: systemClock,
+    random: Math.random,
+    log,
+    onRoom: (model) => pullers.get(model)?.pump(),
+  });
+  const cancels = await watchCancels(bus, {
+    partitions,
+    actorId: actor.id,
+    log,
+    onCancel: (taskId, sequence) => jobs.cancel(taskId, sequence),
+    onAsk: (taskId) => jobs.holds(taskId),
+  });
+  jobs.useCancels(cancels);
+  const presence = presenceEntry(actor, [...runners.keys()], systemClock.now());
+  const stopBeat = await startBeat(config, actor.id, boardPath(config.dataDir, gpu), presence);
+  await announceModels(
+    bus,
+    [...runners.values()].map((runner) => runner.description),
+  );
+  const stopPulling = startPulling(bus, runners, jobs, pullers, partitions, log);
+  const deadlines = setInterval(() => jobs.checkDeadlines(), DEADLINE_CHECK_MS);
+  process.send?.({ type: "ready" });
+  log.info({ actor: actor.id, models: [...runners.keys()], partitions }, "actor is ready");
+
+  await toldToEnd();
+  log.info({ held: jobs.size }, "actor drains");
+  await Promise.all([stopPulling(), jobs.drain(DRAIN_MS)]);
+  clearInterval(deadlines);
+  cancels.stop();
+  bus.publish(presence.subject, ""); // gone: watchers need not wait for its lease
+  await bus.flush(2_000).catch((error) => log.warn({ error: messageOf(error) }, "last acks may be lost"));
+  await Promise.allSettled([...runners.values()].map((runner) => runner.unload()));
+  await stopBeat();
+  await bus.close();
+}
+
+/** Resolves on SIGTERM, SIGINT, or when the supervisor is gone: then there is nobody to drain for, and it exits. */
+function toldToEnd(): Promise<void> {
+  process.on("disconnect", () => process.exit(1));
+  return new Promise((resolve) => {
+    process.once("SIGTERM", () => resolve());
+    process.once("SIGINT", () => resolve());
+  });
+}
+
+function startPulling(
+  bus: Bus,
+  runners: ReadonlyMap<string, LoadedRunner>,
+  jobs: Jobs,
+  pullers: Map<string, Puller>,
+  partitions: number,
+  log: Log,
+): () => Promise<void> {
+  const bells = [...runners.keys()].map((model) => {
+    const puller = createPuller({
+      bus,
+      model,
+      clock: systemClock,
+      room: () => jobs.room(model),
+      take: (message, delivery) => jobs.take(message, delivery),
+    });
+    pullers.set(model, puller);
+    return bus.subscribe(subjects.bell(model), (message) => {
+      for (const [at, count] of parseBell(message.text(), model)) puller.ring(at, count);
+    });
+  });
+  let looking = false;
+  const look = async (): Promise<void> => {
+    if (looking || !bus.connected) return;
+    looking = true;
+    try {
+      const found = await Promise.all(Array.from({ length: partitions }, (_, p) => listQueues(bus, p)));
+      for (const puller of pullers.values()) puller.learn(found.flat());
+    } catch (error) {
+      log.debug({ error: messageOf(error) }, "could not look at the queues");
+    } finally {
+      looking = false;
+    }
+  };
+  void look();
+  const timer = setInterval(() => void look(), LOOK_EVERY_MS);
+  const stopReconnect = bus.onReconnect(() => {
+    for (const puller of pullers.values()) puller.reset();
+    void look();
+  });
+  return async () => {
+    clearInterval(timer);
+    stopReconnect();
+    for (const bell of bells) bell.unsubscribe();
+    await Promise.all([...pullers.values()].map((puller) => puller.stop()));
+  };
+}
+
+/** `[[partition, level, lane, count], …]`; nothing for a text of another form. */
+export function parseBell(text: string, model: string): [QueueAddress, number][] {
+  try {
+    const rung = JSON.parse(text) as [number, Level, "a" | "b", number][];
+    return rung.map(([partition, level, lane, count]) => [{ partition, level, lane, model }, count]);
+  } catch {
+    return [];
+  }
+}
+
+/** Starts the beat thread; resolves when it keeps leases. The returned function ends it. */
+function startBeat(
+  config: Config,
+  actorId: string,
+  path: string,
+  presence: { readonly subject: string; readonly value: string },
+): Promise<() => Promise<void>> {
+  const worker = new Worker(new URL("./beat.ts", import.meta.url).href, { smol: true });
+  const start: ToBeat = {
+    type: "start",
+    natsUrl: config.natsUrl ?? "",
+    boardPath: path,
+    actorId,
+    logLevel: config.logLevel,
+    presence,
+    supervisorPid: process.send ? process.ppid : null,
+  };
+  return new Promise((resolve, reject) => {
+    worker.onerror = (event) => reject(new Error(`the beat thread died: ${event.message}`));
+    worker.onmessage = (event: MessageEvent<FromBeat>) => {
+      if (event.data.type === "failed") return reject(new Error(`the beat thread cannot start: ${event.data.message}`));
+      // From here on the process must not live without it: leases would lapse unseen.
+      worker.onerror = () => process.exit(1);
+      resolve(async () => {
+        const ended = new Promise<void>((done) => worker.addEventListener("close", () => done()));
+        worker.postMessage({ type: "stop" } satisfies ToBeat);
+        await Promise.race([ended, Bun.sleep(1_000)]);
+        worker.terminate();
+      });
+    };
+    worker.postMessage(start);
+  });
+}

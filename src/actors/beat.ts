@@ -1,0 +1,151 @@
+// The beat thread of an actor: a worker with a connection of its own, so that a runner that blocks the event loop of the
+// process costs no lease. It keeps leases and presence alive, ends a process whose job is over its deadline or does not
+// heed a cancel, and ends it when the supervisor has gone. It reads the scoreboard and shares nothing else.
+import { type Bus, openBus } from "../bus/connection.ts";
+import { ACK_WAIT_MS, working } from "../bus/queues.ts";
+import { parseControl, parseJob, subjects } from "../bus/subjects.ts";
+import { messageOf } from "../errors.ts";
+import { createLog, type Log } from "../log.ts";
+import type { TaskError } from "../tasks/records.ts";
+import { parseControlRequest } from "./cancel-watch.ts";
+import { handBack } from "./hand-back.ts";
+import { type HeldJob, watchBoard } from "./scoreboard.ts";
+
+/** What the actor tells its thread, in messages. */
+export type ToBeat =
+  | {
+      readonly type: "start";
+      readonly natsUrl: string;
+      readonly boardPath: string;
+      readonly actorId: string;
+      readonly logLevel: string;
+      /** Subject and value that say "this actor lives". */
+      readonly presence: { readonly subject: string; readonly value: string };
+      /** The supervisor's process id; null for an actor that runs alone. */
+      readonly supervisorPid: number | null;
+    }
+  | { readonly type: "stop" };
+
+export type FromBeat = { readonly type: "started" } | { readonly type: "failed"; readonly message: string };
+
+const TICK_MS = 250;
+const BEAT_EVERY_MS = ACK_WAIT_MS / 3;
+const PRESENCE_EVERY_MS = 3_000;
+/** Time a runner has to heed its signal, after its deadline or a cancel, before its process is ended. */
+export const GRACE_MS = 5_000;
+
+declare const self: Worker;
+
+interface Watched {
+  beatAtMs: number;
+  cancelledAtMs: number;
+}
+
+class Beat {
+  private readonly watched = new Map<string, Watched>();
+  private presenceAtMs = 0;
+  private ending = false;
+  private readonly bus: Bus;
+  private readonly start: Extract<ToBeat, { type: "start" }>;
+  private readonly log: Log;
+  private readonly held: () => HeldJob[];
+
+  constructor(bus: Bus, start: Extract<ToBeat, { type: "start" }>, log: Log) {
+    this.bus = bus;
+    this.start = start;
+    this.log = log;
+    this.held = watchBoard(start.boardPath);
+    bus.subscribe(subjects.anyControl, (message) => {
+      const taskId = parseControl(message.subject);
+      const request = parseControlRequest(message.text());
+      if (!taskId || !request || request.from === start.actorId) return;
+      const job = this.held().find((candidate) => candidate.jobSubject.endsWith(`.${taskId}`));
+      if (!job) return; // only the main thread may say "free": it knows what has arrived
+      if (request.cancel !== null) this.watch(job).cancelledAtMs ||= Date.now();
+      bus.publish(message.reply, "held");
+    });
+  }
+
+  tick(): void {
+    const { supervisorPid } = this.start;
+    if (supervisorPid !== null && process.ppid !== supervisorPid) return this.kill("the supervisor has gone");
+    if (this.ending) return;
+    const now = Date.now();
+    const jobs = this.held();
+    const known = new Set(jobs.map((job) => job.ackSubject));
+    for (const key of this.watched.keys()) if (!known.has(key)) this.watched.delete(key);
+    for (const job of jobs) {
+      const watched = this.watch(job);
+      if (now - watched.beatAtMs >= BEAT_EVERY_MS) {
+        watched.beatAtMs = now;
+        working(this.bus, job.ackSubject);
+      }
+      const why = overdue(job, watched, now);
+      if (why) return void this.end(job, jobs, why);
+    }
+    if (now - this.presenceAtMs >= PRESENCE_EVERY_MS) {
+      this.presenceAtMs = now;
+      this.bus.publish(this.start.presence.subject, this.start.presence.value);
+    }
+  }
+
+  private watch(job: HeldJob): Watched {
+    let watched = this.watched.get(job.ackSubject);
+    if (!watched) {
+      watched = { beatAtMs: Date.now(), cancelledAtMs: 0 };
+      this.watched.set(job.ackSubject, watched);
+    }
+    return watched;
+  }
+
+  /** Hands everything back, the culprit's attempt counted and its neighbours' not, and ends the process. */
+  private async end(culprit: HeldJob, jobs: readonly HeldJob[], why: "timeout" | "cancel"): Promise<void> {
+    this.ending = true;
+    const taskId = parseJob(culprit.jobSubject)?.taskId;
+    this.log.error({ task_id: taskId, attempt: culprit.attempt, why }, "the runner does not stop; ending its process");
+    const entries = jobs.map((job) => {
+      const counts = job === culprit && why === "timeout";
+      return { job, error: counts ? timeoutError : null, crashed: false };
+    });
+    await handBack(this.bus, entries, Math.random).catch((error) => {
+      this.log.error({ error: messageOf(error) }, "could not hand back; the lease will lapse");
+    });
+    this.kill(why);
+  }
+
+  private kill(why: string): void {
+    this.log.warn({ why }, "actor process ends itself");
+    process.kill(process.pid, "SIGKILL");
+  }
+}
+
+const timeoutError: TaskError = {
+  code: "timeout",
+  message: "the attempt took longer than timeout_ms and did not stop",
+  stage: "infer",
+  retryable: true,
+};
+
+function overdue(job: HeldJob, watched: Watched, nowMs: number): "timeout" | "cancel" | null {
+  if (watched.cancelledAtMs > 0 && nowMs - watched.cancelledAtMs > GRACE_MS) return "cancel";
+  return job.deadlineMs > 0 && nowMs - job.deadlineMs > GRACE_MS ? "timeout" : null;
+}
+
+async function main(start: Extract<ToBeat, { type: "start" }>): Promise<void> {
+  const log = createLog("beat", start.logLevel).child({ actor: start.actorId });
+  const bus = await openBus(start.natsUrl, `millrace beat ${start.actorId}`, log);
+  const beat = new Beat(bus, start, log);
+  beat.tick();
+  await bus.flush(5_000);
+  const timer = setInterval(() => beat.tick(), TICK_MS);
+  self.onmessage = () => {
+    clearInterval(timer);
+    void bus.close().finally(() => process.exit(0));
+  };
+  self.postMessage({ type: "started" } satisfies FromBeat);
+}
+
+self.onmessage = (event: MessageEvent<ToBeat>) => {
+  if (event.data.type !== "start") return;
+  main(event.data).catch((error) => self.postMessage({ type: "failed", message: messageOf(error) } satisfies FromBeat));
+};

@@ -1,0 +1,57 @@
+// What happened to a job before this delivery, from the last event and the last result of its task. Pure: decides
+// whether the job is run, and as which attempt.
+import type { StoredResult } from "../tasks/commit.ts";
+import { type EventRecord, type RetryData, statusOf, type TaskError } from "../tasks/records.ts";
+import { crashError } from "./hand-back.ts";
+
+/** Deaths of the process with a task in it, after which the task is not run again. */
+export const CRASHES_MAX = 2;
+/** Deliveries without any trace of an attempt, after which a task counts as poison: its events may have been lost. */
+const SILENT_DELIVERIES_MAX = 32;
+
+export type Verdict =
+  /** It has ended: nothing to do but to ack. */
+  | { readonly kind: "ended" }
+  /** A cancel stands and nobody has it: end it so. */
+  | {
+      readonly kind: "cancelled";
+      readonly markerSequence: number;
+      readonly attempt: number;
+      readonly eventNumber: number;
+    }
+  | { readonly kind: "failed"; readonly error: TaskError; readonly attempt: number; readonly eventNumber: number }
+  | { readonly kind: "run"; readonly attempt: number; readonly crashes: number; readonly eventNumber: number };
+
+/** `delivered` is the broker's count, 1 on the first delivery; `last` the task's newest event, if any is known. */
+export function judge(
+  result: StoredResult | null,
+  last: EventRecord | null,
+  delivered: number,
+  maxAttempts: number,
+): Verdict {
+  if (result && statusOf(result.record.token) !== null) return { kind: "ended" };
+  const attempt = last?.attempt ?? 0;
+  const eventNumber = last?.n ?? 0;
+  if (result) return { kind: "cancelled", markerSequence: result.sequence, attempt, eventNumber };
+  if (!last) {
+    if (delivered > SILENT_DELIVERIES_MAX) return { kind: "failed", error: poisonError, attempt: 0, eventNumber: 0 };
+    return { kind: "run", attempt: 1, crashes: 0, eventNumber: 0 };
+  }
+  if (last.uncounted) return { kind: "run", attempt, crashes: last.crashes, eventNumber };
+  // An attempt that began and left no word died with its host.
+  const unaccounted = last.event !== "RETRY";
+  const crashes = last.crashes + (unaccounted ? 1 : 0);
+  if (crashes >= CRASHES_MAX) return { kind: "failed", error: poisonError, attempt, eventNumber };
+  if (attempt >= maxAttempts) {
+    const error = unaccounted ? crashError : (last.data as RetryData).error;
+    return { kind: "failed", error: { ...error, retryable: false }, attempt, eventNumber };
+  }
+  return { kind: "run", attempt: attempt + 1, crashes, eventNumber: 0 };
+}
+
+const poisonError: TaskError = {
+  code: "poison",
+  message: "the actor's process died twice while it worked on this task",
+  stage: "infer",
+  retryable: false,
+};
