@@ -77,6 +77,7 @@ function compile(schema: object, formats: Formats | undefined, allErrors: boolea
     meta: false,
     ownProperties: true,
     strict: false,
+    strictNumbers: true, // NaN and infinities are no JSON
     validateSchema: false,
     verbose: true,
   });
