@@ -1,5 +1,5 @@
-// The command line. Every command is one composition root, imported when it is asked for, so that no process loads what
-// it does not run. Nothing else in src/ exits the process.
+// The command line: parses, and calls the composition root of the command, which is imported only then, so that no
+// process loads what it does not run. What a command throws ends here, as one line or as a stack, and as the exit code.
 import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import manifest from "../package.json" with { type: "json" };
@@ -53,22 +53,24 @@ async function run(command: Command): Promise<void> {
   const config = loadConfig(process.env);
   const log = createLog(command.name === "actor" ? `actor-${command.gpu}` : command.name, config.logLevel);
   process.on("unhandledRejection", (error) => crash(error, log));
+  // Under a supervisor: its end is ours, from the first moment on. Its broker and our lease go with it.
+  if (process.send) process.on("disconnect", () => process.exit(1));
   switch (command.name) {
     case "up": {
       const { runUp } = await import("./up/up.ts");
       return runUp(config, log);
     }
     case "gateway": {
-      const [{ serve }, { runGateway }] = await Promise.all([import("./up/service.ts"), import("./gateway.ts")]);
-      return serve(async () => runGateway(await withBroker(config), log), log);
+      const { runGateway } = await import("./gateway.ts");
+      return runGateway(await withBroker(config));
     }
     case "actor": {
-      const [{ serve }, { runActor }] = await Promise.all([import("./up/service.ts"), import("./actors/actor.ts")]);
-      return serve(async () => runActor(await withBroker(config), command.gpu, log), log);
+      const { runActor } = await import("./actors/actor.ts");
+      return runActor(await withBroker(config), command.gpu);
     }
     case "rebuild": {
       const { runRebuild } = await import("./rebuild.ts");
-      return runRebuild(await withBroker(config), log);
+      return runRebuild(await withBroker(config));
     }
   }
 }
@@ -93,6 +95,17 @@ function crash(error: unknown, log: Log): never {
   process.exit(1);
 }
 
+/** Says why the command ended: an expected failure to the supervisor where there is one, which prints it, else here. */
+async function explain(error: unknown): Promise<void> {
+  const known = asAppError(error);
+  if (known && process.send) {
+    const message = { type: "failed", code: known.code, message: known.message };
+    await new Promise((resolve) => process.send?.(message, undefined, undefined, resolve));
+  } else {
+    process.stderr.write(known ? `millrace: ${known.message}\n` : `${error instanceof Error ? error.stack : error}\n`);
+  }
+}
+
 const command = parseCommand(process.argv.slice(2));
 if (typeof command === "string") {
   process.stderr.write(`millrace: ${command}\n\n${HELP}`);
@@ -104,8 +117,7 @@ if (typeof command === "string") {
     await run(command);
     process.exit(0);
   } catch (error) {
-    const known = asAppError(error);
-    process.stderr.write(known ? `millrace: ${known.message}\n` : `${error instanceof Error ? error.stack : error}\n`);
+    await explain(error);
     process.exit(1);
   }
 }

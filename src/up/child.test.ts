@@ -18,7 +18,7 @@ afterEach(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
-/** A child that runs `script` as a service; `restarted` resolves at the next restart. */
+/** A child that runs `script`; `restarted` resolves at the next restart. */
 function child(script: string, onDeath?: () => Promise<void>) {
   const restarted = Promise.withResolvers<object>();
   const deaths: object[] = [];
@@ -27,20 +27,17 @@ function child(script: string, onDeath?: () => Promise<void>) {
     warn: (fields, message) => message === "a child process died" && deaths.push(fields),
     info: (fields, message) => message === "starting it again" && restarted.resolve(fields),
   };
-  const service = JSON.stringify(join(import.meta.dir, "service.ts"));
-  const errors = JSON.stringify(join(import.meta.dir, "../errors.ts"));
-  const code = `const { serve } = await import(${service}); const { AppError } = await import(${errors});
-    const { silentLog } = await import(${JSON.stringify(join(import.meta.dir, "../log.ts"))});
-    ${script}`;
   const kept = keepAlive(
-    { name: "test", command: [process.execPath, "-e", code], env: process.env, ...(onDeath ? { onDeath } : {}) },
+    { name: "test", command: [process.execPath, "-e", script], env: process.env, ...(onDeath ? { onDeath } : {}) },
     { log, clock: systemClock, random: () => 0, records: processRecords(dataDir) },
   );
   children.push(kept);
   return { kept, restarted: restarted.promise, deaths };
 }
 
-const serving = `await serve(async () => ({ url: "http://here", stop: async () => {} }), silentLog); process.exit(0);`;
+const ready = `process.send({ type: "ready", url: "http://here" });`;
+const serving = `process.on("SIGTERM", () => process.exit(0)); ${ready} setInterval(() => {}, 1e6);`;
+const stubborn = `process.on("SIGTERM", () => {}); ${ready} setInterval(() => {}, 1e6);`;
 
 describe("keepAlive", () => {
   test("tells what the ready child says of itself, and stops it in order", async () => {
@@ -70,9 +67,7 @@ describe("keepAlive", () => {
   });
 
   test("hands on why a child refuses to start", async () => {
-    const { kept } = child(
-      `await serve(async () => { throw new AppError("port_taken", "port 8000 is taken"); }, silentLog);`,
-    );
+    const { kept } = child(`process.send({ type: "failed", code: "port_taken", message: "port 8000 is taken" });`);
     expect(kept.ready).rejects.toMatchObject({ code: "port_taken", message: "port 8000 is taken" });
     await kept.ready.catch(() => {});
   });
@@ -84,7 +79,6 @@ describe("keepAlive", () => {
   });
 
   test("kills a child that does not stop in its grace, and at once when forced", async () => {
-    const stubborn = `await serve(async () => ({ stop: () => new Promise(() => {}) }), silentLog);`;
     const first = child(stubborn);
     await first.kept.ready;
     await first.kept.stop(50, new AbortController().signal);
@@ -104,22 +98,5 @@ describe("keepAlive", () => {
       `process.send({ type: "failed", code: "nonsense" }); process.send("x"); process.send(null); ${serving}`,
     );
     expect(await kept.ready).toMatchObject({ url: "http://here" });
-  });
-});
-
-describe("serve", () => {
-  test("ends at once when the supervisor is killed", async () => {
-    const script = `const child = Bun.spawn([process.execPath, "-e", ${JSON.stringify(
-      `const { serve } = await import(${JSON.stringify(join(import.meta.dir, "service.ts"))});
-       const log = { error() {}, warn() {}, info() {}, debug() {}, child: () => log };
-       await serve(async () => ({ stop: () => new Promise(() => {}) }), log);`,
-    )}], { detached: true, stdout: "inherit", serialization: "json", ipc() { console.log("ready"); } });
-      await child.exited;`;
-    await using supervisor = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe" });
-    const reader = supervisor.stdout.getReader();
-    await reader.read();
-    supervisor.kill("SIGKILL");
-    // Both hold this pipe: its end says that both are gone.
-    expect((await reader.read()).done).toBe(true);
   });
 });
