@@ -1,16 +1,172 @@
-// The picture a task brings: its schema, and its bytes checked before anything is decoded.
-export interface ImageInput {
-  readonly image_url?: string;
-  readonly image_base64?: string;
-  readonly file_id?: string;
-}
+// The picture a task brings: its schema, its bytes checked before anything is decoded, and its pixels. Runners call it
+// through `ctx.image` and `decodePixels`. It must never hand bytes to a decoder that are not PNG, JPEG or WebP or whose
+// header exceeds the limits, and never show a decoder's message or the input to a client.
+import { availableParallelism } from "node:os";
+import { type Static, Type } from "@sinclair/typebox";
+import type sharpFactory from "sharp";
+import { AppError } from "../errors.ts";
+import type { FetchedBytes } from "../net/fetch-input.ts";
+import { type ImageHeader, readImageHeader } from "./image-header.ts";
+
+/** 25 MiB, as for what is fetched: a photograph of 40 megapixels as a good JPEG takes 10 to 20. */
+const BYTES_MAX = 25 * 1024 * 1024;
+/** 40 megapixels decode to 120 MB, 160 MB with alpha. */
+const PIXELS_MAX = 40_000_000;
+const SIDE_MAX = 8_192;
+
+const base64Length = (sizeBytes: number): number => 4 * Math.ceil(sizeBytes / 3);
+
+/**
+ * The schema of a picture: exactly one of `image_url` (http or https, public) and `image_base64` (standard alphabet,
+ * padded). `pixelsMax` is told to the client here and enforced where the runner passes it to `decodePixels`.
+ */
+export const imageInput = (options: { readonly pixelsMax?: number } = {}) =>
+  Type.Object(
+    {
+      image_url: Type.Optional(
+        Type.String({ format: "public-url", maxLength: 2_048, description: "Address of the picture, http or https" }),
+      ),
+      image_base64: Type.Optional(
+        Type.String({
+          minLength: 1,
+          maxLength: base64Length(BYTES_MAX),
+          contentEncoding: "base64",
+          description: "The picture's bytes in padded base64, without a data: prefix or line breaks",
+        }),
+      ),
+    },
+    {
+      minProperties: 1,
+      maxProperties: 1,
+      additionalProperties: false,
+      description: `A PNG, JPEG or WebP picture of at most ${megapixels(options.pixelsMax ?? PIXELS_MAX)} megapixels`,
+    },
+  );
+
+export type ImageInput = Static<ReturnType<typeof imageInput>>;
 
 /** A picture whose format and size were read from its header and found within the limits. */
 export interface DecodedImage {
   /** The file as it came. */
   readonly bytes: Uint8Array;
-  readonly format: "png" | "jpeg" | "webp";
+  readonly format: ImageHeader["format"];
   /** Pixels, as shown (EXIF orientation applied). */
   readonly width: number;
   readonly height: number;
+}
+
+export interface ReadImageOptions {
+  /** How an `image_url` is fetched. */
+  readonly fetch: (url: string) => Promise<FetchedBytes>;
+  /** Default 25 MiB. */
+  readonly bytesMax?: number;
+  /** Default 40,000,000. */
+  readonly pixelsMax?: number;
+  /** Default 8,192. */
+  readonly sideMax?: number;
+}
+
+/**
+ * The picture in `input`, judged by its header alone: a few milliseconds and no memory, whatever size it declares. Of
+ * an animated one the first frame counts. Throws `image_too_large`, `image_unreadable` and what `fetch` throws. A file
+ * that is cut short behind its header passes here and fails in `decodePixels`.
+ */
+export async function readImage(input: ImageInput, options: ReadImageOptions): Promise<DecodedImage> {
+  const bytesMax = options.bytesMax ?? BYTES_MAX;
+  const bytes = await bytesOf(input, bytesMax, options.fetch);
+  if (bytes.byteLength > bytesMax) throw new AppError("image_too_large", `The picture has more than ${bytesMax} bytes`);
+  const header = readImageHeader(bytes);
+  if (header === null) throw new AppError("image_unreadable", "The picture is not a PNG, JPEG or WebP file");
+  requireSize(header.width, header.height, options.pixelsMax ?? PIXELS_MAX, options.sideMax ?? SIDE_MAX);
+  const { format } = header;
+  const { width, height } = await uprightSize(bytes, header);
+  return { bytes, format, width, height };
+}
+
+async function bytesOf(input: ImageInput, bytesMax: number, fetch: ReadImageOptions["fetch"]): Promise<Uint8Array> {
+  if (input.image_base64 !== undefined) return base64Bytes(input.image_base64, bytesMax);
+  if (input.image_url !== undefined) return (await fetch(input.image_url)).bytes;
+  throw new AppError("invalid_input", "A picture needs image_url or image_base64");
+}
+
+/** Strict: Node's decoder skips what it does not know, so that damaged text would become a damaged picture. */
+function base64Bytes(text: string, bytesMax: number): Uint8Array {
+  if (text.startsWith("data:")) {
+    throw new AppError("image_unreadable", "image_base64 takes the base64 text alone, without the data: prefix");
+  }
+  if (text.length > base64Length(bytesMax)) {
+    throw new AppError("image_too_large", `The picture has more than ${bytesMax} bytes`);
+  }
+  const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
+  const bytes = Buffer.from(text, "base64");
+  if (text.length % 4 !== 0 || bytes.byteLength !== (text.length / 4) * 3 - padding || /[-_]/.test(text)) {
+    throw new AppError("image_unreadable", "image_base64 is not padded base64 of the standard alphabet in one line");
+  }
+  return bytes;
+}
+
+/** The size as shown. The decoder reads the header anew; where it sees another picture than we did, it is refused. */
+async function uprightSize(bytes: Uint8Array, header: ImageHeader): Promise<{ width: number; height: number }> {
+  const sharp = await loadSharp();
+  const seen = await sharp(bytes, { limitInputPixels: header.width * header.height })
+    .metadata()
+    .catch((cause: unknown) => {
+      throw new AppError("image_unreadable", "The picture's header is damaged", { cause });
+    });
+  if (seen.format !== header.format || seen.width !== header.width || seen.height !== header.height) {
+    throw new AppError("image_unreadable", "The picture's header is damaged");
+  }
+  return seen.autoOrient;
+}
+
+function requireSize(width: number, height: number, pixelsMax: number, sideMax: number): void {
+  if (width * height <= pixelsMax && Math.max(width, height) <= sideMax) return;
+  const limit = `at most ${megapixels(pixelsMax)} megapixels and ${sideMax} pixels a side are taken`;
+  throw new AppError("image_too_large", `The picture has ${width} x ${height} pixels; ${limit}`);
+}
+
+const megapixels = (pixels: number): number => pixels / 1_000_000;
+
+/** Decoded pixels: sRGB, 8 bits a channel, row by row from the top left, no padding. */
+export interface Pixels {
+  /** `width * height * channels` bytes. */
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+  /** Red, green, blue, and alpha (not premultiplied) where the picture has it. */
+  readonly channels: 3 | 4;
+}
+
+/**
+ * Decodes a picture: the first frame, upright, in sRGB whatever its profile, palette or depth. Throws `image_too_large`
+ * above `pixelsMax` before decoding, `image_unreadable` for a file that is damaged or cut short.
+ */
+export async function decodePixels(image: DecodedImage, options: { pixelsMax?: number } = {}): Promise<Pixels> {
+  const { width, height } = image;
+  requireSize(width, height, options.pixelsMax ?? PIXELS_MAX, Number.POSITIVE_INFINITY);
+  const sharp = await loadSharp();
+  // "error" also refuses files that end early; "warning" would refuse photographs that every viewer shows.
+  const { data, info } = await sharp(image.bytes, { failOn: "error", limitInputPixels: width * height })
+    .autoOrient()
+    .toColourspace("srgb")
+    .raw({ depth: "uchar" })
+    .toBuffer({ resolveWithObject: true })
+    .catch((cause: unknown) => {
+      throw new AppError("image_unreadable", "The picture is damaged or incomplete", { cause });
+    });
+  if (info.width !== width || info.height !== height || (info.channels !== 3 && info.channels !== 4)) {
+    throw new AppError("image_unreadable", "The picture's header and content differ");
+  }
+  return { data, width, height, channels: info.channels };
+}
+
+/**
+ * sharp, set up for an actor: no cache of results (tasks differ, memory matters) and up to four threads a picture, at
+ * most half the cores, as other actors share the machine. Loaded on first use: a gateway reads schemas and no pictures.
+ */
+export async function loadSharp(): Promise<typeof sharpFactory> {
+  const { default: sharp } = await import("sharp");
+  sharp.cache(false);
+  sharp.concurrency(Math.max(1, Math.min(4, Math.floor(availableParallelism() / 2))));
+  return sharp;
 }

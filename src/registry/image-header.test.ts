@@ -1,0 +1,71 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import sharp, { type Sharp } from "sharp";
+import { readImageHeader } from "./image-header.ts";
+
+const plain = (width: number, height: number, channels: 3 | 4): Sharp =>
+  sharp({ create: { width, height, channels, background: { r: 200, g: 30, b: 90, alpha: 0.5 } } });
+
+const side = fc.integer({ min: 1, max: 700 });
+
+describe("readImageHeader", () => {
+  test("agrees with the decoder on every kind of file", async () => {
+    const kinds: ((picture: Sharp) => Sharp)[] = [
+      (picture) => picture.png(),
+      (picture) => picture.png({ progressive: true, palette: true }),
+      (picture) => picture.jpeg(),
+      (picture) => picture.jpeg({ progressive: true }).withMetadata({ orientation: 6 }).withIccProfile("p3"),
+      (picture) => picture.webp(),
+      (picture) => picture.webp({ lossless: true }),
+      (picture) => picture.webp().withMetadata({ orientation: 6 }),
+    ];
+    await fc.assert(
+      fc.asyncProperty(
+        side,
+        side,
+        fc.constantFrom<(3 | 4)[]>(3, 4),
+        fc.nat(kinds.length - 1),
+        async (w, h, channels, kind) => {
+          const bytes = await (kinds[kind] ?? ((picture) => picture))(plain(w, h, channels)).toBuffer();
+          const { format, width, height } = await sharp(bytes).metadata();
+          expect<unknown>(readImageHeader(bytes)).toEqual({ format, width, height });
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  test("a cut or damaged file gives a header or null, never a throw, and in time", async () => {
+    const files = await Promise.all([
+      plain(300, 200, 3).png().toBuffer(),
+      plain(300, 200, 3).jpeg().toBuffer(),
+      plain(300, 200, 4).webp().toBuffer(),
+    ]);
+    fc.assert(
+      fc.property(fc.constantFrom(...files), fc.nat(400), fc.nat(400), fc.nat(255), (file, cut, at, value) => {
+        const bytes = Buffer.from(file.subarray(0, cut));
+        if (at < bytes.length) bytes[at] = value;
+        const header = readImageHeader(bytes);
+        if (header !== null) expect(Math.min(header.width, header.height)).toBeGreaterThan(0);
+      }),
+      { numRuns: 2_000 },
+    );
+    const began = performance.now();
+    for (const value of [0xff, 0x00, 0xd0]) {
+      const jpeg = Buffer.alloc(10_000_000, value);
+      jpeg.set([0xff, 0xd8, 0xff]);
+      expect(readImageHeader(jpeg)).toBeNull();
+    }
+    expect(performance.now() - began).toBeLessThan(1_000);
+  });
+
+  test("sees a size beyond any limit in the first bytes alone", () => {
+    const png = Buffer.concat([Buffer.from("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "latin1"), Buffer.alloc(8)]);
+    png.writeUInt32BE(50_000, 16);
+    png.writeUInt32BE(0xffffffff, 20);
+    expect(readImageHeader(png)).toEqual({ format: "png", width: 50_000, height: 0xffffffff });
+    png.writeUInt32BE(0, 20);
+    expect(readImageHeader(png)).toBeNull();
+    expect(readImageHeader(new Uint8Array())).toBeNull();
+  });
+});
