@@ -1,27 +1,30 @@
-# `make help` lists the targets. Everything they need comes from the npm registry into this folder; nothing is installed elsewhere.
+# `make help` lists the targets. What they need comes from the npm registry into this folder; nothing is installed
+# elsewhere, and once it is here no target needs a network.
+# Only relative paths: make cannot hold a path with a space in a target.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev up test check lint format bench clean
+.PHONY: help install bun demo dev up test check lint format bench clean
 
-# A machine's own Bun is used when it is new enough; else the pinned npm package is fetched into .tools/.
-# (Relative paths only: make cannot hold a path with a space in a target.)
+# The pinned Bun of .tools/ where the machine has none that is new enough (scripts/install-bun.sh).
 RUN := PATH="$$PWD/.tools/node_modules/.bin:$$PATH"
 
 help:
 	@echo 'make demo    start everything, upscale and score a picture, print the timeline, stop'
 	@echo 'make dev     start everything and keep it running (Ctrl-C stops it)'
 	@echo 'make test    the tests'
-	@echo 'make check   types, lint, layers, dead code'
+	@echo 'make check   types, lint, unused code'
+	@echo 'make format  format the source'
 	@echo 'make bench   the task benchmark (bench/README.md)'
-	@echo 'make clean   remove data/ (tasks, results); dependencies stay'
+	@echo 'make clean   remove data/ (tasks, results); what was installed stays'
 
-install: .tools/bun-ready node_modules/.millrace-installed
+install: bun node_modules/.millrace-installed
 
-.tools/bun-ready: package.json
+bun:
 	@sh scripts/install-bun.sh
-	@touch $@
 
-node_modules/.millrace-installed: .tools/bun-ready package.json bun.lock
+# After an interrupted installation the mark is missing, and the next target installs again.
+node_modules/.millrace-installed: package.json bun.lock | bun
+	@rm -f $@
 	@$(RUN) bun install --frozen-lockfile
 	@touch $@
 
