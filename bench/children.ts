@@ -18,7 +18,7 @@ export interface ChildOptions {
 const STOP_MS_MAX = 20_000;
 
 export class Children {
-  readonly #running: { child: Child; process: Bun.Subprocess }[] = [];
+  #running: { child: Child; process: Bun.Subprocess }[] = [];
 
   /** Starts `command`; its output goes to `<folder>/<name>.log`. */
   start(name: string, command: readonly string[], options: ChildOptions): Child {
@@ -41,15 +41,25 @@ export class Children {
     }
   }
 
+  /** Ends some of them with `signal` and waits for it; a child that has ended by itself is fine too. */
+  async end(ended: readonly Child[], signal: NodeJS.Signals): Promise<void> {
+    const pids = new Set(ended.map(({ pid }) => pid));
+    const leaving = this.#running.filter(({ child }) => pids.has(child.pid));
+    this.#running = this.#running.filter(({ child }) => !pids.has(child.pid));
+    await Promise.all(leaving.map(({ process }) => endProcess(process, signal)));
+  }
+
   /** Stops all, the last started first; those that do not heed SIGTERM are killed. More can be started afterwards. */
   async stop(): Promise<void> {
-    for (const { process } of this.#running.splice(0).reverse()) {
-      process.kill("SIGTERM");
-      const patience = setTimeout(() => process.kill("SIGKILL"), STOP_MS_MAX);
-      await process.exited;
-      clearTimeout(patience);
-    }
+    for (const { process } of this.#running.splice(0).reverse()) await endProcess(process, "SIGTERM");
   }
+}
+
+async function endProcess(child: Bun.Subprocess, signal: NodeJS.Signals): Promise<void> {
+  child.kill(signal);
+  const patience = setTimeout(() => child.kill("SIGKILL"), STOP_MS_MAX);
+  await child.exited;
+  clearTimeout(patience);
 }
 
 /** Runs `main` with children that are stopped when it ends, and when the process is interrupted. */

@@ -128,9 +128,8 @@ export class Connection {
       pending.onText(text);
     }
     if (!message.complete || this.#pending !== pending) return;
-    this.#received = this.#received.slice(message.sizeBytes);
+    this.#received = "";
     this.#pending = null;
-    if (/\r\nconnection: *close/.test(message.head)) this.close();
     const retryAfterS = Number(/\r\nretry-after: *(\d+)/.exec(message.head)?.[1] ?? 0);
     const body = Buffer.from(message.body, "latin1").toString();
     pending.resolve({ status: Number(message.head.slice(9, 12)), body, retryAfterS });
@@ -143,8 +142,6 @@ export interface Message {
   readonly head: string;
   /** What has arrived of the body, as latin1. */
   readonly body: string;
-  /** Bytes of the whole message; meaningful when complete. */
-  readonly sizeBytes: number;
 }
 
 /** The HTTP message at the start of `buffer` (latin1), or null while its head is not there yet. */
@@ -155,11 +152,11 @@ export function parseMessage(buffer: string): Message | null {
   const bodyStart = headEnd + 4;
   const length = /\r\ncontent-length: *(\d+)/.exec(head);
   if (length) {
-    const sizeBytes = bodyStart + Number(length[1]);
-    return { complete: buffer.length >= sizeBytes, head, body: buffer.slice(bodyStart, sizeBytes), sizeBytes };
+    const end = bodyStart + Number(length[1]);
+    return { complete: buffer.length >= end, head, body: buffer.slice(bodyStart, end) };
   }
   if (/\r\ntransfer-encoding: *chunked/.test(head)) return { head, ...parseChunks(buffer, bodyStart) };
-  return { complete: true, head, body: "", sizeBytes: bodyStart };
+  return { complete: true, head, body: "" };
 }
 
 function parseChunks(buffer: string, start: number): Omit<Message, "head"> {
@@ -167,12 +164,12 @@ function parseChunks(buffer: string, start: number): Omit<Message, "head"> {
   let at = start;
   for (;;) {
     const lineEnd = buffer.indexOf("\r\n", at);
-    if (lineEnd < 0) return { complete: false, body, sizeBytes: at };
+    if (lineEnd < 0) return { complete: false, body };
     const size = Number.parseInt(buffer.slice(at, lineEnd), 16);
     const next = lineEnd + 2 + size + 2;
-    if (buffer.length < next) return { complete: false, body, sizeBytes: at };
+    if (buffer.length < next) return { complete: false, body };
     body += buffer.slice(lineEnd + 2, lineEnd + 2 + size);
     at = next;
-    if (size === 0) return { complete: true, body, sizeBytes: at };
+    if (size === 0) return { complete: true, body };
   }
 }

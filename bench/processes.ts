@@ -47,22 +47,24 @@ export function stolenS(): number {
   return Number(fields[8] ?? 0) / TICKS_PER_S;
 }
 
-/** `root` and every process below it, named by what they are. */
+/** `up` (which is `root`) and every process below it, named by what they are. Shells count as part of `up`. */
 export function describeFamily(root: number): Record<string, number> {
   const named: Record<string, number> = { up: root };
   for (const pid of family(root, childrenByParent(), new Set([root]))) {
     if (pid === root) continue;
     const commandLine = (readText(`/proc/${pid}/cmdline`) ?? "").split("\0").filter((part) => part !== "");
-    if (commandLine.length > 0) named[processName(commandLine, pid)] = pid;
+    const name = processName(commandLine, pid);
+    if (name !== null) named[name] = pid;
   }
   return named;
 }
 
-/** What a process of the stack is, by its command line: `nats`, `gateway`, `actor-0`, `sim`, or its program and pid. */
-export function processName(commandLine: readonly string[], pid: number): string {
+/** What a process of the stack is, by its command line: `nats`, `gateway`, `actor-0`, else its program and pid. */
+export function processName(commandLine: readonly string[], pid: number): string | null {
   const program = basename(commandLine[0] ?? "");
+  if (program === "" || program === "sh") return null;
   if (program.startsWith("nats-server")) return "nats";
-  const command = commandLine.slice(1).find((part) => ["gateway", "actor", "sim"].includes(part));
+  const command = commandLine.slice(1).find((part) => ["gateway", "actor"].includes(part));
   if (command === undefined) return `${program}-${pid}`;
   const gpu = commandLine.indexOf("--gpu");
   return command === "actor" ? `actor-${(gpu < 0 ? null : commandLine[gpu + 1]) ?? pid}` : command;
