@@ -13,4 +13,11 @@ export {
   SDK_VERSION,
 } from "./registry/define.ts";
 export { type FileOutput, file } from "./registry/file.ts";
-export { type DecodedImage, decodePixels, type ImageInput, imageInput, type Pixels } from "./registry/image.ts";
+export {
+  type DecodedImage,
+  decodePixels,
+  type ImageInput,
+  imageInput,
+  loadSharp,
+  type Pixels,
+} from "./registry/image.ts";
