@@ -18,6 +18,5 @@ export {
   decodePixels,
   type ImageInput,
   imageInput,
-  loadSharp,
   type Pixels,
 } from "./registry/image.ts";
