@@ -161,10 +161,11 @@ export async function decodePixels(image: DecodedImage, options: { pixelsMax?: n
 }
 
 /**
- * sharp, set up for an actor: no cache of results (tasks differ, memory matters) and up to four threads a picture, at
- * most half the cores, as other actors share the machine. Loaded on first use: a gateway reads schemas and no pictures.
+ * sharp, set up for an actor, and so for the runners that use it on what they decoded: no cache of results (tasks
+ * differ, memory matters) and up to four threads a picture, at most half the cores, as other actors share the machine.
+ * Loaded on first use: a gateway reads schemas and no pictures.
  */
-export async function loadSharp(): Promise<typeof sharpFactory> {
+async function loadSharp(): Promise<typeof sharpFactory> {
   const { default: sharp } = await import("sharp");
   sharp.cache(false);
   sharp.concurrency(Math.max(1, Math.min(4, Math.floor(availableParallelism() / 2))));
