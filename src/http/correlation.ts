@@ -1,6 +1,5 @@
 // The two names by which a request is found again in logs: its request id and its W3C trace. Both may come from the
 // client and are kept only when they are harmless; the HTTP layer asks once a request.
-import { randomBytes } from "node:crypto";
 
 const REQUEST_ID = /^[A-Za-z0-9_-]{1,128}$/;
 const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
@@ -15,6 +14,8 @@ export function requestIdOf(request: Request): string {
 export function traceOf(request: Request): string {
   const given = request.headers.get("traceparent");
   if (given !== null && TRACEPARENT.test(given)) return given;
-  const random = randomBytes(24).toString("hex");
-  return `00-${random.slice(0, 32)}-${random.slice(32)}-01`;
+  const traceId = crypto.randomUUID().replaceAll("-", "");
+  // The first 12 digits and the last 4 are free of the fixed bits of a UUID; all zeros, which is invalid, cannot happen.
+  const parent = crypto.randomUUID();
+  return `00-${traceId}-${parent.slice(0, 8)}${parent.slice(28)}-01`;
 }

@@ -84,7 +84,7 @@ export function createHttp(parts: HttpParts): Http {
  * us (`parse: "none"`). HEAD is registered by hand because Elysia's own reads the whole body of the GET to count it.
  */
 function createApp(routes: readonly Route[], keys: Keys, log: Log): Elysia {
-  const app = new Elysia({ aot: true, normalize: false, strictPath: true });
+  const app = new Elysia({ aot: true, normalize: false, strictPath: true, handler: { standardHostname: false } });
   for (const route of routes) {
     const path = route.path.replace("{id}", ":id");
     for (const method of route.method === "GET" ? ["GET", "HEAD"] : [route.method]) {

@@ -47,6 +47,7 @@ const echo: ModelDescription = {
 export const models: Models = {
   list: () => [echo],
   get: (name) => (name === echo.name ? echo : undefined),
+  knows: (name) => name === echo.name,
   check: (_name, input) =>
     typeof input === "object" && input !== null && "bad" in input
       ? [{ path: "/bad", message: "is not a known field" }]

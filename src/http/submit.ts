@@ -11,14 +11,17 @@ import { preferredWaitS } from "./prefer.ts";
 import { type KeyedCall, replyJson } from "./route.ts";
 import { clientRequestIdPattern, taskRequestSchema } from "./schemas.ts";
 
-/** Fields of the public contract that this version cannot honour yet, with what it does not do. */
-const notServed: Readonly<Record<string, string>> = {
-  callback_url: "this version does not deliver webhooks: read the task or follow its events",
-  callback_events: "this version does not deliver webhooks: read the task or follow its events",
-  deadline: "this version does not schedule tasks",
-  run_at: "this version does not schedule tasks",
-  delay_ms: "this version does not schedule tasks",
-};
+const noWebhooks = "this version does not deliver webhooks: read the task or follow its events";
+const noSchedules = "this version does not schedule tasks";
+
+/** What to say of fields that the schema refuses here and other versions know. By path. */
+const notServed: ReadonlyMap<string, string> = new Map([
+  ["/callback_url", noWebhooks],
+  ["/callback_events", noWebhooks],
+  ["/deadline", noSchedules],
+  ["/run_at", noSchedules],
+  ["/delay_ms", noSchedules],
+]);
 
 const CLIENT_REQUEST_ID = new RegExp(clientRequestIdPattern);
 
@@ -48,10 +51,13 @@ function withAlias(body: unknown, idempotencyKey: string | null): unknown {
 }
 
 function checked(body: unknown, check: (value: unknown) => readonly FieldProblem[], models: Models): TaskRequest {
-  const problems = [...notServedIn(body), ...check(body).filter(({ path }) => !(path.slice(1) in notServed))];
-  if (problems.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields: problems });
+  const problems = check(body);
+  if (problems.length > 0) {
+    const fields = problems.map(({ path, message }) => ({ path, message: notServed.get(path) ?? message }));
+    throw new AppError("invalid_request", "The request is not valid.", { fields });
+  }
   const task = body as TaskRequest;
-  if (models.get(task.model) === undefined) {
+  if (!models.knows(task.model)) {
     throw new AppError("unknown_model", "No actor offers this model. GET /v1/models lists those that are offered.");
   }
   const inputProblems = models.check(task.model, task.input);
@@ -60,13 +66,6 @@ function checked(body: unknown, check: (value: unknown) => readonly FieldProblem
     throw new AppError("invalid_request", "The input does not match the model's schema.", { fields });
   }
   return task;
-}
-
-function notServedIn(body: unknown): FieldProblem[] {
-  if (typeof body !== "object" || body === null) return [];
-  return Object.keys(body)
-    .filter((name) => Object.hasOwn(notServed, name))
-    .map((name) => ({ path: `/${name}`, message: notServed[name] ?? "" }));
 }
 
 const refused = (path: string, message: string): AppError =>

@@ -28,4 +28,4 @@ export function createKeys(apiKeys: readonly ApiKey[]): Keys {
   };
 }
 
-const digest = (secret: string): Uint8Array => new Bun.CryptoHasher("sha256").update(secret).digest();
+const digest = (secret: string): Uint8Array => Bun.CryptoHasher.hash("sha256", secret);
