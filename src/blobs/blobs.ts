@@ -53,7 +53,10 @@ export interface Blobs {
   stat(key: string): Promise<BlobStat | null>;
   /** Idempotent. */
   delete(key: string): Promise<void>;
-  /** Resolves when the store can be written; throws `storage_unavailable`. Creates the bucket or folder. */
+  /**
+   * Resolves when the store can be used (folder: a file can be made; S3: the bucket answers); throws
+   * `storage_unavailable`. Creates the bucket or folder. Cheap enough for a health check.
+   */
   ready(): Promise<void>;
 }
 
@@ -84,6 +87,8 @@ export function checkRange(range: ByteRange): void {
 }
 
 export const notFound = (key: string): AppError => new AppError("blob_not_found", `There is no object ${key}`);
+
+export const corrupt = (key: string): AppError => new AppError("blob_corrupt", `The object ${key} is damaged`);
 
 export const tooLarge = (sizeBytesMax: number): AppError =>
   new AppError("payload_too_large", `The object is larger than ${sizeBytesMax} bytes`);

@@ -25,6 +25,7 @@ import {
   checkContentType,
   checkKey,
   checkRange,
+  corrupt,
   notFound,
   OBJECT_BYTES_MAX,
   tooLarge,
@@ -303,7 +304,5 @@ const errnoOf = (error: unknown): string | null =>
 
 const unavailable = (cause: unknown): AppError =>
   asAppError(cause) ?? new AppError("storage_unavailable", "The object store cannot be used", { cause });
-
-const corrupt = (key: string): AppError => new AppError("blob_corrupt", `The object ${key} is damaged`);
 
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
