@@ -28,7 +28,12 @@ function child(script: string, onDeath?: () => Promise<void>) {
     info: (fields, message) => message === "starting it again" && restarted.resolve(fields),
   };
   const kept = keepAlive(
-    { name: "test", command: [process.execPath, "-e", script], env: process.env, ...(onDeath ? { onDeath } : {}) },
+    {
+      name: "test",
+      command: [process.execPath, "-e", script],
+      env: () => process.env,
+      ...(onDeath ? { onDeath } : {}),
+    },
     { log, clock: systemClock, random: () => 0, records: processRecords(dataDir) },
   );
   children.push(kept);

@@ -16,7 +16,8 @@ export interface ChildSpec {
   /** Such as `gateway` or `actor-0`: for logs and the process record. */
   readonly name: string;
   readonly command: readonly string[];
-  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Asked at each start. */
+  env(): Readonly<Record<string, string | undefined>>;
   /** Called after each death that nobody asked for. Errors are logged; the restart does not depend on it. */
   onDeath?(): Promise<void>;
 }
@@ -55,11 +56,14 @@ export function keepAlive(spec: ChildSpec, { log, clock, random, records }: Chil
   const stopping = new AbortController();
   let current: Bun.Subprocess | null = null;
   let refusal: AppError | null = null;
+  let starts = 0;
 
   const runOnce = async (): Promise<void> => {
+    const begun = clock.monotonicMs();
+    const start = ++starts;
     const watchdog = setTimeout(() => current?.kill("SIGKILL"), READY_MS_MAX);
     const child = Bun.spawn([...spec.command], {
-      env: spec.env,
+      env: spec.env(),
       stdio: ["ignore", "inherit", "inherit"],
       serialization: "json",
       // A session of its own: Ctrl-C in a terminal reaches the supervisor alone, which ends its children in order.
@@ -68,6 +72,8 @@ export function keepAlive(spec: ChildSpec, { log, clock, random, records }: Chil
         const told = parseMessage(message);
         if (told?.type === "ready") {
           clearTimeout(watchdog);
+          const readyMs = Math.round(clock.monotonicMs() - begun);
+          log.info({ process: spec.name, start, ready_ms: readyMs }, "child is ready");
           ready.resolve(told);
         } else if (told) refusal = new AppError(told.code, told.message);
       },

@@ -13,7 +13,7 @@ import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
 import { banner } from "./banner.ts";
 import { keepBroker } from "./broker.ts";
-import { type Child, type ChildParts, type ChildSpec, keepAlive } from "./child.ts";
+import { type Child, type ChildParts, keepAlive } from "./child.ts";
 import { endLeftovers, processRecords } from "./leftovers.ts";
 import { lockDataDir } from "./lock.ts";
 
@@ -53,15 +53,19 @@ export async function runUp(config: Config, log: Log): Promise<void> {
   stack.defer(async () => {
     await Promise.all(actors.map((actor) => actor.stop(signals.force)));
   });
-  const gateway = keepAlive({ name: "gateway", command: millrace("gateway"), env }, parts);
+  let gatewayPort = String(config.port);
+  const gatewayEnv = () => ({ ...env, PORT: gatewayPort });
+  const gateway = keepAlive({ name: "gateway", command: millrace("gateway"), env: gatewayEnv }, parts);
   stack.defer(() => gateway.stop(GATEWAY_GRACE_MS, signals.force));
 
   const ready = Promise.all([gateway.ready, ...actors.map(({ child }) => child.ready)]);
   const told = await Promise.race([ready, signals.asked]);
   if (told) {
+    const gatewayUrl = told[0].url ?? `http://${config.host}:${config.port}`;
+    gatewayPort = new URL(gatewayUrl).port || gatewayPort; // PORT=0: a restarted gateway is found where it was
     const times = stopwatch.lap("children_ms");
     log.info(times, "ready");
-    process.stdout.write(banner({ config, natsUrl, gatewayUrl: told[0].url ?? "", readyMs: times.total_ms ?? 0 }));
+    process.stdout.write(banner({ config, natsUrl, gatewayUrl, readyMs: times.total_ms ?? 0 }));
     await signals.asked;
   }
   log.info({}, "stopping: the gateway, then the actors, then the broker");
@@ -74,14 +78,19 @@ interface Actor {
   stop(force: AbortSignal): Promise<void>;
 }
 
-function startActor(gpu: string, env: ChildSpec["env"], bus: Bus, parts: ChildParts): Actor {
+function startActor(
+  gpu: string,
+  env: Readonly<Record<string, string | undefined>>,
+  bus: Bus,
+  parts: ChildParts,
+): Actor {
   const name = `actor-${gpu}`;
   const board = join(parts.records.folder, `${name}.board`);
   const child = keepAlive(
     {
       name,
       command: millrace("actor", "--gpu", gpu),
-      env: { ...env, CUDA_VISIBLE_DEVICES: gpu },
+      env: () => ({ ...env, CUDA_VISIBLE_DEVICES: gpu }),
       onDeath: () => handBackBoard(bus, board, parts.log),
     },
     parts,

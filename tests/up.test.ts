@@ -1,0 +1,243 @@
+// `up` as an operator meets it: real processes, killed in every way, and what is left of them.
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { connect as connectTcp } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+setDefaultTimeout(30_000);
+
+const main = join(import.meta.dir, "../src/main.ts");
+const KEY = "up-test-key";
+let dataDir = "";
+const started: Up[] = [];
+
+beforeEach(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), "millrace up "));
+});
+afterEach(async () => {
+  for (const up of started.splice(0)) {
+    up.process.kill("SIGKILL");
+    await up.ended;
+  }
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+type LogLine = Readonly<Record<string, unknown>> & { readonly message: string };
+
+interface Up {
+  readonly process: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  /** The gateway's address; null when `up` ended before it was ready. */
+  readonly url: Promise<string | null>;
+  /** Standard error, when `up` and every child that shares it are gone. */
+  readonly ended: Promise<string>;
+  /** The first log line, past or to come, that has these fields. */
+  logged(fields: Readonly<Record<string, unknown>>): Promise<LogLine>;
+  output(): string;
+}
+
+function start(settings: Readonly<Record<string, string>> = {}): Up {
+  const env = { ...process.env, DATA_DIR: dataDir, PORT: "0", MODELS: "echo", DURABILITY: "fast", LOG_LEVEL: "info" };
+  const child = Bun.spawn([process.execPath, main, "up"], {
+    env: { ...env, API_KEYS: `test:${KEY}`, ...settings },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const url = Promise.withResolvers<string | null>();
+  const waiting = new Set<() => void>();
+  const lines: LogLine[] = [];
+  let output = "";
+  const readOutput = async (): Promise<void> => {
+    for await (const chunk of child.stdout) {
+      output += Buffer.from(chunk).toString();
+      const found = /^ {2}API +(\S+)$/m.exec(output)?.[1];
+      if (found && output.includes("Ctrl-C")) url.resolve(found);
+    }
+    url.resolve(null);
+  };
+  const readErrors = async (): Promise<string> => {
+    let text = "";
+    let rest = "";
+    for await (const chunk of child.stderr) {
+      text += Buffer.from(chunk).toString();
+      rest += Buffer.from(chunk).toString();
+      const whole = rest.split("\n");
+      rest = whole.pop() ?? "";
+      lines.push(...whole.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line) as LogLine));
+      for (const look of waiting) look();
+    }
+    return text;
+  };
+  const up: Up = {
+    process: child,
+    url: url.promise,
+    ended: Promise.all([readErrors(), readOutput(), child.exited]).then(([errors]) => errors),
+    output: () => output,
+    logged: (fields) =>
+      new Promise((resolve) => {
+        const look = (): void => {
+          const found = lines.find((line) => Object.entries(fields).every(([name, value]) => line[name] === value));
+          if (found && waiting.delete(look)) resolve(found);
+        };
+        waiting.add(look);
+        look();
+      }),
+  };
+  started.push(up);
+  return up;
+}
+
+const pidOf = async (name: string): Promise<number> =>
+  (JSON.parse(await readFile(join(dataDir, "run", `${name}.pid`), "utf8")) as { pid: number }).pid;
+
+const call = (url: string, path: string, init: RequestInit = {}): Promise<Response> =>
+  fetch(url + path, { ...init, headers: { "x-api-key": KEY, "content-type": "application/json", ...init.headers } });
+
+async function runTask(url: string, text: string): Promise<{ status: string }> {
+  const body = JSON.stringify({ model: "echo", input: { text } });
+  const response = await call(url, "/v1/tasks", { method: "POST", body, headers: { prefer: "wait=20" } });
+  return (await response.json()) as { status: string };
+}
+
+/** A connection to the broker; `closed` resolves when the broker is gone. */
+async function watchBroker(): Promise<{ readonly closed: Promise<void> }> {
+  const port = Number(new URL(await readFile(join(dataDir, "nats/url"), "utf8")).port);
+  const socket = connectTcp(port, "127.0.0.1");
+  const closed = new Promise<void>((resolve) => socket.on("close", () => resolve()).on("error", () => {}));
+  await new Promise((resolve) => socket.once("data", resolve));
+  return { closed };
+}
+
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+test("up is ready, runs a task, and SIGTERM ends all of it in order with exit code 0", async () => {
+  const up = start();
+  const url = (await up.url) ?? "";
+  expect(await runTask(url, "hello")).toMatchObject({ status: "SUCCESS" });
+  expect(up.output()).toContain(`data  ${dataDir}`);
+  expect(up.output()).not.toContain(KEY);
+  expect(up.output()).not.toMatch(/nats:\/\/[^/ ]*@/);
+  const pids = await Promise.all(["broker", "gateway", "actor-0"].map(pidOf));
+  up.process.kill("SIGTERM");
+  await up.ended;
+  expect(up.process.exitCode).toBe(0);
+  expect(pids.filter(isAlive)).toEqual([]);
+  expect((await readdir(join(dataDir, "run"))).filter((name) => /\.(pid|board)$/.test(name))).toEqual([]);
+});
+
+test("a gateway and a broker killed with -9 come back where they were, with the tasks", async () => {
+  const up = start();
+  const url = (await up.url) ?? "";
+  const { task_id: id } = (await runTask(url, "kept")) as unknown as { task_id: string };
+
+  process.kill(await pidOf("gateway"), "SIGKILL");
+  expect(await up.logged({ message: "a child process died", process: "gateway" })).toMatchObject({ signal: "SIGKILL" });
+  await up.logged({ message: "child is ready", process: "gateway", start: 2 });
+  expect(await (await call(url, `/v1/tasks/${id}`)).json()).toMatchObject({ status: "SUCCESS" });
+
+  process.kill(await pidOf("broker"), "SIGKILL");
+  await up.logged({ message: "the broker runs again" });
+  await up.logged({ message: "broker connection is back", part: "gateway" });
+  await up.logged({ message: "broker connection is back", part: "actor" });
+  expect(await runTask(url, "again")).toMatchObject({ status: "SUCCESS" });
+});
+
+test("the job of an actor killed with -9 is handed back at once and ends on the next one", async () => {
+  const up = start();
+  const url = (await up.url) ?? "";
+  const body = JSON.stringify({ model: "echo", input: { text: "long", sleep_ms: 300 } });
+  const { task_id: id } = (await (await call(url, "/v1/tasks", { method: "POST", body })).json()) as {
+    task_id: string;
+  };
+  const events = await call(url, `/v1/tasks/${id}/events`);
+  let seen = "";
+  let killed = false;
+  for await (const chunk of events.body ?? []) {
+    seen += Buffer.from(chunk).toString();
+    if (!killed && seen.includes("event: STARTED")) {
+      killed = true;
+      process.kill(await pidOf("actor-0"), "SIGKILL");
+    }
+  }
+  expect([...seen.matchAll(/^event: (.*)$/gm)].map((match) => match[1])).toEqual([
+    "PENDING",
+    "STARTED",
+    "RETRY",
+    "STARTED",
+    "SUCCESS",
+  ]);
+  const task = (await (await call(url, `/v1/tasks/${id}`)).json()) as { attempt: number; timing: { queue_ms: number } };
+  expect(task.attempt).toBe(2);
+  expect(await up.logged({ message: "the jobs of a dead actor were handed back" })).toMatchObject({ jobs: 1 });
+});
+
+test("kill -9 of the supervisor leaves no process, and the next one starts at once", async () => {
+  const up = start();
+  await up.url;
+  const pids = await Promise.all(["gateway", "actor-0"].map(pidOf));
+  const broker = await watchBroker();
+  const killedAt = performance.now();
+  up.process.kill("SIGKILL");
+  await up.ended; // its children share standard error
+  await broker.closed;
+  expect(performance.now() - killedAt).toBeLessThan(3_000);
+  expect(pids.filter(isRunning)).toEqual([]);
+
+  const next = start();
+  expect(await runTask((await next.url) ?? "", "next")).toMatchObject({ status: "SUCCESS" });
+});
+
+/** Alive and no zombie: nobody reaps the orphans of a killed parent in a container without init. */
+const isRunning = (pid: number): boolean => isAlive(pid) && !/State:\s+Z/.test(statusOf(pid));
+const statusOf = (pid: number): string =>
+  Bun.spawnSync(["cat", `/proc/${pid}/status`], { stderr: "ignore" }).stdout.toString();
+
+test("a second up on the same DATA_DIR is refused and names the first", async () => {
+  const first = start();
+  const url = (await first.url) ?? "";
+  const second = start({ LOG_LEVEL: "silent" });
+  const errors = await second.ended;
+  expect(second.process.exitCode).toBe(1);
+  expect(errors).toBe(
+    `millrace: another \`up\` (pid ${first.process.pid}) uses DATA_DIR ${dataDir}; stop it, or set DATA_DIR and PORT to others\n`,
+  );
+  expect(await runTask(url, "untouched")).toMatchObject({ status: "SUCCESS" });
+});
+
+test("a taken port is one line on standard error, exit code 1, and nothing left", async () => {
+  using other = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => {} } });
+  const up = start({ PORT: String(other.port), LOG_LEVEL: "silent" });
+  const errors = await up.ended;
+  expect(errors).toMatch(new RegExp(`^millrace: .*${other.port}.*\n$`));
+  expect(up.process.exitCode).toBe(1);
+  expect(up.output()).toBe("");
+  expect(await readdir(join(dataDir, "run"))).not.toContain("broker.pid");
+});
+
+test("a missing nats-server is one line that says what to do", async () => {
+  const up = start({ NATS_SERVER_BIN: "/nowhere/nats-server", LOG_LEVEL: "silent" });
+  expect(await up.ended).toMatch(/^millrace: NATS_SERVER_BIN is \/nowhere\/nats-server, .*\n$/);
+  expect(up.process.exitCode).toBe(1);
+});
+
+test("a second signal ends it at once, though a task is running", async () => {
+  const up = start();
+  const url = (await up.url) ?? "";
+  const body = JSON.stringify({ model: "echo", input: { text: "long", sleep_ms: 600_000 } });
+  const { task_id: id } = (await (await call(url, "/v1/tasks", { method: "POST", body })).json()) as {
+    task_id: string;
+  };
+  const events = await call(url, `/v1/tasks/${id}/events`);
+  for await (const chunk of events.body ?? []) if (Buffer.from(chunk).toString().includes("event: STARTED")) break;
+  up.process.kill("SIGINT");
+  await up.logged({ message: "actor drains" });
+  up.process.kill("SIGINT");
+  await up.ended;
+  expect(up.process.exitCode).toBe(0);
+});
