@@ -101,7 +101,7 @@ function lumaOf({ data, width, height }: Pixels): Luma {
  * microscopy", ICPR 2000; LAP4 in Pertuz et al., "Analysis of focus measure operators", Pattern Recognition 46, 2013.
  */
 function sharpness(luma: Luma): number {
-  const { variance } = statistics(convolved(luma, [0, 1, 0, 1, -4, 1, 0, 1, 0]));
+  const { variance } = statistics(convolved(luma, 0, 1, -4));
   return (100 * variance) / (variance + 300);
 }
 
@@ -111,9 +111,13 @@ function sharpness(luma: Luma): number {
  * Pacific Graphics 2007, taken of the mean: taken of each pixel it would punish contrast.
  */
 function exposure({ values }: Luma): number {
-  const clipped = values.reduce((count, value) => count + (value <= 2 || value >= 253 ? 1 : 0), 0) / values.length;
+  let clipped = 0;
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] ?? 0;
+    if (value <= 2 || value >= 253) clipped++;
+  }
   const { mean } = statistics(values);
-  return 100 * (1 - clipped) * Math.exp(-((mean / 255 - 0.5) ** 2) / (2 * 0.2 ** 2));
+  return 100 * (1 - clipped / values.length) * Math.exp(-((mean / 255 - 0.5) ** 2) / (2 * 0.2 ** 2));
 }
 
 /**
@@ -133,7 +137,9 @@ function colourfulness({ data, width, height }: Pixels): number {
   const redGreen = new Float64Array(width * height);
   const yellowBlue = new Float64Array(width * height);
   for (let i = 0; i < redGreen.length; i++) {
-    const [red = 0, green = 0, blue = 0] = [data[3 * i], data[3 * i + 1], data[3 * i + 2]];
+    const red = data[3 * i] ?? 0;
+    const green = data[3 * i + 1] ?? 0;
+    const blue = data[3 * i + 2] ?? 0;
     redGreen[i] = red - green;
     yellowBlue[i] = (red + green) / 2 - blue;
   }
@@ -149,32 +155,38 @@ function colourfulness({ data, width, height }: Pixels): number {
  * Immerkær, "Fast noise variance estimation", Computer Vision and Image Understanding 64, 1996.
  */
 function noise(luma: Luma): number {
-  const response = convolved(luma, [1, -2, 1, -2, 4, -2, 1, -2, 1]);
-  const sum = response.reduce((total, value) => total + Math.abs(value), 0);
+  const response = convolved(luma, 1, -2, 4);
+  let sum = 0;
+  for (let i = 0; i < response.length; i++) sum += Math.abs(response[i] ?? 0);
   const sigma = (Math.sqrt(Math.PI / 2) * sum) / (6 * Math.max(1, response.length));
   return 100 * Math.exp(-sigma / 10);
 }
 
-/** The response to a 3 x 3 kernel at every pixel that has all its neighbours; empty below 3 x 3 pixels. */
-function convolved({ values, width, height }: Luma, kernel: readonly number[]): Float64Array {
+/**
+ * The response to a symmetric 3 x 3 kernel, given by its corner, edge and centre, at every pixel that has all its
+ * neighbours; empty below 3 x 3 pixels.
+ */
+function convolved({ values, width, height }: Luma, corner: number, edge: number, centre: number): Float64Array {
   const response = new Float64Array(Math.max(0, width - 2) * Math.max(0, height - 2));
-  let at = 0;
+  const at = (index: number): number => values[index] ?? 0;
+  let next = 0;
   for (let y = 1; y < height - 1; y++) {
-    for (let x = 1; x < width - 1; x++) {
-      let sum = 0;
-      for (let k = 0; k < 9; k++) {
-        sum += (kernel[k] ?? 0) * (values[(y + Math.floor(k / 3) - 1) * width + x + (k % 3) - 1] ?? 0);
-      }
-      response[at++] = sum;
+    for (let i = y * width + 1; i < (y + 1) * width - 1; i++) {
+      const corners = at(i - width - 1) + at(i - width + 1) + at(i + width - 1) + at(i + width + 1);
+      const edges = at(i - width) + at(i - 1) + at(i + 1) + at(i + width);
+      response[next++] = corner * corners + edge * edges + centre * at(i);
     }
   }
   return response;
 }
 
-/** Mean and population variance; zeros for no values. */
+/** Mean and population variance; zeros for no values. (Counted loops here and above: `for of` is ten times slower.) */
 function statistics(values: Float64Array): { readonly mean: number; readonly variance: number } {
-  if (values.length === 0) return { mean: 0, variance: 0 };
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length;
-  return { mean, variance };
+  const count = Math.max(1, values.length);
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i] ?? 0;
+  const mean = sum / count;
+  let squares = 0;
+  for (let i = 0; i < values.length; i++) squares += ((values[i] ?? 0) - mean) ** 2;
+  return { mean, variance: squares / count };
 }

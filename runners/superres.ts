@@ -64,8 +64,7 @@ const superres = (factor: Factor) => {
     },
     postprocess: async ({ data, width, height, channels }, ctx) => {
       // Row filters and light compression: within 10% of the smallest file in half the time.
-      const png = await ctx.state
-        .sharp(data, { raw: { width, height, channels } })
+      const png = await sharp(data, { raw: { width, height, channels } })
         .png({ compressionLevel: 3, adaptiveFiltering: true })
         .toBuffer();
       ctx.progress(1, "encoded");
