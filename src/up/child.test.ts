@@ -61,11 +61,11 @@ describe("keepAlive", () => {
   test("starts again what was killed, after the hand-over and not before", async () => {
     const order: string[] = [];
     const { kept, restarted, deaths } = child(serving, async () => {
+      await new Promise(setImmediate);
       order.push(`handed over, pid ${kept.pid}`);
     });
     await kept.ready;
-    const pid = kept.pid ?? 0;
-    process.kill(pid, "SIGKILL");
+    process.kill(kept.pid ?? 0, "SIGKILL");
     expect(await restarted).toMatchObject({ process: "test", failures: 1, delay_ms: 100 });
     expect(order).toEqual(["handed over, pid null"]);
     expect(deaths).toMatchObject([{ signal: "SIGKILL" }]);
@@ -77,8 +77,11 @@ describe("keepAlive", () => {
     await kept.ready.catch(() => {});
   });
 
-  test("a death without a reason before it is ready is tried again", async () => {
-    const { restarted, deaths } = child("process.exit(3);");
+  test.each([
+    ["without a reason", ""],
+    ["with a reason that is none of ours", `process.send({ type: "failed", code: "nonsense", message: "no" });`],
+  ])("a death %s before it is ready is tried again", async (_, told) => {
+    const { restarted, deaths } = child(`${told} process.exitCode = 3;`);
     await restarted;
     expect(deaths).toMatchObject([{ code: 3 }]);
   });
@@ -99,9 +102,7 @@ describe("keepAlive", () => {
   });
 
   test("ignores what a plugin sends on the channel", async () => {
-    const { kept } = child(
-      `process.send({ type: "failed", code: "nonsense" }); process.send("x"); process.send(null); ${serving}`,
-    );
+    const { kept } = child(`process.send({ type: "other" }); process.send("x"); process.send(null); ${serving}`);
     expect(await kept.ready).toMatchObject({ url: "http://here" });
   });
 });
