@@ -81,9 +81,11 @@ describe("keepAlive", () => {
     ["without a reason", ""],
     ["with a reason that is none of ours", `process.send({ type: "failed", code: "nonsense", message: "no" });`],
   ])("a death %s before it is ready is tried again", async (_, told) => {
-    const { restarted, deaths } = child(`${told} process.exitCode = 3;`);
+    const { kept, restarted, deaths } = child(`${told} process.exitCode = 3;`);
+    const refused = kept.ready.catch(() => "refused");
     await restarted;
     expect(deaths).toMatchObject([{ code: 3 }]);
+    expect(await Promise.race([refused, "not yet"])).toBe("not yet");
   });
 
   test("kills a child that does not stop in its grace, and at once when forced", async () => {
