@@ -43,6 +43,16 @@ test("a full batch starts at once, in order; the rest waits for its end", async 
   expect(await Promise.all(answers)).toEqual(["answer 1", "answer 2", "answer 3"]);
 });
 
+test("one batch runs at a time, however many are full", async () => {
+  const { add, call, calls } = harness(1, 0);
+  const answers = [add(1), add(2)];
+  const first = await call(0);
+  expect(calls).toHaveLength(1);
+  first.answer(["one"]);
+  (await call(1)).answer(["two"]);
+  expect(await Promise.all(answers)).toEqual(["one", "two"]);
+});
+
 test("an incomplete batch starts after waitMs", async () => {
   const { add, call } = harness(10, 1);
   const answer = add(1);

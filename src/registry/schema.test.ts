@@ -34,6 +34,15 @@ describe("problems", () => {
     });
   }
 
+  test("of tagged forms the one with the value's tag is corrected", () => {
+    const circle = t.Object({ kind: t.Literal("circle"), radius: t.Number() });
+    const square = t.Object({ kind: t.Literal("square"), side: t.Number() });
+    const check = compileSchema(t.Object({ shape: t.Union([circle, square]) }));
+    expect(check({ shape: { kind: "square", side: "2" } })).toEqual([
+      { path: "/shape/side", message: "must be a number" },
+    ]);
+  });
+
   test("all of them are reported, at most twenty", () => {
     expect(compileSchema(person)({ name: 1, age: "x", other: 1 })).toHaveLength(3);
     const many = Object.fromEntries(Array.from({ length: 50 }, (_, i) => [`field${i}`, 1]));

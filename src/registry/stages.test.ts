@@ -104,6 +104,15 @@ describe("stages", () => {
     });
   }
 
+  test("nothing begins once the signal has fired", async () => {
+    let begun = false;
+    const eager = hooked("prepare", () => {
+      begun = true;
+    });
+    expect(await run(eager, { signal: AbortSignal.abort() })).toMatchObject(fails("aborted", "prepare", true));
+    expect(begun).toBe(false);
+  });
+
   test("a stage that heeds no abort is the last one", async () => {
     const controller = new AbortController();
     let reached = false;
@@ -166,6 +175,10 @@ describe("outputs", () => {
       expect(await run(outputting(value))).toMatchObject(fails("invalid_output", "output", false));
     });
   }
+
+  test("what a model writes is not held to the limits on what clients send", async () => {
+    expect(await run(outputting({ text: "a\0b" }))).toMatchObject({ ok: true, json: '{"text":"a\\u0000b"}' });
+  });
 
   const picture = (contentType: string): AnyRunner =>
     defineRunner({
@@ -259,7 +272,9 @@ describe("loading", () => {
     const throws = with_({ load: () => Promise.reject(new Error("no weights")) });
     await expect(loadRunner(throws, options)).rejects.toEqual(unavailable("no weights"));
     const hangs = with_({ load: () => new Promise(() => {}) });
-    await expect(loadRunner(hangs, { ...options, loadMsMax: 1 })).rejects.toEqual(unavailable("did not end within 1 ms"));
+    await expect(loadRunner(hangs, { ...options, loadMsMax: 1 })).rejects.toEqual(
+      unavailable("did not end within 1 ms"),
+    );
   });
 
   test("an example that the input refuses", async () => {
