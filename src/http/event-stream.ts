@@ -92,6 +92,8 @@ class EventPump {
     else if (outcome.kind === "ended") this.#finish();
     else {
       this.#onFailure(outcome.error);
+      // A turn later, so that the events before the failure leave first.
+      await new Promise((resolve) => setImmediate(resolve));
       this.#reset("the source of events failed");
     }
   }

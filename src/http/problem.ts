@@ -15,7 +15,8 @@ type ProblemCall = Pick<Call, "request" | "requestId">;
 /** The answer to anything thrown. Unknown errors become 500 `internal` and are logged, once, with the request id. */
 export function problemReply(error: unknown, call: ProblemCall, log: Log, headers?: Record<string, string>): Response {
   const known = asAppError(error);
-  if (known && errorKinds[known.code].status > 0) {
+  // `internal` is made for the log: its message may name what a client must not see.
+  if (known && known.code !== "internal" && errorKinds[known.code].status > 0) {
     return problem(call, known.code, known.message, known, headers);
   }
   // A client that hung up in the middle of its body, or while it waited, is no fault of ours and reads no answer.

@@ -1,6 +1,7 @@
 // `GET /v1/tasks/{id}/result`: what the task made, as JSON or as the stored bytes. The bytes come from a model that was
 // fed by a stranger: they are sent so that no browser runs them (attachment, sandbox, nosniff).
 import type { Blobs, ByteRange } from "../blobs/blobs.ts";
+import { asAppError, messageOf } from "../errors.ts";
 import type { TaskResult, Tasks } from "../tasks/tasks.ts";
 import { chooseRange } from "./range.ts";
 import { type KeyedCall, reply, replyEmpty, replyJson, taskIdOf } from "./route.ts";
@@ -50,7 +51,7 @@ async function sendBlob(call: KeyedCall, taskId: string, blob: BlobResult, blobs
   if (range) always["content-range"] = `bytes ${range.start}-${range.end}/${blob.sizeBytes}`;
   always["content-length"] = String(sizeBytes);
   const contentType = MEDIA_TYPE.test(blob.contentType) ? blob.contentType : "application/octet-stream";
-  const body = call.request.method === "HEAD" ? "" : await content(blobs, blob.key, range, sizeBytes);
+  const body = call.request.method === "HEAD" ? null : await content(blobs, blob.key, range, sizeBytes);
   return reply(call, range ? 206 : 200, contentType, body, always);
 }
 
@@ -60,9 +61,15 @@ async function content(
   range: ByteRange | null,
   sizeBytes: number,
 ): Promise<Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>> {
-  if (sizeBytes > gatheredBytesMax) return blobs.get(key, range ?? undefined);
-  if (range === null) return new Uint8Array(await blobs.read(key, gatheredBytesMax));
-  return Bun.readableStreamToBytes(await blobs.get(key, range));
+  try {
+    if (sizeBytes > gatheredBytesMax) return await blobs.get(key, range ?? undefined);
+    if (range === null) return new Uint8Array(await blobs.read(key, gatheredBytesMax));
+    return await Bun.readableStreamToBytes(await blobs.get(key, range));
+  } catch (error) {
+    if (asAppError(error)?.code === "storage_unavailable") throw error;
+    // The record names an object that is not there, or another one: no fault of the request.
+    throw new Error(`the object of a result cannot be read: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** `.png` of `results/<id>-<fence>.png`; empty when the key has no plain extension. */

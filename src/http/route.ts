@@ -89,7 +89,7 @@ export function reply(
   call: Pick<Call, "requestId">,
   status: number,
   contentType: string,
-  body: string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>,
+  body: string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> | null,
   headers?: HeaderFields,
 ): Response {
   const all = baseHeaders(call, contentType);

@@ -2,7 +2,6 @@
 // is not used: it shares its port with any other process that asks (reusePort), so a second gateway would steal
 // requests instead of failing, and it leaves a listener on the process.
 import { AppError } from "../errors.ts";
-import { bodyBytesMax } from "./body.ts";
 
 /** Seconds of silence after which a socket is cut, headers and bodies included; requests on hold are exempt. */
 const idleTimeoutS = 30;
@@ -53,8 +52,8 @@ function start(host: string, port: number, fetch: ServerOptions["fetch"]): Bun.S
       reusePort: false,
       development: false,
       idleTimeout: idleTimeoutS,
-      // Our own count answers first and in words; this only keeps Bun from taking its default of 128 MiB.
-      maxRequestBodySize: 2 * bodyBytesMax,
+      // body.ts counts and answers in words; Bun's own refusal has no body. What nobody reads stays in the socket.
+      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
       fetch: (request) => fetch(request),
     });
   } catch (cause) {

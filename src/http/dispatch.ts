@@ -1,0 +1,93 @@
+// From a request to its route: the table on Elysia, and what no route takes. http.ts calls it once. Every request passes
+// `serve`, the one place where keys are checked and errors answered: a handler can neither forget a key nor leak a stack.
+import { Elysia } from "elysia";
+import { AppError } from "../errors.ts";
+import type { Keys } from "../keys/keys.ts";
+import type { Log } from "../log.ts";
+import { requestIdOf } from "./correlation.ts";
+import { ownerOf } from "./credentials.ts";
+import { problemReply } from "./problem.ts";
+import { type Route, replyEmpty } from "./route.ts";
+
+interface Target {
+  readonly route: Route;
+  readonly pattern: RegExp;
+}
+
+export interface Dispatch {
+  readonly app: Elysia;
+  readonly fetch: (request: Request) => Response | Promise<Response>;
+}
+
+export function createDispatch(routes: readonly Route[], keys: Keys, log: Log): Dispatch {
+  const targets = routes.map((route) => ({
+    route,
+    pattern: new RegExp(`^${route.path.replaceAll(".", "\\.").replace("{id}", "([^/]+)")}$`),
+  }));
+  const app = createApp(targets, keys, log);
+  // Elysia answers HEAD by reading the whole body of the GET to count it, which an event stream would not survive.
+  const fetch = (request: Request): Response | Promise<Response> =>
+    (request.method === "HEAD" && serveHead(targets, request, keys, log)) || app.fetch(request);
+  return { app, fetch };
+}
+
+/**
+ * The routes on Elysia. Lean on purpose, as measured: no hooks, no schemas, no parsed headers or query, bodies read by
+ * us (`parse: "none"`). `standardHostname: false`: it would not find the path behind a host name of one or two letters.
+ */
+function createApp(targets: readonly Target[], keys: Keys, log: Log): Elysia {
+  const app = new Elysia({ aot: true, normalize: false, strictPath: true, handler: { standardHostname: false } });
+  for (const { route } of targets) {
+    const path = route.path.replace("{id}", ":id");
+    if (path === route.path) {
+      app.route(route.method, path, ({ request }) => serve(route, request, "", keys, log), { parse: "none" });
+    } else {
+      const handler = ({ request, params }: { request: Request; params: Record<string, string> }) =>
+        serve(route, request, params.id ?? "", keys, log);
+      app.route(route.method, path, handler, { parse: "none" });
+    }
+  }
+  app.onError(({ request, error }) => {
+    if ("code" in error && error.code === "NOT_FOUND") return unrouted(targets, request, keys, log);
+    return problemReply(error, { request, requestId: requestIdOf(request) }, log);
+  });
+  return app.compile();
+}
+
+async function serve(route: Route, request: Request, id: string, keys: Keys, log: Log): Promise<Response> {
+  const requestId = requestIdOf(request);
+  try {
+    const call = { request, id, requestId };
+    if (route.access === "public") return await route.handle(call);
+    return await route.handle({ ...call, owner: ownerOf(request, keys) });
+  } catch (error) {
+    return problemReply(error, { request, requestId }, log);
+  }
+}
+
+function serveHead(targets: readonly Target[], request: Request, keys: Keys, log: Log): Promise<Response> | null {
+  const { pathname } = new URL(request.url);
+  for (const { route, pattern } of targets) {
+    const match = route.method === "GET" ? pattern.exec(pathname) : null;
+    if (match) return serve(route, request, match[1] ?? "", keys, log);
+  }
+  return null;
+}
+
+/** Answers what no route takes: OPTIONS, another method (405 and Allow), another path (404). Under /v1 a key first. */
+function unrouted(targets: readonly Target[], request: Request, keys: Keys, log: Log): Response {
+  const call = { request, requestId: requestIdOf(request) };
+  const { pathname } = new URL(request.url);
+  const here = targets.filter(({ pattern }) => pattern.test(pathname)).map(({ route }) => route.method);
+  const methods = here.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
+  const allow = [...methods, "OPTIONS"].join(", ");
+  try {
+    // Without CORS headers: browsers of other origins learn nothing, and are refused by that.
+    if (request.method === "OPTIONS" && methods.length > 0) return replyEmpty(call, 204, { allow });
+    if (pathname.startsWith("/v1/")) ownerOf(request, keys);
+    if (methods.length > 0) throw new AppError("method_not_allowed", `This path takes ${allow}.`);
+    throw new AppError("route_not_found", "There is nothing at this path. The API is described at /docs.");
+  } catch (error) {
+    return problemReply(error, call, log, methods.length > 0 ? { allow } : undefined);
+  }
+}
