@@ -13,7 +13,7 @@ import { discover, type RunnerFolders } from "./discover.ts";
 const IMPORT_MS_MAX = 10_000;
 const DEFINITIONS_MAX = 64;
 
-export interface LoadedDefinition {
+interface LoadedDefinition {
   readonly definition: AnyRunner;
   /** Absolute path. */
   readonly file: string;
@@ -22,7 +22,7 @@ export interface LoadedDefinition {
 }
 
 /** Why a file, or an entry of MODELS, gives no runner. For the operator: it may hold paths. */
-export interface LoadProblem {
+interface LoadProblem {
   readonly file: string;
   readonly reason: string;
 }
@@ -82,7 +82,7 @@ export async function loadDefinitions(options: LoadDefinitionsOptions): Promise<
 }
 
 /** The runners that `file` exports. Throws what the file throws, or `invalid_runner`. */
-export async function importDefinitions(file: string, importMsMax: number): Promise<readonly AnyRunner[]> {
+async function importDefinitions(file: string, importMsMax: number): Promise<readonly AnyRunner[]> {
   const late = (): Error => new AppError("invalid_runner", `the import did not end within ${importMsMax} ms`);
   const module: { readonly default?: unknown } = await withDeadline(
     import(pathToFileURL(file).href),
