@@ -9,28 +9,48 @@ const OUTPUT_PIXELS_MAX = 100_000_000;
 
 type Factor = 2 | 4;
 
+/** Pixels repeated around the picture while it is enlarged, so that its edges do not mix with what lies outside. */
+const MARGIN = 4;
+
 /**
- * What enlarges. `load` makes one for the life of the process: a model that runs on the GPU takes Lanczos' place there,
- * puts its weights on `ctx.gpu` and answers `upscale` in the same shape.
+ * What enlarges. `load` makes one for the life of the process: a model that runs on the GPU takes the place of
+ * `bicubic` there, puts its weights on `ctx.gpu` and answers `upscale` in the same shape.
  */
 interface Upscaler {
   /** The same picture with `factor` times the width and height and the same channels. */
-  upscale(pixels: Pixels, factor: Factor): Promise<Pixels>;
+  upscale(pixels: Pixels, factor: Factor, signal: AbortSignal): Promise<Pixels>;
 }
 
 /**
- * Resampling with Lanczos' window of three lobes (Turkowski, "Filters for Common Resampling Tasks", 1990) and a mild
- * sharpening of 3 x 3 pixels, on the CPU. Alpha is premultiplied meanwhile, so that edges of cut-outs get no fringe.
+ * Cubic convolution (Keys, IEEE Trans. ASSP 29, 1981) and a mild sharpening of 3 x 3 pixels, on the CPU and off the
+ * event loop. sharp's `resize` would be shorter, but enlarging it moves the picture by half a pixel of the result, which
+ * costs some 2 dB of likeness at x2, and it knows no Lanczos in that direction. `sharpen` also makes sharp multiply colours
+ * by alpha meanwhile: without it cut-outs get a fringe.
  */
-const lanczos: Upscaler = {
-  async upscale({ data, width, height, channels }, factor) {
-    const size = { width: width * factor, height: height * factor };
-    const enlarged = await sharp(data, { raw: { width, height, channels } })
-      .resize({ ...size, fit: "fill", kernel: "lanczos3" })
+const bicubic: Upscaler = {
+  async upscale({ data, width, height, channels }, factor, signal) {
+    const padded = await sharp(data, { raw: { width, height, channels } })
+      .extend({ top: MARGIN, bottom: MARGIN, left: MARGIN, right: MARGIN, extendWith: "copy" })
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    signal.throwIfAborted();
+    const shift = (factor - 1) / 2; // from the corner of a source pixel's area to its centre
+    const enlarged = await sharp(padded.data, {
+      raw: { width: padded.info.width, height: padded.info.height, channels },
+    })
+      .affine([factor, 0, 0, factor], { interpolator: "bicubic", odx: shift, ody: shift })
       .sharpen()
       .raw()
+      .toBuffer({ resolveWithObject: true });
+    signal.throwIfAborted();
+    const size = { width: width * factor, height: height * factor };
+    const cropped = await sharp(enlarged.data, {
+      raw: { width: enlarged.info.width, height: enlarged.info.height, channels },
+    })
+      .extract({ left: MARGIN * factor, top: MARGIN * factor, ...size })
+      .raw()
       .toBuffer();
-    return { data: enlarged, ...size, channels };
+    return { data: cropped, ...size, channels };
   },
 };
 
@@ -49,7 +69,7 @@ const superres = (factor: Factor) => {
       size: t.Tuple([t.Integer({ minimum: 1 }), t.Integer({ minimum: 1 })], { description: "Width and height" }),
     }),
     example: { image_base64: EXAMPLE },
-    load: () => lanczos,
+    load: () => bicubic,
     prepare: async (input, ctx) => {
       const image = await ctx.image(input);
       ctx.signal.throwIfAborted();
@@ -58,7 +78,7 @@ const superres = (factor: Factor) => {
       return pixels;
     },
     infer: async (pixels, ctx) => {
-      const enlarged = await ctx.state.upscale(pixels, factor);
+      const enlarged = await ctx.state.upscale(pixels, factor, ctx.signal);
       ctx.progress(0.6, "enlarged");
       return enlarged;
     },
