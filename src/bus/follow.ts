@@ -24,6 +24,8 @@ export interface FollowedRecord {
 }
 
 export interface Follower {
+  /** Resolves when all that was in the stream at the start has been handed over. */
+  readonly caughtUp: Promise<void>;
   /** Stops; nothing is called afterwards. Idempotent. */
   stop(): void;
 }
@@ -39,6 +41,10 @@ export async function follow(bus: Bus, options: FollowOptions): Promise<Follower
   let stopped = false;
   let restarting = false;
   let generation = 0;
+  let reachEnd: () => void = () => {};
+  const caughtUp = new Promise<void>((resolve) => {
+    reachEnd = resolve;
+  });
 
   const start = async (): Promise<void> => {
     const mine = ++generation;
@@ -60,8 +66,10 @@ export async function follow(bus: Bus, options: FollowOptions): Promise<Follower
         pending: delivery.pending,
         text: message.text,
       });
+      if (delivery.pending === 0) reachEnd();
     });
-    await createConsumer(bus, options, inbox, nextSequence);
+    const waiting = await createConsumer(bus, options, inbox, nextSequence);
+    if (waiting === 0) reachEnd();
     heardAtMs = performance.now();
   };
 
@@ -101,6 +109,7 @@ export async function follow(bus: Bus, options: FollowOptions): Promise<Follower
     clearInterval(watchdog);
     stopReconnect();
     subscription?.unsubscribe();
+    reachEnd();
   };
   try {
     await start();
@@ -108,7 +117,7 @@ export async function follow(bus: Bus, options: FollowOptions): Promise<Follower
     stop();
     throw error;
   }
-  return { stop };
+  return { stop, caughtUp };
 }
 
 /** Flow control wants an answer; an idle heartbeat of a stalled consumer names the subject that frees it. */
@@ -117,7 +126,8 @@ function control(bus: Bus, message: BusMessage): void {
   if (answerTo) bus.publish(answerTo, "");
 }
 
-async function createConsumer(bus: Bus, options: FollowOptions, inbox: string, sequence: number): Promise<void> {
+/** Resolves to the number of records that wait. */
+async function createConsumer(bus: Bus, options: FollowOptions, inbox: string, sequence: number): Promise<number> {
   const request = {
     stream_name: options.stream,
     config: {
@@ -136,9 +146,15 @@ async function createConsumer(bus: Bus, options: FollowOptions, inbox: string, s
   };
   const subject = `$JS.API.CONSUMER.CREATE.${options.stream}`;
   const reply = await bus.request(subject, JSON.stringify(request), { timeoutMs: 5_000 });
-  const answer = JSON.parse(reply.text()) as { error?: { err_code?: number; description?: string } };
+  const answer = JSON.parse(reply.text()) as {
+    num_pending?: number;
+    delivered?: { consumer_seq: number };
+    error?: { err_code?: number; description?: string };
+  };
   if (answer.error) {
     const why = `cannot follow ${options.stream}: ${answer.error.description ?? answer.error.err_code}`;
     throw new AppError("broker_unavailable", why, { retryAfterS: 1 });
   }
+  // What was delivered before the answer was written has been handed over on this connection already.
+  return (answer.num_pending ?? 0) + (answer.delivered?.consumer_seq ?? 0);
 }

@@ -108,6 +108,8 @@ export interface ModelDescription {
 export interface Models {
   list(): readonly ModelDescription[];
   get(name: string): ModelDescription | undefined;
+  /** Cheaper than `get`. */
+  knows(name: string): boolean;
   /** Problems of `input` against the model's schema; empty when it is valid. Paths start at the input. */
   check(name: string, input: unknown): readonly FieldProblem[];
 }

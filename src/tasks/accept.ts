@@ -1,0 +1,170 @@
+// Accepts tasks: a job is published by compare-and-set, and the broker's ack is the acceptance. Called by gateways with
+// a request that has been checked. It never answers "accepted" before the ack, and never doubles a task whose ack was
+// lost: it publishes again, is refused, and finds its own nonce.
+import type { Blobs } from "../blobs/blobs.ts";
+import type { Bus } from "../bus/connection.ts";
+import { type Appended, append, readLast } from "../bus/log.ts";
+import { ensureQueue } from "../bus/queues.ts";
+import { consumerName, type QueueAddress, streams, subjects } from "../bus/subjects.ts";
+import type { Clock } from "../clock.ts";
+import { AppError, asAppError } from "../errors.ts";
+import { derivedTaskId, partitionOf, randomTaskId, randomToken } from "../ids.ts";
+import { requestHash } from "./canonical.ts";
+import { INLINE_INPUT_BYTES_MAX, type InputReference, type JobRecord, parseJobRecord } from "./records.ts";
+import type { Owner, TaskRequest } from "./tasks.ts";
+
+export interface Acceptance {
+  readonly job: JobRecord;
+  /** True when it had been accepted before. */
+  readonly replayed: boolean;
+}
+
+export interface AcceptOptions {
+  readonly bus: Bus;
+  readonly blobs: Blobs;
+  readonly partitions: number;
+  readonly clock: Clock;
+  /** True while new work is refused so that results find room. */
+  readonly isFull: () => boolean;
+}
+
+export type Accept = (request: TaskRequest, owner: Owner, trace: string | null) => Promise<Acceptance>;
+
+/** A client waits for this; beyond it the outcome is unknown and it is told so. */
+const ACCEPT_MS_MAX = 5_000;
+/** One publish; a broker that was restarted answers the next one. */
+const PUBLISH_MS_MAX = 1_500;
+
+export function createAccept(options: AcceptOptions): Accept {
+  const { bus, blobs, partitions, clock } = options;
+  const ring = createBells(bus);
+  const queues = createQueueGuard(bus);
+
+  return async (request, owner, trace) => {
+    if (options.isFull()) {
+      throw new AppError("queue_full", "The queue is nearly full: no new tasks until it has room", { retryAfterS: 5 });
+    }
+    const crid = request.client_request_id;
+    const taskId = crid === undefined ? randomTaskId(clock.now()) : derivedTaskId(owner.keyId, crid);
+    const nonce = randomToken();
+    const level = request.priority ?? "normal";
+    const at: QueueAddress = { partition: partitionOf(taskId, partitions), level, lane: "a", model: request.model };
+    const inputJson = JSON.stringify(request.input);
+    const inputRef = await storeLargeInput(blobs, taskId, nonce, inputJson);
+    const job: Omit<JobRecord, "input"> = {
+      v: 1,
+      id: taskId,
+      key: owner.keyId,
+      hash: crid === undefined ? "" : requestHash(request),
+      nonce,
+      created: clock.now(),
+      trace: trace ?? "",
+      model: request.model,
+      priority: level,
+      ...(inputRef && { inputRef }),
+      ...(request.max_attempts !== undefined && { maxAttempts: request.max_attempts }),
+      ...(request.timeout_ms !== undefined && { timeoutMs: request.timeout_ms }),
+      metadata: request.metadata ?? {},
+    };
+    const payload = inputRef ? JSON.stringify(job) : `${JSON.stringify(job).slice(0, -1)},"input":${inputJson}}`;
+    try {
+      await queues.ensure(at);
+      const standing = await publish(bus, at, taskId, payload);
+      if (standing === null || standing.nonce === nonce) {
+        ring(at);
+        return { job, replayed: false };
+      }
+      if (standing.hash !== job.hash) {
+        throw new AppError(
+          "idempotency_mismatch",
+          "This client_request_id was used for a request with another body; use a new one",
+        );
+      }
+      if (inputRef) await blobs.delete(inputRef.key);
+      return { job: standing, replayed: true };
+    } catch (error) {
+      // Where the outcome is unknown the job may stand and name the blob: it stays.
+      if (inputRef && asAppError(error)?.code !== "broker_unavailable") await blobs.delete(inputRef.key);
+      throw error;
+    }
+  };
+}
+
+/** Null when this publish stored the job, else the job that stands. */
+async function publish(bus: Bus, at: QueueAddress, taskId: string, payload: string): Promise<JobRecord | null> {
+  const subject = subjects.job(at, taskId);
+  const filter = subjects.anyJob(at.partition, taskId);
+  const deadline = performance.now() + ACCEPT_MS_MAX;
+  for (;;) {
+    try {
+      const record = { subject, filter, payload, expectedSequence: 0, timeoutMs: PUBLISH_MS_MAX };
+      const outcome: Appended = await append(bus, record);
+      if (outcome.kind === "stored") return null;
+      const standing = await readLast(bus, streams.jobs(at.partition), filter, PUBLISH_MS_MAX);
+      if (standing) return parseJobRecord(standing.text);
+      // Refused, and gone since: the janitor has just freed this id. The next publish takes it.
+    } catch (error) {
+      const leftMs = deadline - performance.now();
+      if (asAppError(error)?.code !== "broker_unavailable" || leftMs <= 0) throw error;
+      if (!(await bus.whenConnected(leftMs))) throw error;
+    }
+    if (performance.now() > deadline) {
+      throw new AppError("broker_unavailable", "the broker did not take the task in time", { retryAfterS: 1 });
+    }
+  }
+}
+
+async function storeLargeInput(
+  blobs: Blobs,
+  taskId: string,
+  nonce: string,
+  inputJson: string,
+): Promise<InputReference | undefined> {
+  // A string's UTF-8 is at least as long as its UTF-16 units: the cheap check first.
+  const small = inputJson.length <= INLINE_INPUT_BYTES_MAX && Buffer.byteLength(inputJson) <= INLINE_INPUT_BYTES_MAX;
+  if (small) return undefined;
+  const bytes = new TextEncoder().encode(inputJson);
+  const key = `inputs/${taskId}-${nonce}.json`;
+  const stat = await blobs.put(key, bytes, { contentType: "application/json", sizeBytes: bytes.byteLength });
+  return { key, sha256: stat.sha256, sizeBytes: stat.sizeBytes };
+}
+
+/** Makes each queue's consumer before its first job, once. */
+function createQueueGuard(bus: Bus): { ensure(at: QueueAddress): Promise<void> | void } {
+  const known = new Set<string>();
+  return {
+    ensure(at) {
+      const key = `${at.partition}/${consumerName(at)}`;
+      if (known.has(key)) return;
+      return ensureQueue(bus, at).then(() => {
+        known.add(key);
+      });
+    },
+  };
+}
+
+/** Rings the model's bell once per turn of the event loop, with the counts of all jobs accepted in it. */
+function createBells(bus: Bus): (at: QueueAddress) => void {
+  const rung = new Map<string, [number, string, string, number]>();
+  const models = new Map<string, string[]>();
+  const flush = (): void => {
+    for (const [model, keys] of models) {
+      bus.publish(subjects.bell(model), JSON.stringify(keys.map((key) => rung.get(key))));
+    }
+    rung.clear();
+    models.clear();
+  };
+  return (at) => {
+    if (rung.size === 0) setImmediate(flush);
+    const key = `${at.partition}/${consumerName(at)}`;
+    const entry = rung.get(key);
+    if (entry) {
+      entry[3]++;
+      return;
+    }
+    rung.set(key, [at.partition, at.level, at.lane, 1]);
+    const keys = models.get(at.model);
+    if (keys) keys.push(key);
+    else models.set(at.model, [key]);
+  };
+}

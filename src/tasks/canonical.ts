@@ -1,0 +1,19 @@
+// The fingerprint of a request, for idempotency: equal for bodies that mean the same, whatever the order of their keys.
+import type { TaskRequest } from "./tasks.ts";
+
+/** Lower-case hexadecimal SHA-256 of the request in canonical JSON, without its client_request_id. */
+export function requestHash(request: TaskRequest): string {
+  const { client_request_id: _, ...rest } = request;
+  return new Bun.CryptoHasher("sha256")
+    .update(canonicalJson({ ...rest, priority: rest.priority ?? "normal" }))
+    .digest("hex");
+}
+
+/** JSON with the keys of every object in code unit order (RFC 8785 for the values that JSON.parse makes). */
+export function canonicalJson(value: unknown): string {
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
+  const entries = Object.entries(value).filter(([, member]) => member !== undefined);
+  entries.sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${entries.map(([key, member]) => `${JSON.stringify(key)}:${canonicalJson(member)}`).join(",")}}`;
+}

@@ -1,0 +1,177 @@
+// Writes what the logs say into SQL, in batches, each with its cursors in one transaction. Fed by feed.ts; the only
+// writer of task rows. A task that ends within a second of its start is written once. It may lag, and must never make a
+// row older: the upsert ignores what would.
+import type { SQL } from "bun";
+import { messageOf } from "../errors.ts";
+import type { Log } from "../log.ts";
+import type { HeardResult } from "./feed.ts";
+import { type FinishedTask, type JobRecord, statusOf } from "./records.ts";
+import { saveBatch, type TaskRow } from "./store.ts";
+import { initial, step } from "./task.ts";
+
+export interface Projection {
+  job(job: JobRecord, stream: string, sequence: number): void;
+  result(heard: HeardResult, stream: string): void;
+  /** Writes all that was handed over. */
+  flush(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** A batch's rows; SQLite writes some thousands a second-tenth, and a larger one would hold up the event loop. */
+const BATCH_MAX = 256;
+const FLUSH_EVERY_MS = 50;
+/** How long a task that has not ended is held back, in the hope of writing it once. */
+const HOLD_MS = 1_000;
+/** Unwritten rows beyond which nothing is held back. */
+const HELD_MAX = 20_000;
+const RETRY_MS = 1_000;
+
+interface Unwritten {
+  row: TaskRow;
+  readonly heardAtMs: number;
+  /** Where the task's job stands, while no row of it is written. */
+  readonly job: { readonly stream: string; readonly sequence: number } | null;
+}
+
+export function openProjection(sql: SQL, log: Log): Projection {
+  const unwritten = new Map<string, Unwritten>();
+  const ended = new Set<string>();
+  const seen = new Map<string, number>();
+  let writing: Promise<void> | null = null;
+  let stopped = false;
+  let moved = false;
+
+  /** Cursors: what a stream was read to, but not past a job whose row is still to be written. */
+  const cursors = (): Record<string, number> => {
+    const safe = new Map(seen);
+    for (const { job } of unwritten.values()) {
+      if (job && job.sequence <= (safe.get(job.stream) ?? 0)) safe.set(job.stream, job.sequence - 1);
+    }
+    return Object.fromEntries(safe);
+  };
+
+  const writeBatch = async (everything: boolean): Promise<number> => {
+    const now = performance.now();
+    const batch: [string, Unwritten][] = [];
+    const ready = (id: string, entry: Unwritten): boolean =>
+      everything || ended.has(id) || now - entry.heardAtMs >= HOLD_MS || unwritten.size > HELD_MAX;
+    for (const [id, entry] of unwritten) {
+      if (batch.length >= BATCH_MAX) break;
+      if (ready(id, entry)) batch.push([id, entry]);
+    }
+    if (batch.length === 0 && !moved) return 0;
+    for (const [id] of batch) unwritten.delete(id);
+    try {
+      await saveBatch(
+        sql,
+        batch.map(([, entry]) => entry.row),
+        cursors(),
+      );
+      for (const [id] of batch) if (!unwritten.has(id)) ended.delete(id);
+      moved = false;
+      return batch.length;
+    } catch (error) {
+      // Nothing is lost: the rows go back, unless newer ones have come.
+      for (const [id, entry] of batch) if (!unwritten.has(id)) unwritten.set(id, entry);
+      log.error({ error: messageOf(error) }, "read model cannot be written; trying again");
+      await Bun.sleep(RETRY_MS);
+      return 0;
+    }
+  };
+  const write = (everything: boolean): Promise<void> => {
+    writing ??= (async () => {
+      while ((await writeBatch(everything)) === BATCH_MAX);
+    })().finally(() => {
+      writing = null;
+    });
+    return writing;
+  };
+  const timer = setInterval(() => void write(false), FLUSH_EVERY_MS);
+
+  const put = (id: string, row: TaskRow, job: Unwritten["job"]): void => {
+    const before = unwritten.get(id);
+    unwritten.set(id, { row, heardAtMs: before?.heardAtMs ?? performance.now(), job: before?.job ?? job });
+  };
+  const note = (stream: string, sequence: number): void => {
+    seen.set(stream, Math.max(sequence, seen.get(stream) ?? 0));
+    moved = true;
+  };
+
+  return {
+    job(job, stream, sequence) {
+      note(stream, sequence);
+      // A row that the other log has filled already says all that this one would.
+      if (ended.has(job.id) || unwritten.has(job.id)) return;
+      put(job.id, rowOfJob(job), { stream, sequence });
+    },
+    result(heard, stream) {
+      note(stream, heard.sequence);
+      const before = unwritten.get(heard.record.taskId)?.row ?? null;
+      put(heard.record.taskId, rowOfResult(heard, before), null);
+      if (statusOf(heard.record.token)) ended.add(heard.record.taskId);
+    },
+    async flush() {
+      await writing;
+      while (unwritten.size > 0 || moved) await write(true);
+    },
+    async stop() {
+      if (stopped) return;
+      stopped = true;
+      clearInterval(timer);
+      await writing;
+      await write(true);
+    },
+  };
+}
+
+function rowOfJob(job: JobRecord): TaskRow {
+  return {
+    id: job.id,
+    key: job.key,
+    model: job.model,
+    priority: job.priority,
+    createdMs: job.created,
+    metadata: JSON.stringify(job.metadata),
+    status: initial.status,
+    attempt: initial.attempt,
+    cancelSequence: null,
+    cancelRequestedMs: null,
+    finishedMs: null,
+    eventId: null,
+    data: null,
+  };
+}
+
+/** What a cancel marker says of its task: enough for a row, should the job not have been read yet. */
+export interface MarkerData {
+  readonly task_id: string;
+  readonly model: string;
+  readonly priority: TaskRow["priority"];
+  readonly created_at: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly cancel_requested_at: string;
+}
+
+function rowOfResult({ record, sequence }: HeardResult, before: TaskRow | null): TaskRow {
+  const status = statusOf(record.token);
+  const data = JSON.parse(record.dataJson) as FinishedTask | MarkerData;
+  const base: TaskRow = {
+    id: record.taskId,
+    key: record.keyId,
+    model: data.model,
+    priority: data.priority,
+    createdMs: Date.parse(data.created_at),
+    metadata: JSON.stringify(data.metadata),
+    status: before?.status ?? initial.status,
+    attempt: before?.attempt ?? initial.attempt,
+    cancelSequence: before?.cancelSequence ?? null,
+    cancelRequestedMs: before?.cancelRequestedMs ?? null,
+    finishedMs: null,
+    eventId: null,
+    data: null,
+  };
+  if (!status) return { ...base, cancelSequence: sequence, cancelRequestedMs: record.timeMs };
+  const attempt = "attempt" in data ? data.attempt : 0;
+  const next = step({ status: base.status, attempt: base.attempt }, { kind: "ended", status, attempt });
+  return { ...base, ...next, finishedMs: record.timeMs, eventId: record.eventId, data: record.dataJson };
+}

@@ -1,0 +1,110 @@
+// The queries on tasks in SQL. Rows only move forward: what has ended stays ended, whatever is applied again.
+import type { SQL } from "bun";
+import type { Priority, Status } from "./task.ts";
+
+/** What the logs say of one task; fields of a log that has not spoken yet are null. */
+export interface TaskRow {
+  readonly id: string;
+  readonly key: string;
+  readonly model: string;
+  readonly priority: Priority;
+  readonly createdMs: number;
+  /** JSON text. */
+  readonly metadata: string;
+  readonly status: Status;
+  readonly attempt: number;
+  readonly cancelSequence: number | null;
+  readonly cancelRequestedMs: number | null;
+  readonly finishedMs: number | null;
+  readonly eventId: string | null;
+  readonly data: string | null;
+}
+
+// One statement a batch: the rows travel as one JSON text, which spares a parse and a bind for each of them.
+const UPSERT = `
+  INSERT INTO tasks (task_id, key_id, model, priority, created_ms, metadata, status, attempt,
+    cancel_sequence, cancel_requested_ms, finished_ms, event_id, data)
+  SELECT value ->> 'id', value ->> 'key', value ->> 'model', value ->> 'priority', value ->> 'createdMs',
+    value ->> 'metadata', value ->> 'status', value ->> 'attempt', value ->> 'cancelSequence',
+    value ->> 'cancelRequestedMs', value ->> 'finishedMs', value ->> 'eventId', value ->> 'data'
+  FROM json_each(?) WHERE true
+  ON CONFLICT (task_id) DO UPDATE SET
+    key_id = excluded.key_id, model = excluded.model, priority = excluded.priority,
+    created_ms = excluded.created_ms, metadata = excluded.metadata, status = excluded.status,
+    attempt = excluded.attempt, finished_ms = excluded.finished_ms, event_id = excluded.event_id,
+    data = excluded.data, trimmed = 0,
+    cancel_sequence = CASE WHEN tasks.trimmed = 1 THEN excluded.cancel_sequence
+      ELSE coalesce(excluded.cancel_sequence, tasks.cancel_sequence) END,
+    cancel_requested_ms = CASE WHEN tasks.trimmed = 1 THEN excluded.cancel_requested_ms
+      ELSE coalesce(excluded.cancel_requested_ms, tasks.cancel_requested_ms) END
+  WHERE tasks.finished_ms IS NULL OR tasks.trimmed = 1`;
+
+const SAVE_CURSORS = `
+  INSERT INTO cursors (stream, sequence) SELECT key, value FROM json_each(?) WHERE true
+  ON CONFLICT (stream) DO UPDATE SET sequence = max(cursors.sequence, excluded.sequence)`;
+
+/** Writes rows and cursors in one transaction: after a crash the streams are read on from just here. */
+export async function saveBatch(
+  sql: SQL,
+  rows: readonly TaskRow[],
+  cursors: Readonly<Record<string, number>>,
+): Promise<void> {
+  await sql.begin(async (transaction) => {
+    if (rows.length > 0) await transaction.unsafe(UPSERT, [JSON.stringify(rows)]);
+    await transaction.unsafe(SAVE_CURSORS, [JSON.stringify(cursors)]);
+  });
+}
+
+/** Sequence up to which each stream has been read. */
+export async function loadCursors(sql: SQL): Promise<Map<string, number>> {
+  const rows: { stream: string; sequence: number }[] = await sql`SELECT stream, sequence FROM cursors`;
+  return new Map(rows.map((row) => [row.stream, row.sequence]));
+}
+
+export interface EndedRow {
+  readonly keyId: string;
+  readonly status: Status;
+  readonly eventId: string;
+  readonly data: string;
+  /** The logs no longer hold the task; its client_request_id is free again. */
+  readonly trimmed: boolean;
+}
+
+/** The task where it has ended, else null. */
+export async function findEnded(sql: SQL, taskId: string): Promise<EndedRow | null> {
+  const [row] = await sql`
+    SELECT key_id, status, event_id, data, trimmed FROM tasks WHERE task_id = ${taskId} AND finished_ms IS NOT NULL`;
+  if (!row) return null;
+  const { key_id, status, event_id, data, trimmed } = row;
+  return { keyId: key_id, status, eventId: event_id, data, trimmed: trimmed === 1 };
+}
+
+/** Of these tasks, those that ended before `beforeMs`. */
+export async function endedBefore(sql: SQL, taskIds: readonly string[], beforeMs: number): Promise<Set<string>> {
+  const rows: { task_id: string }[] = await sql`
+    SELECT task_id FROM tasks
+    WHERE finished_ms < ${beforeMs} AND task_id IN (SELECT value FROM json_each(${JSON.stringify(taskIds)}))`;
+  return new Set(rows.map((row) => row.task_id));
+}
+
+export async function markTrimmed(sql: SQL, taskIds: readonly string[]): Promise<void> {
+  await sql`UPDATE tasks SET trimmed = 1 WHERE task_id IN (SELECT value FROM json_each(${JSON.stringify(taskIds)}))`;
+}
+
+/** Rows of tasks that ended before `beforeMs` and are no longer in the logs. */
+export async function deleteHistory(sql: SQL, beforeMs: number): Promise<void> {
+  await sql`DELETE FROM tasks WHERE trimmed = 1 AND finished_ms < ${beforeMs}`;
+}
+
+export interface OpenCancel {
+  readonly taskId: string;
+  readonly model: string;
+  readonly markerSequence: number;
+}
+
+/** Tasks with a cancel marker and no end. */
+export async function openCancels(sql: SQL): Promise<OpenCancel[]> {
+  const rows: { task_id: string; model: string; cancel_sequence: number }[] = await sql`
+    SELECT task_id, model, cancel_sequence FROM tasks WHERE cancel_sequence IS NOT NULL AND finished_ms IS NULL`;
+  return rows.map((row) => ({ taskId: row.task_id, model: row.model, markerSequence: row.cancel_sequence }));
+}
