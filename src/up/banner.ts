@@ -7,10 +7,12 @@ export interface BannerFacts {
   readonly config: Config;
   readonly natsUrl: string;
   readonly gatewayUrl: string;
+  /** GPUs whose actor does not start. */
+  readonly idleGpus: readonly string[];
   readonly readyMs: number;
 }
 
-export function banner({ config, natsUrl, gatewayUrl, readyMs }: BannerFacts): string {
+export function banner({ config, natsUrl, gatewayUrl, idleGpus, readyMs }: BannerFacts): string {
   const embedded = config.natsUrl === null;
   const rows: [string, string][] = [
     ["API", gatewayUrl],
@@ -22,7 +24,7 @@ export function banner({ config, natsUrl, gatewayUrl, readyMs }: BannerFacts): s
   rows.push(
     ["NATS", withoutCredentials(natsUrl) + (embedded ? `  (with its token: ${config.dataDir}/nats/url)` : "")],
     ["data", config.dataDir],
-    ["GPUs", config.gpuIds.join(", ")],
+    ["GPUs", config.gpuIds.map((gpu) => (idleGpus.includes(gpu) ? `${gpu} (does not start)` : gpu)).join(", ")],
   );
   const lines = rows.map(([name, value]) => `  ${name.padEnd(6)}${value}`);
   const head = `millrace is ready (${(readyMs / 1_000).toFixed(2)} s)`;

@@ -88,6 +88,16 @@ describe("keepAlive", () => {
     expect(await Promise.race([refused, "not yet"])).toBe("not yet");
   });
 
+  test("a child that never gets ready is given up by who waits for it", async () => {
+    const { kept, deaths } = child("process.exitCode = 3;");
+    expect(kept.ready).rejects.toMatchObject({
+      code: "not_ready",
+      message: "test died 5 times before it was ready (last: exit code 3); what it printed stands above",
+    });
+    await kept.ready.catch(() => {});
+    expect(deaths).toHaveLength(5);
+  });
+
   test("kills a child that does not stop in its grace, and at once when forced", async () => {
     const first = child(stubborn);
     await first.kept.ready;

@@ -40,8 +40,9 @@ export interface Child {
   /** Null between a death and the restart. */
   readonly pid: number | null;
   /**
-   * The first time that it is ready. Rejects with the child's own AppError when it refuses to start: what the
-   * configuration or the machine makes impossible is no matter for a restart. Other deaths are tried again.
+   * The first time that it is ready. Rejects with the child's own AppError when it refuses to start (what the
+   * configuration or the machine makes impossible is no matter for a restart), and with `not_ready` after
+   * FIRST_STARTS_MAX deaths. A child that was ready once is started again for ever.
    */
   readonly ready: Promise<Ready>;
   /** SIGTERM, then SIGKILL after `graceMs` or when `force` aborts. Idempotent; resolves when the process is gone. */
@@ -50,6 +51,8 @@ export interface Child {
 
 /** Loading models takes a while; a child that is not ready by then hangs, and is killed and started again. */
 const READY_MS_MAX = 300_000;
+/** Starts that may fail before whoever waits for the child is told. They take about three seconds. */
+const FIRST_STARTS_MAX = 5;
 
 export function keepAlive(spec: ChildSpec, { log, clock, random, records }: ChildParts): Child {
   const ready = Promise.withResolvers<Ready>();
@@ -87,6 +90,11 @@ export function keepAlive(spec: ChildSpec, { log, clock, random, records }: Chil
     if (stopping.signal.aborted) return;
     log.warn({ process: spec.name, code: child.exitCode, signal: child.signalCode }, "a child process died");
     if (refusal) ready.reject(refusal);
+    if (start >= FIRST_STARTS_MAX) {
+      const end = child.signalCode ?? `exit code ${child.exitCode}`;
+      const times = `died ${start} times before it was ready (last: ${end})`;
+      ready.reject(new AppError("not_ready", `${spec.name} ${times}; what it printed stands above`));
+    }
   };
 
   const run = async (): Promise<void> => {

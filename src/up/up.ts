@@ -10,6 +10,7 @@ import { resolveServerBinary } from "../bus/server.ts";
 import { ensureTopology } from "../bus/topology.ts";
 import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
+import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { banner } from "./banner.ts";
 import { keepBroker } from "./broker.ts";
@@ -58,14 +59,14 @@ export async function runUp(config: Config, log: Log): Promise<void> {
   const gateway = keepAlive({ name: "gateway", command: millrace("gateway"), env: gatewayEnv }, parts);
   stack.defer(() => gateway.stop(GATEWAY_GRACE_MS, signals.force));
 
-  const ready = Promise.all([gateway.ready, ...actors.map(({ child }) => child.ready)]);
+  const ready = Promise.all([gateway.ready, firstActors(actors, log)]);
   const told = await Promise.race([ready, signals.asked]);
   if (told) {
-    const gatewayUrl = told[0].url ?? `http://${config.host}:${config.port}`;
+    const [{ url: gatewayUrl = `http://${config.host}:${config.port}` }, idleGpus] = told;
     gatewayPort = new URL(gatewayUrl).port || gatewayPort; // PORT=0: a restarted gateway is found where it was
     const times = stopwatch.lap("children_ms");
     log.info(times, "ready");
-    process.stdout.write(banner({ config, natsUrl, gatewayUrl, readyMs: times.total_ms ?? 0 }));
+    process.stdout.write(banner({ config, natsUrl, gatewayUrl, idleGpus, readyMs: times.total_ms ?? 0 }));
     await signals.asked;
   }
   log.info({}, "stopping: the gateway, then the actors, then the broker");
@@ -74,6 +75,7 @@ export async function runUp(config: Config, log: Log): Promise<void> {
 const millrace = (...args: string[]): string[] => [process.execPath, join(import.meta.dir, "../main.ts"), ...args];
 
 interface Actor {
+  readonly gpu: string;
   readonly child: Child;
   stop(force: AbortSignal): Promise<void>;
 }
@@ -96,6 +98,7 @@ function startActor(
     parts,
   );
   return {
+    gpu,
     child,
     async stop(force) {
       await child.stop(ACTOR_GRACE_MS, force);
@@ -108,6 +111,21 @@ function startActor(
       await handBack(bus, entries, Math.random);
     },
   };
+}
+
+/**
+ * Resolves when each actor is ready or was given up for now: the GPUs of the latter. One broken GPU must not keep the
+ * others from work, so it throws only when no actor starts.
+ */
+async function firstActors(actors: readonly Actor[], log: Log): Promise<string[]> {
+  const outcomes = await Promise.allSettled(actors.map(({ child }) => child.ready));
+  const failed = outcomes.flatMap((outcome, index) => {
+    const gpu = actors[index]?.gpu ?? "";
+    return outcome.status === "rejected" ? [{ gpu, reason: outcome.reason as unknown }] : [];
+  });
+  if (failed.length === actors.length) throw failed[0]?.reason;
+  for (const { gpu, reason } of failed) log.error({ gpu, error: messageOf(reason) }, "an actor does not start");
+  return failed.map(({ gpu }) => gpu);
 }
 
 /** Boards of actors whose supervisor was killed with them. */
