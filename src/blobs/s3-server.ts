@@ -4,7 +4,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { S3Settings } from "./minio.ts";
+import type { S3Settings } from "./s3-client.ts";
 
 export interface S3Server {
   readonly settings: S3Settings;

@@ -5,9 +5,9 @@ import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, mkdir, open, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { AppError } from "../errors.ts";
 import { randomToken } from "../ids.ts";
 import type { BlobPutOptions } from "./blobs.ts";
+import { onDisk, readFully } from "./disk.ts";
 import { chunksOf, type IntakeLimits } from "./intake.ts";
 
 export interface Spooled extends AsyncDisposable {
@@ -68,12 +68,7 @@ const onFile = (file: FileHandle, sizeBytes: number, sha256: string): Spooled =>
   part: (start, end) =>
     onDisk(async () => {
       const part = new Uint8Array(end - start);
-      let done = 0;
-      while (done < part.length) {
-        const { bytesRead } = await file.read(part, done, part.length - done, start + done);
-        if (bytesRead === 0) throw new Error("the temporary file ends early");
-        done += bytesRead;
-      }
+      await readFully(file, part, start);
       return part;
     }),
   [Symbol.asyncDispose]: () => file.close(),
@@ -89,11 +84,3 @@ async function namelessFile(dir: string): Promise<FileHandle> {
 }
 
 const write = (file: FileHandle, chunk: Uint8Array): Promise<void> => onDisk(() => file.writeFile(chunk));
-
-async function onDisk<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (cause) {
-    throw new AppError("storage_unavailable", "The disk for uploads in passing cannot be used", { cause });
-  }
-}
