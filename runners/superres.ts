@@ -24,8 +24,8 @@ interface Upscaler {
 /**
  * Cubic convolution (Keys, IEEE Trans. ASSP 29, 1981) and a mild sharpening of 3 x 3 pixels, on the CPU and off the
  * event loop. sharp's `resize` would be shorter, but enlarging it moves the picture by half a pixel of the result, which
- * costs some 2 dB of likeness at x2, and it knows no Lanczos in that direction. `sharpen` also makes sharp multiply colours
- * by alpha meanwhile: without it cut-outs get a fringe.
+ * costs some 2 dB of likeness at x2, and it knows no Lanczos in that direction. Pictures with alpha stay as they are
+ * interpolated: sharpening lightens the colours along their cut edges.
  */
 const bicubic: Upscaler = {
   async upscale({ data, width, height, channels }, factor, signal) {
@@ -35,11 +35,12 @@ const bicubic: Upscaler = {
       .toBuffer({ resolveWithObject: true });
     signal.throwIfAborted();
     const shift = (factor - 1) / 2; // from the corner of a source pixel's area to its centre
-    const enlarged = await sharp(padded.data, {
-      raw: { width: padded.info.width, height: padded.info.height, channels },
-    })
-      .affine([factor, 0, 0, factor], { interpolator: "bicubic", odx: shift, ody: shift })
-      .sharpen()
+    const { info } = padded;
+    const interpolated = sharp(padded.data, { raw: { width: info.width, height: info.height, channels } }).affine(
+      [factor, 0, 0, factor],
+      { interpolator: "bicubic", odx: shift, ody: shift },
+    );
+    const enlarged = await (channels === 4 ? interpolated : interpolated.sharpen())
       .raw()
       .toBuffer({ resolveWithObject: true });
     signal.throwIfAborted();

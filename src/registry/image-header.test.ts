@@ -59,6 +59,24 @@ describe("readImageHeader", () => {
     expect(performance.now() - began).toBeLessThan(1_000);
   });
 
+  test("finds the frame of a JPEG behind fill bytes, tables, comments and segments of no length", () => {
+    const jpeg = (...segments: number[]): Buffer =>
+      Buffer.from([0xff, 0xd8, ...segments, 0xff, 0xc2, 0, 11, 8, 1, 2, 3, 4, 1, 0, 0]);
+    const found = { format: "jpeg", width: 0x0304, height: 0x0102 } as const;
+    expect(readImageHeader(jpeg(0xff, 0xe0, 0, 4, 0xff, 0xc0))).toEqual(found);
+    expect(readImageHeader(jpeg(0xff, 0xff, 0xff, 0xfe, 0, 2))).toEqual(found);
+    expect(readImageHeader(jpeg(0xff, 0xc4, 0, 9, 0, 1, 2, 3, 4, 5, 6))).toEqual(found);
+    expect(readImageHeader(jpeg(0xff, 0xe1, 0, 0, 0xff, 0x01))).toBeNull();
+    expect(readImageHeader(jpeg(0xff, 0xe1, 0xff, 0xff))).toBeNull();
+  });
+
+  test("the scale bits of a lossy WebP are no part of its size", () => {
+    const webp = Buffer.concat([Buffer.from("RIFF\x16\0\0\0WEBPVP8 \x0a\0\0\0", "latin1"), Buffer.alloc(10)]);
+    webp.writeUInt16LE(0x4000 | 300, 26);
+    webp.writeUInt16LE(0xc000 | 200, 28);
+    expect(readImageHeader(webp)).toEqual({ format: "webp", width: 300, height: 200 });
+  });
+
   test("sees a size beyond any limit in the first bytes alone", () => {
     const png = Buffer.concat([Buffer.from("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "latin1"), Buffer.alloc(8)]);
     png.writeUInt32BE(50_000, 16);

@@ -36,7 +36,7 @@ function jpegHeader(bytes: Buffer): ImageHeader | null {
     } else if (marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc) {
       return { format: "jpeg", width: bytes.readUInt16BE(at + 7), height: bytes.readUInt16BE(at + 5) };
     } else {
-      at += 2 + Math.max(2, bytes.readUInt16BE(at + 2));
+      at += 2 + bytes.readUInt16BE(at + 2);
     }
   }
   return null;

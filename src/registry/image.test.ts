@@ -124,7 +124,9 @@ describe("readImage", () => {
       "é€😀=",
     ];
     for (const image_base64 of spoiled) {
-      expect(await codeOf(readImage({ image_base64 }, { fetch: noFetch }))).toBe("image_unreadable");
+      const reading = readImage({ image_base64 }, { fetch: noFetch });
+      expect(await codeOf(reading)).toBe("image_unreadable");
+      expect(await reading.catch((error) => error.message)).toContain("base64");
     }
     expect(await codeOf(readImage({}, { fetch: noFetch }))).toBe("invalid_input");
     const message = await readImage({ image_base64: spoiled[0] ?? "" }, { fetch: noFetch }).catch(
@@ -228,7 +230,8 @@ describe("decodePixels", () => {
 
   test("grey, 16 bit, palette, CMYK and wide-gamut pictures come out as 8-bit sRGB", async () => {
     const variants = [
-      picture().greyscale().png(),
+      picture().toColourspace("b-w").png(),
+      picture().toColourspace("b-w").jpeg(),
       picture().toColourspace("rgb16").png(),
       picture().png({ palette: true }),
       picture().toColourspace("cmyk").jpeg(),
@@ -239,6 +242,7 @@ describe("decodePixels", () => {
       expect(pixels.channels).toBe(3);
       expect(pixels.data).toHaveLength(64 * 48 * 3);
     }
+    expect((await sharp(await picture().toColourspace("b-w").png().toBuffer()).metadata()).channels).toBe(1);
     const wide = await picture().withIccProfile("p3").png().toBuffer();
     const [red = 0, , blue = 0] = await pixelAt(wide, 0, 0);
     expect(Math.abs(red - 200)).toBeLessThan(5);

@@ -99,7 +99,7 @@ function base64Bytes(text: string, bytesMax: number): Uint8Array {
   }
   const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
   const bytes = Buffer.from(text, "base64");
-  if (text.length % 4 !== 0 || bytes.byteLength !== (text.length / 4) * 3 - padding || /[-_]/.test(text)) {
+  if (bytes.byteLength !== (text.length / 4) * 3 - padding || /[-_]/.test(text)) {
     throw new AppError("image_unreadable", "image_base64 is not padded base64 of the standard alphabet in one line");
   }
   return bytes;
