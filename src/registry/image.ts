@@ -148,7 +148,6 @@ export async function decodePixels(image: DecodedImage, options: { pixelsMax?: n
   // "error" also refuses files that end early; "warning" would refuse photographs that every viewer shows.
   const { data, info } = await sharp(image.bytes, { failOn: "error", limitInputPixels: width * height })
     .autoOrient()
-    .toColourspace("srgb")
     .raw({ depth: "uchar" })
     .toBuffer({ resolveWithObject: true })
     .catch((cause: unknown) => {
