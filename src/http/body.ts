@@ -75,7 +75,7 @@ function decode(bytes: Uint8Array): string {
   }
 }
 
-/** The value of a JSON text, with the limits of readJson. Of duplicate keys the last wins, as everywhere in JavaScript. */
+/** The value of a JSON text, with the limits of readJson. Of duplicate keys the last wins. */
 export function parseJson(text: string): unknown {
   scan(text);
   let value: unknown;

@@ -15,7 +15,7 @@ export function traceOf(request: Request): string {
   const given = request.headers.get("traceparent");
   if (given !== null && TRACEPARENT.test(given)) return given;
   const traceId = crypto.randomUUID().replaceAll("-", "");
-  // The first 12 digits and the last 4 are free of the fixed bits of a UUID; all zeros, which is invalid, cannot happen.
+  // Digits that are free of the fixed bits of a UUID. All zeros, which would be invalid, is one chance in 2^64.
   const parent = crypto.randomUUID();
   return `00-${traceId}-${parent.slice(0, 8)}${parent.slice(28)}-01`;
 }

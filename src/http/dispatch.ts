@@ -1,5 +1,6 @@
-// From a request to its route: the table on Elysia, and what no route takes. http.ts calls it once. Every request passes
-// `serve`, the one place where keys are checked and errors answered: a handler can neither forget a key nor leak a stack.
+// From a request to its route: the table on Elysia, and what no route takes. http.ts calls it once. Every request
+// passes `serve`, the one place where keys are checked and errors answered: a handler can neither forget a key nor leak
+// a stack.
 import { Elysia } from "elysia";
 import { AppError } from "../errors.ts";
 import type { Keys } from "../keys/keys.ts";

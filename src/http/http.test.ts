@@ -2,6 +2,7 @@
 // any of it, so the tasks behind the server are written by hand (server-fixture.ts).
 import { expect, test } from "bun:test";
 import { connect } from "node:net";
+import { AppError } from "../errors.ts";
 import { createKeys } from "../keys/keys.ts";
 import { type Log, silentLog } from "../log.ts";
 import type { TaskView } from "../tasks/tasks.ts";
@@ -157,6 +158,17 @@ test("an unknown failure is 500, logged once, and tells the client nothing", asy
   expect(text).not.toContain("hunter2");
   expect(text).not.toContain(".ts");
   expect(lines).toEqual([expect.objectContaining({ request_id: "find-me", error: secret })]);
+});
+
+test("a failure that is known, but made for the log, is told no more", async () => {
+  const failing = (): Promise<never> => Promise.reject(new AppError("internal", "the key of /srv/data is not valid"));
+  await using server = await startFixture({ tasks: { read: failing, cancel: () => Promise.reject("a string") } });
+  for (const init of [{}, { method: "DELETE" }]) {
+    const response = await server.send(`/v1/tasks/${knownTaskId}`, init);
+    const problem = (await response.json()) as { code: string; detail: string };
+    expect([response.status, problem.code]).toEqual([500, "internal"]);
+    expect(problem.detail).toContain("on our side");
+  }
 });
 
 test("a part that is not ready is named, with 503", async () => {
