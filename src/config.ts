@@ -24,7 +24,12 @@ export interface Config {
   /** Null: as many as the broker holds already, else the default for `durability`. */
   readonly partitions: number | null;
   readonly durability: "fsync" | "fast";
-  readonly s3: { readonly endpoint: string; readonly accessKey: string; readonly secretKey: string; readonly bucket: string } | null;
+  readonly s3: {
+    readonly endpoint: string;
+    readonly accessKey: string;
+    readonly secretKey: string;
+    readonly bucket: string;
+  } | null;
   readonly apiKeys: readonly ApiKey[];
   readonly gpuIds: readonly string[];
   /** Names or globs of the runners that an actor hosts. */
@@ -78,7 +83,8 @@ export function loadConfig(env: Environment): Config {
   const apiKeys = parseApiKeys(text("API_KEYS"), problem);
   if (mode === "prod") {
     if (apiKeys.length === 0) problem("API_KEYS", "must be set when ENV=prod");
-    if (apiKeys.some((key) => key.secret === DEVELOPMENT_KEY)) problem("API_KEYS", "holds the development key while ENV=prod");
+    if (apiKeys.some((key) => key.secret === DEVELOPMENT_KEY))
+      problem("API_KEYS", "holds the development key while ENV=prod");
     if (fetchAllowHosts.length > 0) problem("FETCH_ALLOW_HOSTS", "must be empty when ENV=prod");
   } else if (apiKeys.length === 0) {
     apiKeys.push({ id: "dev", secret: DEVELOPMENT_KEY });
@@ -132,9 +138,13 @@ function parseApiKeys(value: string | null, problem: Report): ApiKey[] {
   for (const entry of list(value)) {
     const colon = entry.indexOf(":");
     const secret = colon < 0 ? entry : entry.slice(colon + 1);
-    const id = colon < 0 ? `key-${new Bun.CryptoHasher("sha256").update(secret).digest("hex").slice(0, 8)}` : entry.slice(0, colon);
+    const id =
+      colon < 0
+        ? `key-${new Bun.CryptoHasher("sha256").update(secret).digest("hex").slice(0, 8)}`
+        : entry.slice(0, colon);
     if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) problem("API_KEYS", "a name must be 1 to 64 letters, digits, _ or -");
-    else if (!/^[\x21-\x7e]{1,256}$/.test(secret)) problem("API_KEYS", `the key named ${id} must be 1 to 256 visible ASCII characters`);
+    else if (!/^[\x21-\x7e]{1,256}$/.test(secret))
+      problem("API_KEYS", `the key named ${id} must be 1 to 256 visible ASCII characters`);
     else if (keys.some((key) => key.id === id)) problem("API_KEYS", `the name ${id} stands twice`);
     else keys.push({ id, secret });
   }

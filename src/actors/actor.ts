@@ -11,6 +11,7 @@ import type { Config } from "../config.ts";
 import { messageOf } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
 import { announceModels, presenceEntry } from "../models/announce.ts";
+import { installModules } from "../registry/specifier.ts";
 import type { LoadedRunner } from "../registry/stages.ts";
 import type { FromBeat, ToBeat } from "./beat.ts";
 import { watchCancels } from "./cancel-watch.ts";
@@ -31,6 +32,8 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   const actor = { id: `${process.env.HOSTNAME ?? "local"}-${gpu}-${process.pid}`, gpu };
   const log = createLog("actor", config.logLevel).child({ gpu });
   if (!config.natsUrl) throw new Error("the actor command needs NATS_URL; `up` sets it");
+  const asked = toldToEnd();
+  installModules({ millrace: () => import("../sdk.ts"), "millrace/testing": () => import("../testing.ts") });
   const bus = await openBus(config.natsUrl, `millrace actor ${gpu}`, log);
   const blobs = openBlobs(config);
   const [{ partitions }, runners] = await Promise.all([
@@ -70,7 +73,7 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   process.send?.({ type: "ready" });
   log.info({ actor: actor.id, models: [...runners.keys()], partitions }, "actor is ready");
 
-  await toldToEnd();
+  await asked;
   log.info({ held: jobs.size }, "actor drains");
   await Promise.all([stopPulling(), jobs.drain(DRAIN_MS)]);
   clearInterval(deadlines);
@@ -82,9 +85,8 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   await bus.close();
 }
 
-/** Resolves on SIGTERM, SIGINT, or when the supervisor is gone: then there is nobody to drain for, and it exits. */
+/** Resolves on SIGTERM or SIGINT. */
 function toldToEnd(): Promise<void> {
-  process.on("disconnect", () => process.exit(1));
   return new Promise((resolve) => {
     process.once("SIGTERM", () => resolve());
     process.once("SIGINT", () => resolve());

@@ -71,8 +71,8 @@ export function createPuller(options: PullerOptions): Puller {
   const queues = new Map<string, Queue>();
   const lookedAtMs: Record<Level, number> = { high: 0, normal: 0, low: 0 };
   const prefix = bus.inbox();
-  let standing = subscribe("s");
   let generation = 0;
+  let standing = subscribe("s");
   let stopped = false;
   let leaving: Promise<unknown> = Promise.resolve();
   const exact = subscribe("x");

@@ -61,17 +61,6 @@ export async function readLast(bus: Bus, stream: string, filter: string, timeout
   return getMessage(bus, stream, `{"last_by_subj":"${filter}"}`, timeoutMs);
 }
 
-/** The first record under `filter` at or after `sequence`, or null. Throws `broker_unavailable`. */
-export async function readNext(
-  bus: Bus,
-  stream: string,
-  filter: string,
-  sequence: number,
-  timeoutMs: number,
-): Promise<LogRecord | null> {
-  return getMessage(bus, stream, `{"seq":${sequence},"next_by_subj":"${filter}"}`, timeoutMs);
-}
-
 async function getMessage(bus: Bus, stream: string, query: string, timeoutMs: number): Promise<LogRecord | null> {
   const reply = await bus.request(`$JS.API.STREAM.MSG.GET.${stream}`, query, { timeoutMs });
   const answer = JSON.parse(reply.text()) as {
@@ -86,5 +75,57 @@ async function getMessage(bus: Bus, stream: string, query: string, timeoutMs: nu
   if (answer.error?.code === 404) return null;
   throw new AppError("broker_unavailable", `the broker cannot read ${stream} (${answer.error?.err_code ?? 0})`, {
     retryAfterS: 1,
+  });
+}
+
+/** Records a batch answer holds at most; there are as many batches as it takes. */
+const RANGE_BATCH = 256;
+const RANGE_MS_MAX = 5_000;
+
+/**
+ * All records under `filter` from `fromSequence` on, of a stream with direct access. For events only: a cluster's
+ * follower may answer, and then the newest are missing. Throws `broker_unavailable`.
+ */
+export async function readRange(bus: Bus, stream: string, filter: string, fromSequence: number): Promise<LogRecord[]> {
+  const records: LogRecord[] = [];
+  for (let next = fromSequence; ; ) {
+    const batch = await readBatch(bus, stream, filter, next);
+    records.push(...batch.records);
+    if (batch.pending === 0 || batch.records.length === 0) return records;
+    next = (batch.records.at(-1)?.sequence ?? next) + 1;
+  }
+}
+
+/** One batched direct get (ADR-31): records, each with the count still to come, closed by an empty status message. */
+function readBatch(
+  bus: Bus,
+  stream: string,
+  filter: string,
+  fromSequence: number,
+): Promise<{ readonly records: LogRecord[]; readonly pending: number }> {
+  return new Promise((resolve, reject) => {
+    const records: LogRecord[] = [];
+    let pending = 0;
+    const inbox = bus.inbox();
+    const settle = (finish: () => void): void => {
+      clearTimeout(timer);
+      subscription.unsubscribe();
+      finish();
+    };
+    const late = new AppError("broker_unavailable", "the broker did not answer in time", { retryAfterS: 1 });
+    const timer = setTimeout(() => settle(() => reject(late)), RANGE_MS_MAX);
+    const subscription = bus.subscribe(inbox, (message) => {
+      if (message.status === 503) return settle(() => reject(late));
+      if (message.status !== 0) return settle(() => resolve({ records, pending }));
+      pending = Number(message.header("Nats-Num-Pending")) || 0;
+      records.push({
+        subject: message.header("Nats-Subject"),
+        sequence: Number(message.header("Nats-Sequence")),
+        text: message.text(),
+        storedAtMs: Date.parse(message.header("Nats-Time-Stamp")),
+      });
+    });
+    const query = { batch: RANGE_BATCH, seq: fromSequence, next_by_subj: filter };
+    bus.publish(`$JS.API.DIRECT.GET.${stream}`, JSON.stringify(query), inbox);
   });
 }

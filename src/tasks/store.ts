@@ -98,13 +98,12 @@ export async function deleteHistory(sql: SQL, beforeMs: number): Promise<void> {
 
 export interface OpenCancel {
   readonly taskId: string;
-  readonly model: string;
-  readonly markerSequence: number;
+  readonly keyId: string;
 }
 
 /** Tasks with a cancel marker and no end. */
 export async function openCancels(sql: SQL): Promise<OpenCancel[]> {
-  const rows: { task_id: string; model: string; cancel_sequence: number }[] = await sql`
-    SELECT task_id, model, cancel_sequence FROM tasks WHERE cancel_sequence IS NOT NULL AND finished_ms IS NULL`;
-  return rows.map((row) => ({ taskId: row.task_id, model: row.model, markerSequence: row.cancel_sequence }));
+  const rows: { task_id: string; key_id: string }[] = await sql`
+    SELECT task_id, key_id FROM tasks WHERE cancel_sequence IS NOT NULL AND finished_ms IS NULL`;
+  return rows.map((row) => ({ taskId: row.task_id, keyId: row.key_id }));
 }

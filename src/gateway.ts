@@ -1,0 +1,88 @@
+// One gateway process: HTTP in front, the logs and the read model behind. The composition root of the `gateway` command.
+import { openBlobs } from "./blobs/open.ts";
+import { openBus } from "./bus/connection.ts";
+import { ensureTopology } from "./bus/topology.ts";
+import { systemClock } from "./clock.ts";
+import type { Config } from "./config.ts";
+import { openDb } from "./db/db.ts";
+import { messageOf } from "./errors.ts";
+import { createHttp } from "./http/http.ts";
+import { createKeys } from "./keys/keys.ts";
+import { createLog } from "./log.ts";
+import { openCatalogue } from "./models/catalogue.ts";
+import { urlProblem } from "./net/public-url.ts";
+import { openGatewayTasks } from "./tasks/gateway.ts";
+
+/** Requests in flight have so long to finish. */
+const GRACE_MS = 8_000;
+
+/** Runs until SIGTERM or SIGINT; resolves after an orderly end. Throws AppErrors of the start. */
+export async function runGateway(config: Config): Promise<void> {
+  const log = createLog("gateway", config.logLevel);
+  const asked = new Promise<void>((resolve) => {
+    process.once("SIGTERM", () => resolve());
+    process.once("SIGINT", () => resolve());
+  });
+  const bus = await openBus(config.natsUrl ?? "", "millrace gateway", log);
+  const blobs = openBlobs(config);
+  let storeProblem: string | null = "not asked yet";
+  const askStore = (): Promise<void> =>
+    blobs.ready().then(
+      () => {
+        storeProblem = null;
+      },
+      (error) => {
+        storeProblem = messageOf(error);
+      },
+    );
+  const formats = { "public-url": (url: string) => urlProblem(url, config.fetchAllowHosts) === null };
+  const [{ partitions }, db] = await Promise.all([
+    ensureTopology(bus, config, log),
+    openDb(config.dataDir),
+    askStore(),
+  ]);
+  const storeTimer = setInterval(() => void askStore(), 10_000);
+  const catalogue = await openCatalogue(bus, formats, systemClock, log);
+  const tasks = await openGatewayTasks({
+    bus,
+    sql: db.sql,
+    blobs,
+    partitions,
+    taskTtlMs: config.taskTtlMs,
+    historyTtlMs: config.historyTtlMs,
+    clock: systemClock,
+    log,
+    liveActors: () => catalogue.liveActors().length,
+  });
+  const http = createHttp({
+    config,
+    tasks,
+    models: catalogue,
+    keys: createKeys(config.apiKeys),
+    blobs,
+    readiness: () => [
+      part("broker", bus.connected, "not connected"),
+      part("store", storeProblem === null, "the object store does not answer"),
+      part(
+        "models",
+        catalogue.list().some((model) => model.healthy),
+        "no actor has announced itself yet",
+      ),
+    ],
+    log,
+  });
+  const { url } = await http.listen();
+  process.send?.({ type: "ready", url });
+  log.info({ url, partitions }, "gateway is ready");
+
+  await asked;
+  log.info({}, "gateway stops");
+  clearInterval(storeTimer);
+  await http.stop(GRACE_MS);
+  await tasks.stop();
+  catalogue.stop();
+  await db.close();
+  await bus.close();
+}
+
+const part = (name: string, ready: boolean, detail: string) => ({ part: name, ready, ...(!ready && { detail }) });

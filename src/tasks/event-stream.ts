@@ -1,0 +1,200 @@
+// The events of one task, from the log and then live, in order and without repeats: what a client's event stream shows.
+// Works on any gateway, because the log of events and the log of results are all it reads. After a loss of events (a
+// power cut, or their age) it says so by a `reset` with a snapshot; the end always comes, from the result record.
+import type { Bus, BusMessage } from "../bus/connection.ts";
+import { readRange } from "../bus/log.ts";
+import { streams, subjects } from "../bus/subjects.ts";
+import type { EndedTask, Feed } from "./feed.ts";
+import type { Reader, Reading } from "./reader.ts";
+import { viewOf } from "./reader.ts";
+import { type EventRecord, parseEventRecord } from "./records.ts";
+import type { Owner, TaskEvent } from "./tasks.ts";
+
+export interface EventStreamOptions {
+  readonly bus: Bus;
+  readonly feed: Feed;
+  readonly reader: Reader;
+}
+
+/** Live events that wait for a slow client; beyond it they are dropped and read again from the log. */
+const WAITING_MAX = 1_000;
+/** How often the logs are asked for an end that was not heard. */
+const LOOK_EVERY_MS = 10_000;
+
+interface Position {
+  readonly attempt: number;
+  readonly n: number;
+}
+
+const before = (a: Position, b: Position): boolean => a.attempt < b.attempt || (a.attempt === b.attempt && a.n < b.n);
+const idOf = ({ attempt, n }: Position): string => `${attempt}.${n}`;
+
+function parseId(id: string): Position {
+  const [attempt, n] = id.split(".").map(Number);
+  return { attempt: attempt ?? 0, n: n ?? 0 };
+}
+
+/** Null where `lastEventId` is the terminal event's. Throws `task_not_found`, `broker_unavailable`. */
+export async function taskEvents(
+  options: EventStreamOptions,
+  taskId: string,
+  owner: Owner,
+  lastEventId: string | null,
+  signal: AbortSignal,
+): Promise<AsyncIterable<TaskEvent> | null> {
+  // Listening comes before reading: what happens in between is heard.
+  const live = listen(options, taskId, signal);
+  try {
+    const reading = await options.reader.read(taskId, owner);
+    if (reading.kind === "ended") {
+      live.hear(reading.ended);
+      if (lastEventId !== null && !before(parseId(lastEventId), parseId(reading.ended.eventId))) {
+        live.close();
+        return null;
+      }
+    }
+    return stream(options, taskId, owner, lastEventId, reading, live, signal);
+  } catch (error) {
+    live.close();
+    throw error;
+  }
+}
+
+async function* stream(
+  { bus, reader }: EventStreamOptions,
+  taskId: string,
+  owner: Owner,
+  lastEventId: string | null,
+  reading: Reading,
+  live: Live,
+  signal: AbortSignal,
+): AsyncGenerator<TaskEvent> {
+  let at: Position = lastEventId === null ? { attempt: 0, n: 0 } : parseId(lastEventId);
+  let sequence = 1;
+
+  /** What the log holds after `at`. */
+  const replay = async (): Promise<EventRecord[]> => {
+    const stored = await readRange(bus, streams.events, subjects.events(taskId), sequence);
+    sequence = (stored.at(-1)?.sequence ?? sequence - 1) + 1;
+    return stored.map((record) => parseEventRecord(record.text));
+  };
+  const events = function* (records: readonly EventRecord[]): Generator<TaskEvent> {
+    for (const record of records) {
+      if (!before(at, record)) continue;
+      at = { attempt: record.attempt, n: record.n };
+      yield { id: idOf(at), event: record.event, data: JSON.stringify(record.data) };
+    }
+  };
+  try {
+    if (lastEventId === null) yield { id: "0.0", event: "PENDING", data: pendingJson(taskId, reading) };
+    const first = await replay();
+    const newest = first.at(-1);
+    const lost = newest ? before(newest, at) || hasGap(at, first) : at.n > 0;
+    if (lost && !live.ended) {
+      if (newest && before(at, newest)) at = newest;
+      yield { id: idOf(at), event: "reset", data: viewOf(taskId, await reader.read(taskId, owner)).json };
+    } else yield* events(first);
+
+    while (!signal.aborted && !live.ended) {
+      const heard = live.take();
+      if (heard === null) {
+        if (await live.more(LOOK_EVERY_MS)) continue;
+        const again = await reader.read(taskId, owner);
+        if (again.kind === "ended") live.hear(again.ended);
+      } else if (heard === "overflow" || hasGap(at, [heard])) yield* events(await replay());
+      else yield* events([heard]);
+    }
+    if (signal.aborted || !live.ended) return;
+    yield* events(await replay()); // what was published before the end and not heard yet
+    const { eventId, status, dataJson } = live.ended;
+    yield { id: eventId, event: status, data: dataJson };
+  } finally {
+    live.close();
+  }
+}
+
+/** True where the first event after `at` is not the next one. */
+function hasGap(at: Position, records: readonly EventRecord[]): boolean {
+  const next = records.find((record) => before(at, record));
+  if (!next) return false;
+  return next.attempt === at.attempt ? next.n !== at.n + 1 : next.n !== 1;
+}
+
+function pendingJson(taskId: string, reading: Reading): string {
+  if (reading.kind === "ended") {
+    const { created_at, model, priority, metadata } = JSON.parse(reading.ended.dataJson);
+    return JSON.stringify({ task_id: taskId, status: "PENDING", model, priority, created_at, metadata });
+  }
+  return viewOf(taskId, { kind: "open", open: { ...reading.open, last: null } }).json;
+}
+
+interface Live {
+  readonly ended: EndedTask | null;
+  hear(ended: EndedTask): void;
+  /** The next live event, null for none, `overflow` where some were dropped. */
+  take(): EventRecord | "overflow" | null;
+  /** True when there is something to take or the end was heard; false after `waitMs` or when the signal aborts. */
+  more(waitMs: number): Promise<boolean>;
+  close(): void;
+}
+
+function listen({ bus, feed }: EventStreamOptions, taskId: string, signal: AbortSignal): Live {
+  const waiting: EventRecord[] = [];
+  let overflow = false;
+  let ended: EndedTask | null = null;
+  let wake: ((more: boolean) => void) | null = null;
+  const notify = (): void => wake?.(true);
+  const onAbort = (): void => wake?.(false);
+  signal.addEventListener("abort", onAbort);
+  const subscription = bus.subscribe(subjects.events(taskId), (message: BusMessage) => {
+    if (waiting.length >= WAITING_MAX) overflow = true;
+    else {
+      const record = parsed(message);
+      if (record) waiting.push(record);
+    }
+    notify();
+  });
+  const hear = (heard: EndedTask): void => {
+    ended = heard;
+    notify();
+  };
+  const takeBack = feed.onEnd(taskId, hear);
+  return {
+    get ended() {
+      return ended;
+    },
+    hear,
+    take() {
+      if (!overflow) return waiting.shift() ?? null;
+      overflow = false;
+      waiting.length = 0;
+      return "overflow";
+    },
+    more(waitMs) {
+      if (ended || overflow || waiting.length > 0) return Promise.resolve(true);
+      if (signal.aborted) return Promise.resolve(false);
+      return new Promise((resolve) => {
+        const timer = setTimeout(() => wake?.(false), waitMs);
+        wake = (more) => {
+          clearTimeout(timer);
+          wake = null;
+          resolve(more);
+        };
+      });
+    },
+    close() {
+      signal.removeEventListener("abort", onAbort);
+      subscription.unsubscribe();
+      takeBack();
+    },
+  };
+}
+
+/** Null for an event of a form that this version does not know: it is left out, as the log's reader does. */
+function parsed(message: BusMessage): EventRecord | null {
+  try {
+    return parseEventRecord(message.text());
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,154 @@
+// The tasks of one gateway: puts the parts of this folder together and is what the HTTP layer calls. Holds nothing that
+// another gateway lacks; all its memory is a cache of the logs.
+import type { SQL } from "bun";
+import type { Blobs } from "../blobs/blobs.ts";
+import type { Bus } from "../bus/connection.ts";
+import type { Clock } from "../clock.ts";
+import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { createAccept } from "./accept.ts";
+import { createCanceller } from "./cancel.ts";
+import { taskEvents } from "./event-stream.ts";
+import { type EndedTask, openFeed } from "./feed.ts";
+import { startJanitor } from "./janitor.ts";
+import { openProjection } from "./projection.ts";
+import { createReader, type Reading, viewOf } from "./reader.ts";
+import { statusOf } from "./records.ts";
+import { loadCursors, openCancels } from "./store.ts";
+import type { Owner, TaskResult, Tasks, TaskView } from "./tasks.ts";
+
+export interface GatewayTasksOptions {
+  readonly bus: Bus;
+  readonly sql: SQL;
+  readonly blobs: Blobs;
+  readonly partitions: number;
+  readonly taskTtlMs: number;
+  readonly historyTtlMs: number;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly liveActors: () => number;
+}
+
+export interface GatewayTasks extends Tasks {
+  /** Resolves when the read model holds all that was in the logs at the start. */
+  readonly caughtUp: Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** A client may hold a request so long. */
+const WAIT_MS_MAX = 60_000;
+
+export async function openGatewayTasks(options: GatewayTasksOptions): Promise<GatewayTasks> {
+  const { bus, sql, partitions, clock, log } = options;
+  const projection = openProjection(sql, log);
+  let canceller: ReturnType<typeof createCanceller> | null = null;
+  const feed = await openFeed({
+    bus,
+    partitions,
+    cursors: await loadCursors(sql),
+    log,
+    onJob: projection.job,
+    onResult: (heard, stream) => {
+      projection.result(heard, stream);
+      const { taskId, keyId, token } = heard.record;
+      if (statusOf(token)) canceller?.closed(taskId);
+      else canceller?.opened(taskId, keyId);
+    },
+  });
+  const reader = createReader({ bus, sql, feed, partitions });
+  canceller = createCanceller({ bus, partitions, reader, clock, log, liveActors: options.liveActors });
+  const settled = canceller;
+  for (const { taskId, keyId } of await openCancels(sql)) settled.opened(taskId, keyId);
+  const janitor = startJanitor(options);
+  const accept = createAccept({ bus, blobs: options.blobs, partitions, clock, isFull: janitor.isFull });
+
+  return {
+    caughtUp: feed.caughtUp.then(() => projection.flush()),
+    async accept(request, owner, trace) {
+      const { job, replayed } = await accept(request, owner, trace);
+      if (!replayed) return { taskId: job.id, status: "PENDING", replayed };
+      return { taskId: job.id, status: viewOf(job.id, await reader.read(job.id, owner)).status, replayed };
+    },
+    read: async (taskId, owner) => viewOf(taskId, await reader.read(taskId, owner)),
+    wait: (taskId, owner, waitMs, signal) => {
+      const end = Promise.withResolvers<EndedTask | null>();
+      const takeBack = feed.onEnd(taskId, end.resolve);
+      return waitFor(() => reader.read(taskId, owner), taskId, Math.min(waitMs, WAIT_MS_MAX), end, signal).finally(
+        takeBack,
+      );
+    },
+    result: async (taskId, owner) => resultOf(await reader.read(taskId, owner)),
+    events: (taskId, owner, lastEventId, signal) =>
+      taskEvents({ bus, feed, reader }, taskId, owner, lastEventId, signal),
+    cancel: (taskId, owner: Owner) => settled.cancel(taskId, owner),
+    async stop() {
+      feed.stop();
+      await Promise.all([settled.stop(), janitor.stop()]);
+      await projection.stop();
+    },
+  };
+}
+
+/** The task when it has ended, or as it is after `waitMs`. The caller listens for the end before this reads. */
+async function waitFor(
+  read: () => Promise<Reading>,
+  taskId: string,
+  waitMs: number,
+  end: PromiseWithResolvers<EndedTask | null>,
+  signal: AbortSignal,
+): Promise<TaskView> {
+  const first = await read();
+  if (first.kind === "ended") return viewOf(taskId, first);
+  const giveUp = (): void => end.resolve(null);
+  const timer = setTimeout(giveUp, waitMs);
+  signal.addEventListener("abort", giveUp);
+  if (signal.aborted) giveUp();
+  const ended = await end.promise;
+  clearTimeout(timer);
+  signal.removeEventListener("abort", giveUp);
+  return viewOf(taskId, ended ? { kind: "ended", ended } : await read());
+}
+
+interface StoredResult {
+  readonly s3_key?: unknown;
+  readonly sha256?: unknown;
+  readonly size_bytes?: unknown;
+  readonly content_type?: unknown;
+}
+
+/** Null while the task has not ended. Throws `no_result`. */
+function resultOf(reading: Reading): TaskResult | null {
+  if (reading.kind === "open") return null;
+  const { status, dataJson } = reading.ended;
+  if (status !== "SUCCESS") throw new AppError("no_result", `The task ended as ${status}: it has no result.`);
+  const { result } = JSON.parse(dataJson) as { result?: unknown };
+  const { s3_key, sha256, size_bytes, content_type } = (result ?? {}) as StoredResult;
+  const stored = typeof s3_key === "string" && typeof sha256 === "string" && typeof size_bytes === "number";
+  if (!stored) return { kind: "json", json: JSON.stringify(result ?? null) };
+  const contentType = typeof content_type === "string" ? content_type : "application/octet-stream";
+  return { kind: "blob", key: s3_key, contentType, sizeBytes: size_bytes, sha256 };
+}
+
+/** Writes the read model anew from the logs; `sql` is an empty one. Resolves to the number of records read. */
+export async function rebuild(bus: Bus, sql: SQL, partitions: number, log: Log): Promise<number> {
+  const projection = openProjection(sql, log);
+  let records = 0;
+  const feed = await openFeed({
+    bus,
+    partitions,
+    cursors: new Map(),
+    log,
+    onJob: (job, stream, sequence) => {
+      records++;
+      projection.job(job, stream, sequence);
+    },
+    onResult: (heard, stream) => {
+      records++;
+      projection.result(heard, stream);
+    },
+  });
+  await feed.caughtUp;
+  feed.stop();
+  await projection.stop();
+  return records;
+}

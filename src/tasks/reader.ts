@@ -1,0 +1,135 @@
+// Reads one task: its end from memory or SQL where it has been heard of, else the state from the logs through the
+// leader. What it answers is never older than what any gateway has answered before. Lists do not come from here.
+import type { SQL } from "bun";
+import type { Bus } from "../bus/connection.ts";
+import { readLast } from "../bus/log.ts";
+import { streams, subjects } from "../bus/subjects.ts";
+import { rfc3339 } from "../clock.ts";
+import { AppError } from "../errors.ts";
+import { partitionOf } from "../ids.ts";
+import { readResult } from "./commit.ts";
+import type { EndedTask, Feed } from "./feed.ts";
+import {
+  type EventRecord,
+  type JobRecord,
+  parseEventRecord,
+  parseJobRecord,
+  type StartedData,
+  statusOf,
+} from "./records.ts";
+import { findEnded } from "./store.ts";
+import { initial, step, type TaskState } from "./task.ts";
+import type { Owner, TaskView } from "./tasks.ts";
+
+export type Reading =
+  | { readonly kind: "ended"; readonly ended: EndedTask }
+  | { readonly kind: "open"; readonly open: OpenTask };
+
+/** A task that has not ended. */
+export interface OpenTask {
+  readonly job: JobRecord;
+  readonly last: EventRecord | null;
+  /** Sequence of its cancel marker, 0 for none. */
+  readonly markerSequence: number;
+  readonly cancelRequestedMs: number;
+}
+
+export interface ReaderOptions {
+  readonly bus: Bus;
+  readonly sql: SQL;
+  readonly feed: Feed;
+  readonly partitions: number;
+}
+
+export interface Reader {
+  /** Throws `task_not_found`, also for a task of another key; `broker_unavailable`. */
+  read(taskId: string, owner: Owner): Promise<Reading>;
+  /** Past memory and SQL: what the logs say now. */
+  readLogs(taskId: string, owner: Owner): Promise<Reading | null>;
+}
+
+const READ_MS_MAX = 2_000;
+
+export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Reader {
+  const own = (keyId: string, owner: Owner): boolean => keyId === owner.keyId;
+
+  const readLogs = async (taskId: string, owner: Owner): Promise<Reading | null> => {
+    const partition = partitionOf(taskId, partitions);
+    const [result, job, event] = await Promise.all([
+      readResult(bus, partitions, taskId),
+      readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), READ_MS_MAX),
+      readLast(bus, streams.events, subjects.events(taskId), READ_MS_MAX),
+    ]);
+    const status = result && statusOf(result.record.token);
+    if (result && status) {
+      if (!own(result.record.keyId, owner)) throw notFound();
+      const { keyId, eventId, dataJson } = result.record;
+      return { kind: "ended", ended: { keyId, status, eventId, dataJson } };
+    }
+    if (!job) return null;
+    const record = parseJobRecord(job.text);
+    if (!own(record.key, owner)) throw notFound();
+    const markerSequence = result?.sequence ?? 0;
+    const open = { job: record, last: event && parseEventRecord(event.text), markerSequence };
+    return { kind: "open", open: { ...open, cancelRequestedMs: result?.record.timeMs ?? 0 } };
+  };
+
+  return {
+    readLogs,
+    async read(taskId, owner) {
+      const recent = feed.recent(taskId);
+      if (recent) {
+        if (!own(recent.keyId, owner)) throw notFound();
+        return { kind: "ended", ended: recent };
+      }
+      const row = await findEnded(sql, taskId);
+      if (row && !own(row.keyId, owner)) throw notFound();
+      const history: Reading | null = row && {
+        kind: "ended",
+        ended: {
+          keyId: row.keyId,
+          status: row.status as EndedTask["status"],
+          eventId: row.eventId,
+          dataJson: row.data,
+        },
+      };
+      if (history && !row?.trimmed) return history;
+      // A task that the logs no longer hold may have been followed by another of the same client_request_id.
+      const reading = (await readLogs(taskId, owner)) ?? history;
+      if (!reading) throw notFound();
+      return reading;
+    },
+  };
+}
+
+const notFound = (): AppError => new AppError("task_not_found", "There is no such task.");
+
+/** The state of a task that has not ended, as far as its last event tells. */
+export function stateOf(last: EventRecord | null): TaskState {
+  if (!last) return initial;
+  const started = step(initial, { kind: "started", attempt: last.attempt });
+  return last.event === "RETRY" ? step(started, { kind: "retried", attempt: last.attempt }) : started;
+}
+
+/** The task as its owner sees it. */
+export function viewOf(taskId: string, reading: Reading): TaskView {
+  if (reading.kind === "ended") {
+    return { taskId, status: reading.ended.status, terminal: true, json: reading.ended.dataJson };
+  }
+  const { job, last, cancelRequestedMs } = reading.open;
+  const state = stateOf(last);
+  const started = last?.event === "STARTED" ? (last.data as StartedData) : null;
+  const view = {
+    task_id: taskId,
+    status: state.status,
+    model: job.model,
+    priority: job.priority,
+    attempt: state.attempt,
+    ...(started && { actor: started.actor }),
+    created_at: rfc3339(job.created),
+    started_at: started?.started_at ?? null,
+    ...(cancelRequestedMs > 0 && { cancel_requested_at: rfc3339(cancelRequestedMs) }),
+    metadata: job.metadata,
+  };
+  return { taskId, status: state.status, terminal: false, json: JSON.stringify(view) };
+}
