@@ -12,9 +12,9 @@ const HELP = `millrace ${manifest.version}: a runtime for GPU and LLM work
 usage: bun millrace <command>
 
   up              start everything on this machine: broker, gateway, one actor per GPU in GPU_IDS
-  gateway         start one gateway (needs NATS_URL)
-  actor --gpu N   start one actor on GPU N (needs NATS_URL)
-  rebuild         build the read model in SQL anew from the logs
+  gateway         start one gateway, beside a running \`up\` or on NATS_URL
+  actor --gpu N   start one actor on GPU N, beside a running \`up\` or on NATS_URL
+  rebuild         build the read model in SQL anew from the logs, while nothing runs
   --help          show this
   --version       show the version
 
@@ -65,12 +65,13 @@ async function run(command: Command): Promise<void> {
       return runGateway(await withBroker(config));
     }
     case "actor": {
+      process.env.CUDA_VISIBLE_DEVICES = command.gpu; // `up` sets it too; before any runner's library is loaded
       const { runActor } = await import("./actors/actor.ts");
       return runActor(await withBroker(config), command.gpu);
     }
     case "rebuild": {
-      const { runRebuild } = await import("./rebuild.ts");
-      return runRebuild(await withBroker(config));
+      const [{ atRest }, { runRebuild }] = await Promise.all([import("./up/maintenance.ts"), import("./rebuild.ts")]);
+      return atRest(config, log, runRebuild);
     }
   }
 }
@@ -89,9 +90,11 @@ async function withBroker(config: Config): Promise<Config> {
   return { ...config, natsUrl };
 }
 
+const textOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error));
+
 /** A broken invariant: the process ends, and whoever supervises it starts another. */
 function crash(error: unknown, log: Log): never {
-  log.error({ error: error instanceof Error ? error.stack : String(error) }, "unhandled rejection");
+  log.error({ error: textOf(error) }, "unhandled rejection");
   process.exit(1);
 }
 
@@ -102,7 +105,7 @@ async function explain(error: unknown): Promise<void> {
     const message = { type: "failed", code: known.code, message: known.message };
     await new Promise((resolve) => process.send?.(message, undefined, undefined, resolve));
   } else {
-    process.stderr.write(known ? `millrace: ${known.message}\n` : `${error instanceof Error ? error.stack : error}\n`);
+    process.stderr.write(known ? `millrace: ${known.message}\n` : `${textOf(error)}\n`);
   }
 }
 

@@ -210,6 +210,28 @@ test("a second up on the same DATA_DIR is refused and names the first", async ()
   expect(await runTask(url, "untouched")).toMatchObject({ status: "SUCCESS" });
 });
 
+test("rebuild is refused while up runs; afterwards it borrows the broker and keeps every task", async () => {
+  const rebuild = () =>
+    Bun.spawn([process.execPath, main, "rebuild"], {
+      env: { ...process.env, DATA_DIR: dataDir, DURABILITY: "fast", LOG_LEVEL: "silent" },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  const up = start();
+  const { task_id: id } = (await runTask((await up.url) ?? "", "kept")) as unknown as { task_id: string };
+  await using refused = rebuild();
+  expect(await refused.stderr.text()).toContain(`(pid ${up.process.pid})`);
+  expect(await refused.exited).toBe(1);
+  up.process.kill("SIGTERM");
+  await up.ended;
+
+  await using allowed = rebuild();
+  expect(await allowed.stdout.text()).toMatch(/^read model rebuilt from [1-9]\d* records\n$/);
+  expect(await allowed.exited).toBe(0);
+  const next = start();
+  const task = await call((await next.url) ?? "", `/v1/tasks/${id}`);
+  expect(await task.json()).toMatchObject({ task_id: id, status: "SUCCESS" });
+});
+
 test("a taken port is one line on standard error, exit code 1, and nothing left", async () => {
   using other = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => {} } });
   const up = start({ PORT: String(other.port), LOG_LEVEL: "silent" });
@@ -234,7 +256,12 @@ test("a second signal ends it at once, though a task is running", async () => {
     task_id: string;
   };
   const events = await call(url, `/v1/tasks/${id}/events`);
-  for await (const chunk of events.body ?? []) if (Buffer.from(chunk).toString().includes("event: STARTED")) break;
+  let seen = "";
+  for await (const chunk of events.body ?? []) {
+    seen += Buffer.from(chunk).toString();
+    if (seen.includes("event: STARTED")) break;
+  }
+  expect(seen).toContain("event: STARTED");
   up.process.kill("SIGINT");
   await up.logged({ message: "actor drains" });
   up.process.kill("SIGINT");
