@@ -1,6 +1,6 @@
 // The routes of models: OpenAI's list shape, so that its SDKs can read it, with Millrace's own facts under `millrace`.
 import { AppError } from "../errors.ts";
-import type { ModelDescription, Models } from "../tasks/tasks.ts";
+import type { ModelDescription, Models } from "../models/models.ts";
 import { operations } from "./operations.ts";
 import { type KeyedRoute, replyJson } from "./route.ts";
 

@@ -5,7 +5,8 @@ import type { Blobs } from "../blobs/blobs.ts";
 import { AppError } from "../errors.ts";
 import { createKeys } from "../keys/keys.ts";
 import { type Log, silentLog } from "../log.ts";
-import type { Accepted, ModelDescription, Models, Tasks, TaskView } from "../tasks/tasks.ts";
+import type { ModelDescription, Models } from "../models/models.ts";
+import type { Accepted, Tasks, TaskView } from "../tasks/tasks.ts";
 import type { PartReadiness } from "./health.ts";
 import { createHttp, type Http } from "./http.ts";
 

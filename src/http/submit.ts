@@ -1,9 +1,10 @@
 // `POST /v1/tasks`, the hot path: a body becomes a TaskRequest that has passed its own schema and the model's, and is
 // handed to the tasks. Nothing is published for a request that fails here, and no field of it is dropped in silence.
 import { AppError, type FieldProblem } from "../errors.ts";
+import type { Models } from "../models/models.ts";
 import { compileSchema } from "../registry/schema.ts";
 import type { Status } from "../tasks/task.ts";
-import type { Accepted, Models, TaskRequest, Tasks } from "../tasks/tasks.ts";
+import type { Accepted, TaskRequest, Tasks } from "../tasks/tasks.ts";
 import { readJson } from "./body.ts";
 import { traceOf } from "./correlation.ts";
 import type { Holds } from "./holds.ts";

@@ -2,7 +2,8 @@
 // A malformed id is answered as unknown without a question to the broker.
 import type { Blobs } from "../blobs/blobs.ts";
 import type { Log } from "../log.ts";
-import type { Models, Tasks } from "../tasks/tasks.ts";
+import type { Models } from "../models/models.ts";
+import type { Tasks } from "../tasks/tasks.ts";
 import { createEvents } from "./events.ts";
 import type { Holds } from "./holds.ts";
 import { operations } from "./operations.ts";

@@ -7,8 +7,8 @@ import type { Clock } from "../clock.ts";
 import { type FieldProblem, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { type Check, compileSchema, type Formats } from "../registry/schema.ts";
-import type { ModelDescription, Models } from "../tasks/tasks.ts";
 import type { ActorEntry, ModelEntry } from "./announce.ts";
+import type { ModelDescription, Models } from "./models.ts";
 
 /** An actor that has not renewed its presence for so long is gone; it renews every 3 s. */
 const PRESENCE_MS_MAX = 10_000;

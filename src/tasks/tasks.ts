@@ -1,6 +1,5 @@
 // The contract between the HTTP layer and the tasks: what a gateway can do with a task. gateway.ts implements it on
 // JetStream and SQL; nothing of NATS or SQL is visible here.
-import type { FieldProblem } from "../errors.ts";
 import type { Priority, Status } from "./task.ts";
 
 /** The body of `POST /v1/tasks`, checked against its schema (not yet against the runner's). */
@@ -85,31 +84,4 @@ export interface Tasks {
   ): Promise<AsyncIterable<TaskEvent> | null>;
   /** Throws `task_not_found`, `task_finished`. Idempotent. */
   cancel(taskId: string, owner: Owner): Promise<CancelRequested>;
-}
-
-/** One entry of `GET /v1/models`. Schemas are JSON Schema documents. */
-export interface ModelDescription {
-  readonly name: string;
-  readonly version: string;
-  readonly summary: string;
-  readonly inputSchema: object;
-  readonly outputSchema: object;
-  readonly example?: unknown;
-  readonly slots: number;
-  readonly timeoutMs: number;
-  readonly maxAttempts: number;
-  /** Live actors that host it. */
-  readonly actors: number;
-  readonly healthy: boolean;
-  /** When this gateway first saw it, seconds since the epoch. */
-  readonly createdS: number;
-}
-
-export interface Models {
-  list(): readonly ModelDescription[];
-  get(name: string): ModelDescription | undefined;
-  /** Cheaper than `get`. */
-  knows(name: string): boolean;
-  /** Problems of `input` against the model's schema; empty when it is valid. Paths start at the input. */
-  check(name: string, input: unknown): readonly FieldProblem[];
 }
