@@ -4,12 +4,15 @@ import { expect, test } from "bun:test";
 import { errorKinds } from "../src/errors.ts";
 import { startFixture } from "../src/http/server-fixture.ts";
 import { isTaskId } from "../src/ids.ts";
+import { startStack } from "./stack.ts";
 
 interface Schema {
   readonly $ref?: string;
   readonly description?: string;
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly items?: Schema;
+  readonly required?: readonly string[];
+  readonly additionalProperties?: unknown;
 }
 interface Media {
   readonly schema: Schema;
@@ -110,16 +113,38 @@ test("every field of every schema is described, and every reference leads somewh
 test("the examples are accepted by the service they describe", async () => {
   await using server = await startFixture();
   const document = await read(server.url);
-  const example = document.paths["/v1/tasks"]?.["post"]?.requestBody?.content["application/json"]?.example as object;
+  const example = document.paths["/v1/tasks"]?.post?.requestBody?.content["application/json"]?.example as object;
   const response = await server.send("/v1/tasks", {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ ...example, model: "echo" }),
   });
   expect(response.status).toBe(202);
-  const accepted = document.paths["/v1/tasks"]?.["post"]?.responses["202"]?.content?.["application/json"]?.example;
+  const accepted = document.paths["/v1/tasks"]?.post?.responses["202"]?.content?.["application/json"]?.example;
   expect(isTaskId((accepted as { task_id: string }).task_id)).toBe(true);
   expect(new RegExp(patternOf(document)).test((accepted as { task_id: string }).task_id)).toBe(true);
+});
+
+test("real tasks have no field that the document does not describe", async () => {
+  const stack = await startStack();
+  try {
+    const { schemas } = (await read(stack.url)).components;
+    const done = await stack.submit({ model: "echo", input: {}, metadata: { order: "1" } });
+    const failed = await stack.submit({ model: "echo", input: { fail_times: 1 }, max_attempts: 1 });
+    const cancelled = await stack.submit({ model: "echo", input: { sleep_ms: 3_600_000 } });
+    const waiting = await stack.read(cancelled.task_id);
+    const cancel = await (await stack.call("POST", `/v1/tasks/${cancelled.task_id}/cancel`)).json();
+    const tasks = [waiting, ...(await Promise.all([done, failed, cancelled].map((task) => stack.ended(task.task_id))))];
+    expect(tasks.slice(1).map((task) => task.status)).toEqual(["SUCCESS", "FAILURE", "CANCELLED"]);
+    for (const task of tasks) expect(undescribedOf(task, schemas.Task)).toEqual([]);
+    expect(undescribedOf(done, schemas.Accepted)).toEqual([]);
+    expect(undescribedOf(cancel, schemas.CancelRequested)).toEqual([]);
+    for (const model of ((await (await stack.call("GET", "/v1/models")).json()) as { data: object[] }).data) {
+      expect(undescribedOf(model, schemas.Model)).toEqual([]);
+    }
+  } finally {
+    await stack.stop();
+  }
 });
 
 test("the pages name no other origin and hold no inline script", async () => {
@@ -149,6 +174,21 @@ const codesOf = (operation: Operation): string[] =>
   );
 
 const patternOf = (document: Document): string => {
-  const task = document.components.schemas["Task"]?.properties?.["task_id"] as { pattern: string };
+  const task = document.components.schemas.Task?.properties?.task_id as { pattern: string };
   return task.pattern;
 };
+
+/** Fields of `value` that `schema` does not name, as far as it names fields; and those it requires that are missing. */
+function undescribedOf(value: unknown, schema: Schema | undefined): string[] {
+  if (typeof value !== "object" || value === null || !schema?.properties || Array.isArray(value)) return [];
+  const { properties, required = [] } = schema;
+  const missing = required.filter((name) => !(name in value)).map((name) => `${name} (missing)`);
+  const found = Object.entries(value).flatMap(([name, field]) =>
+    name in properties
+      ? undescribedOf(field, properties[name]).map((inner) => `${name}.${inner}`)
+      : schema.additionalProperties === true
+        ? []
+        : [name],
+  );
+  return [...missing, ...found];
+}

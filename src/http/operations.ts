@@ -14,7 +14,7 @@ const exampleTask = {
   priority: "high",
   attempt: 1,
   actor: { id: "gpu-0", gpu: "0" },
-  timing: { queue_ms: 0.6, prepare_ms: 120, infer_ms: 850, upload_ms: 60, total_ms: 1031 },
+  timing: { queue_ms: 0.6, prepare_ms: 120, infer_ms: 850, postprocess_ms: 12, upload_ms: 60, total_ms: 1043 },
   result: { s3_key: key, size: [2048, 2048] },
   created_at: "2026-11-21T10:00:00.000Z",
   started_at: "2026-11-21T10:00:00.001Z",
@@ -57,7 +57,7 @@ const exampleModel = {
   },
 };
 const exampleEvents =
-  'retry: 1000\n\nid: 0.1\nevent: PENDING\ndata: {"status":"PENDING"}\n\n' +
+  'retry: 1000\n\nid: 0.0\nevent: PENDING\ndata: {"status":"PENDING"}\n\n' +
   'id: 1.1\nevent: STARTED\ndata: {"status":"STARTED","attempt":1}\n\n' +
   'id: 1.2\nevent: SUCCESS\ndata: {"status":"SUCCESS"}\n\n';
 

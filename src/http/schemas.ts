@@ -102,7 +102,7 @@ const acceptedSchema = {
 
 const taskSchema = {
   type: "object",
-  description: "A task as its owner sees it. Fields that do not apply yet are absent.",
+  description: "A task as its owner sees it. What does not apply, or not yet, is null or absent.",
   required: ["task_id", "status", "model", "priority", "attempt", "created_at"],
   properties: {
     task_id: taskId,
@@ -111,7 +111,7 @@ const taskSchema = {
     priority: { type: "string", enum: [...priorities], description: "Level of the queue." },
     attempt: { type: "integer", minimum: 0, description: "Attempts begun so far." },
     actor: {
-      type: "object",
+      type: ["object", "null"],
       description: "Who ran the last attempt.",
       properties: {
         id: { type: "string", description: "Id of the actor process." },
@@ -119,23 +119,26 @@ const taskSchema = {
       },
     },
     timing: {
-      type: "object",
+      type: ["object", "null"],
       description: "Where the time of the last attempt went.",
       properties: {
         queue_ms: ms("from acceptance to the start of the attempt"),
         prepare_ms: ms("of fetching and decoding the input"),
         infer_ms: ms("of inference"),
-        upload_ms: ms("of encoding and storing the result"),
+        postprocess_ms: ms("of turning what was inferred into the result"),
+        upload_ms: ms("of storing the result's file"),
         total_ms: ms("from acceptance to the end"),
       },
     },
     result: {
-      type: "object",
-      description: "The model's output (its schema: `millrace.output_schema`); files are named by `s3_key`.",
+      description: "The model's output (its schema: `millrace.output_schema`), with what follows when it is a file.",
+      additionalProperties: true,
       properties: {
         s3_key: { type: "string", description: "Key of the stored file; GET /v1/tasks/{id}/result sends it." },
+        sha256: { type: "string", description: "SHA-256 of the file, in hexadecimal." },
+        size_bytes: { type: "integer", minimum: 0, description: "Size of the file in bytes." },
+        content_type: { type: "string", description: "Media type of the file." },
       },
-      additionalProperties: true,
     },
     error: {
       type: "object",
@@ -144,15 +147,17 @@ const taskSchema = {
       properties: {
         code: { type: "string", description: "Stable name of the failure." },
         message: { type: "string", description: "What happened, in words." },
-        stage: { type: "string", description: "The stage that failed: prepare, infer, postprocess or another." },
+        stage: {
+          type: "string",
+          description: "The stage that failed: prepare, infer, postprocess, output, upload or queue.",
+        },
         retryable: { type: "boolean", description: "Whether the same task may succeed when it is sent again." },
       },
     },
-    queue_position: { type: "integer", minimum: 0, description: "Tasks ahead in the queue, while PENDING." },
-    eta_ms: ms("until the task is expected to start, while PENDING"),
     created_at: time("When the task was accepted"),
-    started_at: time("When the last attempt began"),
+    started_at: { ...time("When the last attempt began"), type: ["string", "null"] },
     finished_at: time("When the task ended"),
+    cancel_requested_at: time("When its cancellation was accepted, until it has ended"),
     metadata: {
       type: "object",
       additionalProperties: { type: "string" },
