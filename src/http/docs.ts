@@ -58,18 +58,22 @@ export function docsRoutes(openapi: () => string): readonly PublicRoute[] {
     path,
     handle: (call) => reply(call, 200, contentType, body, pageHeaders),
   });
-  const asset = (path: string, contentType: string, specifier: string): PublicRoute => ({
+  const asset = (path: string, contentType: string, url: string): PublicRoute => ({
     access: "public",
     method: "GET",
     path,
-    handle: async (call) => reply(call, 200, contentType, await packaged(specifier), pageHeaders),
+    handle: async (call) => reply(call, 200, contentType, await packaged(url), pageHeaders),
   });
   return [
     text("/docs", "text/html; charset=utf-8", page),
     text("/docs/init.js", "text/javascript; charset=utf-8", initScript),
-    asset("/docs/swagger-ui.css", "text/css; charset=utf-8", "swagger-ui-dist/swagger-ui.css"),
-    asset("/docs/swagger-ui-bundle.js", "text/javascript; charset=utf-8", "swagger-ui-dist/swagger-ui-bundle.js"),
-    asset("/docs/favicon.png", "image/png", "swagger-ui-dist/favicon-32x32.png"),
+    asset("/docs/swagger-ui.css", "text/css; charset=utf-8", import.meta.resolve("swagger-ui-dist/swagger-ui.css")),
+    asset(
+      "/docs/swagger-ui-bundle.js",
+      "text/javascript; charset=utf-8",
+      import.meta.resolve("swagger-ui-dist/swagger-ui-bundle.js"),
+    ),
+    asset("/docs/favicon.png", "image/png", import.meta.resolve("swagger-ui-dist/favicon-32x32.png")),
     {
       access: "public",
       method: "GET",
@@ -81,5 +85,4 @@ export function docsRoutes(openapi: () => string): readonly PublicRoute[] {
 }
 
 /** A file of an installed package. Read when asked for: the page is rare and the files are large. */
-const packaged = (specifier: string): Promise<Uint8Array<ArrayBuffer>> =>
-  Bun.file(fileURLToPath(import.meta.resolve(specifier))).bytes();
+const packaged = (url: string): Promise<Uint8Array<ArrayBuffer>> => Bun.file(fileURLToPath(url)).bytes();

@@ -95,7 +95,7 @@ function answers(operation: Operation): Record<string, object> {
 }
 
 /** Every code that an operation can answer. */
-export const errorsOf = (operation: Operation, keyed: boolean): readonly ErrorCode[] => [
+const errorsOf = (operation: Operation, keyed: boolean): readonly ErrorCode[] => [
   ...(keyed ? keyedErrors : []),
   ...operation.errors,
   ...sharedErrors,
