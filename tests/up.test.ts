@@ -1,6 +1,6 @@
 // `up` as an operator meets it: real processes, killed in every way, and what is left of them.
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -248,10 +248,32 @@ test("a missing nats-server is one line that says what to do", async () => {
   expect(up.process.exitCode).toBe(1);
 });
 
-test("a second signal ends it at once, though a task is running", async () => {
+test("an actor that its killed supervisor left hanging is ended by the next up", async () => {
   const up = start();
+  await up.url;
+  const pid = await pidOf("actor-0");
+  process.kill(pid, "SIGSTOP");
+  up.process.kill("SIGKILL");
+  const next = start();
+  expect(await runTask((await next.url) ?? "", "next")).toMatchObject({ status: "SUCCESS" });
+  await up.ended; // its children share standard error
+  expect(isRunning(pid)).toBe(false);
+  expect(await next.logged({ process: "actor-0", process_pid: pid })).toMatchObject({ level: 40 });
+});
+
+const STUBBORN = `import { defineRunner, t } from "millrace";
+export default defineRunner({
+  name: "stubborn", version: "1.0.0", summary: "Heeds no signal.", input: t.Object({}), output: t.Object({}),
+  prepare: () => null, infer: () => new Promise(() => {}), postprocess: () => ({}),
+});`;
+
+test("a second signal ends it at once, whatever a runner does", async () => {
+  const plugins = join(dataDir, "my plugins");
+  await mkdir(plugins);
+  await writeFile(join(plugins, "stubborn.ts"), STUBBORN);
+  const up = start({ PLUGINS_DIR: plugins, MODELS: "stubborn" });
   const url = (await up.url) ?? "";
-  const body = JSON.stringify({ model: "echo", input: { text: "long", sleep_ms: 600_000 } });
+  const body = JSON.stringify({ model: "stubborn", input: {} });
   const { task_id: id } = (await (await call(url, "/v1/tasks", { method: "POST", body })).json()) as {
     task_id: string;
   };
@@ -264,7 +286,9 @@ test("a second signal ends it at once, though a task is running", async () => {
   expect(seen).toContain("event: STARTED");
   up.process.kill("SIGINT");
   await up.logged({ message: "actor drains" });
+  const secondAt = performance.now();
   up.process.kill("SIGINT");
   await up.ended;
+  expect(performance.now() - secondAt).toBeLessThan(3_000);
   expect(up.process.exitCode).toBe(0);
 });
