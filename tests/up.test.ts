@@ -27,8 +27,8 @@ type LogLine = Readonly<Record<string, unknown>> & { readonly message: string };
 
 interface Up {
   readonly process: Bun.Subprocess<"ignore", "pipe", "pipe">;
-  /** The gateway's address; null when `up` ended before it was ready. */
-  readonly url: Promise<string | null>;
+  /** The gateway's address; throws what `up` said when it ended before it was ready. */
+  ready(): Promise<string>;
   /** Standard error, when `up` and every child that shares it are gone. */
   readonly ended: Promise<string>;
   /** The first log line, past or to come, that has these fields. */
@@ -69,7 +69,7 @@ function start(settings: Readonly<Record<string, string>> = {}): Up {
   };
   const up: Up = {
     process: child,
-    url: url.promise,
+    ready: async () => (await url.promise) ?? Promise.reject(new Error(`up ended: ${await up.ended}`)),
     ended: Promise.all([readErrors(), readOutput(), child.exited]).then(([errors]) => errors),
     output: () => output,
     logged: (fields) =>
@@ -118,7 +118,7 @@ const isAlive = (pid: number): boolean => {
 
 test("up is ready, runs a task, and SIGTERM ends all of it in order with exit code 0", async () => {
   const up = start();
-  const url = (await up.url) ?? "";
+  const url = await up.ready();
   expect(await runTask(url, "hello")).toMatchObject({ status: "SUCCESS" });
   expect(up.output()).toContain(`data  ${dataDir}`);
   expect(up.output()).not.toContain(KEY);
@@ -133,7 +133,7 @@ test("up is ready, runs a task, and SIGTERM ends all of it in order with exit co
 
 test("a gateway and a broker killed with -9 come back where they were, with the tasks", async () => {
   const up = start();
-  const url = (await up.url) ?? "";
+  const url = await up.ready();
   const { task_id: id } = (await runTask(url, "kept")) as unknown as { task_id: string };
 
   process.kill(await pidOf("gateway"), "SIGKILL");
@@ -150,7 +150,7 @@ test("a gateway and a broker killed with -9 come back where they were, with the 
 
 test("the job of an actor killed with -9 is handed back at once and ends on the next one", async () => {
   const up = start();
-  const url = (await up.url) ?? "";
+  const url = await up.ready();
   const body = JSON.stringify({ model: "echo", input: { text: "long", sleep_ms: 300 } });
   const { task_id: id } = (await (await call(url, "/v1/tasks", { method: "POST", body })).json()) as {
     task_id: string;
@@ -179,7 +179,7 @@ test("the job of an actor killed with -9 is handed back at once and ends on the 
 
 test("kill -9 of the supervisor leaves no process, and the next one starts at once", async () => {
   const up = start();
-  await up.url;
+  await up.ready();
   const pids = await Promise.all(["gateway", "actor-0"].map(pidOf));
   const broker = await watchBroker();
   const killedAt = performance.now();
@@ -190,7 +190,7 @@ test("kill -9 of the supervisor leaves no process, and the next one starts at on
   expect(pids.filter(isRunning)).toEqual([]);
 
   const next = start();
-  expect(await runTask((await next.url) ?? "", "next")).toMatchObject({ status: "SUCCESS" });
+  expect(await runTask(await next.ready(), "next")).toMatchObject({ status: "SUCCESS" });
 });
 
 /** Alive and no zombie: nobody reaps the orphans of a killed parent in a container without init. */
@@ -200,7 +200,7 @@ const statusOf = (pid: number): string =>
 
 test("a second up on the same DATA_DIR is refused and names the first", async () => {
   const first = start();
-  const url = (await first.url) ?? "";
+  const url = await first.ready();
   const second = start({ LOG_LEVEL: "silent" });
   const errors = await second.ended;
   expect(second.process.exitCode).toBe(1);
@@ -217,7 +217,7 @@ test("rebuild is refused while up runs; afterwards it borrows the broker and kee
       stdio: ["ignore", "pipe", "pipe"],
     });
   const up = start();
-  const { task_id: id } = (await runTask((await up.url) ?? "", "kept")) as unknown as { task_id: string };
+  const { task_id: id } = (await runTask(await up.ready(), "kept")) as unknown as { task_id: string };
   await using refused = rebuild();
   expect(await refused.stderr.text()).toContain(`(pid ${up.process.pid})`);
   expect(await refused.exited).toBe(1);
@@ -228,7 +228,7 @@ test("rebuild is refused while up runs; afterwards it borrows the broker and kee
   expect(await allowed.stdout.text()).toMatch(/^read model rebuilt from [1-9]\d* records\n$/);
   expect(await allowed.exited).toBe(0);
   const next = start();
-  const task = await call((await next.url) ?? "", `/v1/tasks/${id}`);
+  const task = await call(await next.ready(), `/v1/tasks/${id}`);
   expect(await task.json()).toMatchObject({ task_id: id, status: "SUCCESS" });
 });
 
@@ -250,12 +250,12 @@ test("a missing nats-server is one line that says what to do", async () => {
 
 test("an actor that its killed supervisor left hanging is ended by the next up", async () => {
   const up = start();
-  await up.url;
+  await up.ready();
   const pid = await pidOf("actor-0");
   process.kill(pid, "SIGSTOP");
   up.process.kill("SIGKILL");
   const next = start();
-  expect(await runTask((await next.url) ?? "", "next")).toMatchObject({ status: "SUCCESS" });
+  expect(await runTask(await next.ready(), "next")).toMatchObject({ status: "SUCCESS" });
   await up.ended; // its children share standard error
   expect(isRunning(pid)).toBe(false);
   expect(await next.logged({ process: "actor-0", process_pid: pid })).toMatchObject({ level: 40 });
@@ -272,7 +272,7 @@ test("a second signal ends it at once, whatever a runner does", async () => {
   await mkdir(plugins);
   await writeFile(join(plugins, "stubborn.ts"), STUBBORN);
   const up = start({ PLUGINS_DIR: plugins, MODELS: "stubborn" });
-  const url = (await up.url) ?? "";
+  const url = await up.ready();
   const body = JSON.stringify({ model: "stubborn", input: {} });
   const { task_id: id } = (await (await call(url, "/v1/tasks", { method: "POST", body })).json()) as {
     task_id: string;
