@@ -72,3 +72,21 @@ export const retryData = (taskId: string, attempt: number, error: TaskError, del
   error,
   retry_in_ms: delayMs,
 });
+
+/** `stages` and `uploadMs` are of the attempt; the queue and the total count from the task's creation. */
+export function timingOf(
+  held: Held,
+  stages: { readonly prepareMs: number; readonly inferMs: number; readonly postprocessMs: number },
+  uploadMs: number,
+  nowMs: number,
+): Timing {
+  const round = (ms: number): number => Math.max(0, Math.round(ms * 100) / 100);
+  return {
+    queue_ms: round(held.startedAtMs - held.job.created),
+    prepare_ms: round(stages.prepareMs),
+    infer_ms: round(stages.inferMs),
+    postprocess_ms: round(stages.postprocessMs),
+    upload_ms: round(uploadMs),
+    total_ms: round(nowMs - held.job.created),
+  };
+}

@@ -1,4 +1,4 @@
-// One job in an actor's hands, from its delivery to its ack: plain state, changed only by jobs.ts.
+// One job in an actor's hands, from its delivery to its ack: plain state, changed only by jobs.ts and attempt.ts.
 import type { LoadedRunner } from "../registry/stages.ts";
 import type { JobRecord } from "../tasks/records.ts";
 
@@ -30,3 +30,9 @@ export interface Held {
 }
 
 export type StopReason = "cancel" | "timeout" | "shutdown";
+
+/** What names the job in a log line. */
+export function logFields({ job, attempt }: Held, gpu: string): object {
+  const trace_id = job.trace.split("-")[1] ?? "";
+  return { task_id: job.id, model: job.model, attempt, gpu, trace_id };
+}
