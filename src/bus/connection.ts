@@ -2,7 +2,8 @@
 // and word of reconnects. Requests share one inbox (a muxed reply costs a third of what a JetStream client's publish
 // does). It never queues work for a broker that is away: callers learn `broker_unavailable` and decide.
 
-import { createInbox, type Msg, type NatsConnection, headers as natsHeaders } from "@nats-io/nats-core";
+import { createInbox, type Msg, type NatsConnection } from "@nats-io/nats-core";
+import { MsgHdrsImpl } from "@nats-io/nats-core/internal";
 import { type ConnectionOptions, connect } from "@nats-io/transport-node";
 import { AppError, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -28,6 +29,7 @@ export interface Subscription {
 
 export interface RequestOptions {
   readonly timeoutMs: number;
+  /** Of our own making: names and values without CR or LF are the caller's care. */
   readonly headers?: Headers;
 }
 
@@ -59,6 +61,7 @@ interface Waiting {
 }
 
 const decoder = new TextDecoder();
+const encoder = new TextEncoder();
 /** Requests under way at once; beyond it a caller is told to come back. */
 const REQUESTS_MAX = 65_536;
 const SWEEP_MS = 100;
@@ -74,6 +77,22 @@ function wrap(message: Msg): BusMessage {
     header: (name) => message.headers?.get(name) ?? "",
     text: () => decoder.decode(message.data),
   };
+}
+
+/** Headers of names and values that this code wrote: the client's own type checks each character, every time. */
+class FixedHeaders extends MsgHdrsImpl {
+  private readonly text: string;
+
+  constructor(headers: Headers) {
+    super();
+    let text = "NATS/1.0\r\n";
+    for (const name in headers) text += `${name}: ${headers[name]}\r\n`;
+    this.text = `${text}\r\n`;
+  }
+
+  override encode(): Uint8Array {
+    return encoder.encode(this.text);
+  }
 }
 
 /** Connects; retries for `timeoutMs` before it throws `broker_unavailable`. Afterwards it reconnects for ever. */
@@ -145,10 +164,11 @@ export async function openBus(url: string, name: string, log: Log, timeoutMs = 1
         const key = (nextToken++).toString(36);
         waiting.set(key, { deadlineMs: performance.now() + options.timeoutMs, resolve, reject });
         const reply = `${inboxPrefix}.${key}`;
-        if (!options.headers) return connection.publish(subject, data, { reply });
-        const headers = natsHeaders();
-        for (const header in options.headers) headers.set(header, options.headers[header] ?? "");
-        connection.publish(subject, data, { reply, headers });
+        connection.publish(
+          subject,
+          data,
+          options.headers ? { reply, headers: new FixedHeaders(options.headers) } : { reply },
+        );
       });
     },
     subscribe(subject, handler) {

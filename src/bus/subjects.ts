@@ -23,6 +23,7 @@ export function token(name: string): string {
 
 /** The name that `token` encoded; null for text that no name encodes to. */
 export function untoken(text: string): string | null {
+  if (/^[A-Za-z0-9_-]+$/.test(text)) return text;
   if (!/^(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+$/.test(text)) return null;
   const bytes: number[] = [];
   for (let i = 0; i < text.length; i++) {

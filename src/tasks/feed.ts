@@ -4,6 +4,7 @@
 import type { Bus } from "../bus/connection.ts";
 import { type FollowedRecord, type Follower, follow } from "../bus/follow.ts";
 import { parseResult, streams } from "../bus/subjects.ts";
+import type { Clock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { type JobRecord, parseJobRecord, parseResultRecord, type ResultRecord, statusOf } from "./records.ts";
@@ -22,6 +23,8 @@ export interface EndedTask {
   readonly status: TerminalStatus;
   readonly eventId: string;
   readonly dataJson: string;
+  /** Milliseconds since the epoch. */
+  readonly endedAtMs: number;
 }
 
 export interface FeedOptions {
@@ -30,7 +33,11 @@ export interface FeedOptions {
   /** Sequence read so far, by stream. */
   readonly cursors: ReadonlyMap<string, number>;
   readonly log: Log;
-  readonly onJob: (job: JobRecord, stream: string, sequence: number) => void;
+  readonly clock: Clock;
+  /** After this time from its end the same id may belong to another task. */
+  readonly taskTtlMs: number;
+  /** `read` parses the job: most are not wanted, because their task has ended meanwhile. Throws for an unknown form. */
+  readonly onJob: (taskId: string, read: () => JobRecord, stream: string, sequence: number) => void;
   readonly onResult: (heard: HeardResult, stream: string) => void;
 }
 
@@ -45,11 +52,11 @@ export interface Feed {
 }
 
 /** Ends kept in memory: enough for the clients that ask right after an end, few enough to cost some megabytes. */
-const RECENT_MAX = 4_000;
+const RECENT_MAX = 16_000;
 const RECENT_BYTES_MAX = 8 * 1024 * 1024;
 
 export async function openFeed(options: FeedOptions): Promise<Feed> {
-  const { bus, partitions, cursors, log } = options;
+  const { bus, partitions, cursors, log, clock, taskTtlMs } = options;
   const recent = new Map<string, EndedTask>();
   let recentBytes = 0;
   const waiting = new Map<string, Set<(ended: EndedTask) => void>>();
@@ -58,10 +65,10 @@ export async function openFeed(options: FeedOptions): Promise<Feed> {
     recentBytes += ended.dataJson.length - (recent.get(taskId)?.dataJson.length ?? 0);
     recent.delete(taskId);
     recent.set(taskId, ended);
-    for (const [oldest, { dataJson }] of recent) {
-      if (recent.size <= RECENT_MAX && recentBytes <= RECENT_BYTES_MAX) break;
+    while (recent.size > RECENT_MAX || recentBytes > RECENT_BYTES_MAX) {
+      const [oldest = taskId] = recent.keys();
+      recentBytes -= recent.get(oldest)?.dataJson.length ?? 0;
       recent.delete(oldest);
-      recentBytes -= dataJson.length;
     }
   };
   const heardResult = (stream: string, record: FollowedRecord): void => {
@@ -71,7 +78,13 @@ export async function openFeed(options: FeedOptions): Promise<Feed> {
     options.onResult({ record: result, partition: at.partition, model: at.model, sequence: record.sequence }, stream);
     const status = statusOf(result.token);
     if (!status) return;
-    const ended: EndedTask = { keyId: result.keyId, status, eventId: result.eventId, dataJson: result.dataJson };
+    const ended: EndedTask = {
+      keyId: result.keyId,
+      status,
+      eventId: result.eventId,
+      dataJson: result.dataJson,
+      endedAtMs: result.timeMs,
+    };
     remember(at.taskId, ended);
     const wakes = waiting.get(at.taskId);
     if (!wakes) return;
@@ -93,13 +106,19 @@ export async function openFeed(options: FeedOptions): Promise<Feed> {
     followers.push(await follow(bus, { stream, fromSequence, log, onRecord: guarded(stream, heard) }));
   };
   const all = Array.from({ length: partitions }, (_, p) => [
-    start(streams.jobs(p), (record) => options.onJob(parseJobRecord(record.text()), streams.jobs(p), record.sequence)),
+    start(streams.jobs(p), (record) => {
+      const taskId = record.subject.slice(record.subject.lastIndexOf(".") + 1);
+      options.onJob(taskId, () => parseJobRecord(record.text()), streams.jobs(p), record.sequence);
+    }),
     start(streams.results(p), (record) => heardResult(streams.results(p), record)),
   ]);
   await Promise.all(all.flat());
 
   return {
-    recent: (taskId) => recent.get(taskId),
+    recent(taskId) {
+      const ended = recent.get(taskId);
+      return ended && clock.now() - ended.endedAtMs < taskTtlMs ? ended : undefined;
+    },
     onEnd(taskId, wake) {
       let wakes = waiting.get(taskId);
       if (!wakes) {

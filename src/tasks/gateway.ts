@@ -3,7 +3,7 @@
 import type { SQL } from "bun";
 import type { Blobs } from "../blobs/blobs.ts";
 import type { Bus } from "../bus/connection.ts";
-import type { Clock } from "../clock.ts";
+import { type Clock, systemClock } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createAccept } from "./accept.ts";
@@ -12,7 +12,7 @@ import { taskEvents } from "./event-stream.ts";
 import { type EndedTask, openFeed } from "./feed.ts";
 import { startJanitor } from "./janitor.ts";
 import { openProjection } from "./projection.ts";
-import { createReader, type Reading, viewOf } from "./reader.ts";
+import { createReader, type Reader, type Reading, viewOf } from "./reader.ts";
 import { statusOf } from "./records.ts";
 import { loadCursors, openCancels } from "./store.ts";
 import type { Owner, TaskResult, Tasks, TaskView } from "./tasks.ts";
@@ -41,22 +41,29 @@ const WAIT_MS_MAX = 60_000;
 export async function openGatewayTasks(options: GatewayTasksOptions): Promise<GatewayTasks> {
   const { bus, sql, partitions, clock, log } = options;
   const projection = openProjection(sql, log);
+  // The feed speaks before these stand; what it says then is in the logs, which they read.
   let canceller: ReturnType<typeof createCanceller> | null = null;
+  let reader: Reader | null = null;
   const feed = await openFeed({
     bus,
     partitions,
     cursors: await loadCursors(sql),
     log,
+    clock,
+    taskTtlMs: options.taskTtlMs,
     onJob: projection.job,
     onResult: (heard, stream) => {
       projection.result(heard, stream);
       const { taskId, keyId, token } = heard.record;
-      if (statusOf(token)) canceller?.closed(taskId);
-      else canceller?.opened(taskId, keyId);
+      if (statusOf(token)) {
+        reader?.closed(taskId);
+        canceller?.closed(taskId);
+      } else canceller?.opened(taskId, keyId);
     },
   });
-  const reader = createReader({ bus, sql, feed, partitions });
-  canceller = createCanceller({ bus, partitions, reader, clock, log, liveActors: options.liveActors });
+  const reading = createReader({ bus, sql, feed, partitions });
+  reader = reading;
+  canceller = createCanceller({ bus, partitions, reader: reading, clock, log, liveActors: options.liveActors });
   const settled = canceller;
   for (const { taskId, keyId } of await openCancels(sql)) settled.opened(taskId, keyId);
   const janitor = startJanitor(options);
@@ -66,20 +73,23 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     caughtUp: feed.caughtUp.then(() => projection.flush()),
     async accept(request, owner, trace) {
       const { job, replayed } = await accept(request, owner, trace);
-      if (!replayed) return { taskId: job.id, status: "PENDING", replayed };
-      return { taskId: job.id, status: viewOf(job.id, await reader.read(job.id, owner)).status, replayed };
+      if (!replayed) {
+        if (!feed.recent(job.id)) reading.opened(job.id);
+        return { taskId: job.id, status: "PENDING", replayed };
+      }
+      return { taskId: job.id, status: viewOf(job.id, await reading.read(job.id, owner)).status, replayed };
     },
-    read: async (taskId, owner) => viewOf(taskId, await reader.read(taskId, owner)),
+    read: async (taskId, owner) => viewOf(taskId, await reading.read(taskId, owner)),
     wait: (taskId, owner, waitMs, signal) => {
       const end = Promise.withResolvers<EndedTask | null>();
       const takeBack = feed.onEnd(taskId, end.resolve);
-      return waitFor(() => reader.read(taskId, owner), taskId, Math.min(waitMs, WAIT_MS_MAX), end, signal).finally(
+      return waitFor(() => reading.read(taskId, owner), taskId, Math.min(waitMs, WAIT_MS_MAX), end, signal).finally(
         takeBack,
       );
     },
-    result: async (taskId, owner) => resultOf(await reader.read(taskId, owner)),
+    result: async (taskId, owner) => resultOf(await reading.read(taskId, owner)),
     events: (taskId, owner, lastEventId, signal) =>
-      taskEvents({ bus, feed, reader }, taskId, owner, lastEventId, signal),
+      taskEvents({ bus, feed, reader: reading }, taskId, owner, lastEventId, signal),
     cancel: (taskId, owner: Owner) => settled.cancel(taskId, owner),
     async stop() {
       feed.stop();
@@ -138,9 +148,11 @@ export async function rebuild(bus: Bus, sql: SQL, partitions: number, log: Log):
     partitions,
     cursors: new Map(),
     log,
-    onJob: (job, stream, sequence) => {
+    clock: systemClock,
+    taskTtlMs: 0,
+    onJob: (taskId, read, stream, sequence) => {
       records++;
-      projection.job(job, stream, sequence);
+      projection.job(taskId, read, stream, sequence);
     },
     onResult: (heard, stream) => {
       records++;

@@ -10,7 +10,8 @@ import { saveBatch, type TaskRow } from "./store.ts";
 import { initial, step } from "./task.ts";
 
 export interface Projection {
-  job(job: JobRecord, stream: string, sequence: number): void;
+  /** `read` is called when the task is to be written and has not ended. */
+  job(taskId: string, read: () => JobRecord, stream: string, sequence: number): void;
   result(heard: HeardResult, stream: string): void;
   /** Writes all that was handed over. */
   flush(): Promise<void>;
@@ -27,7 +28,8 @@ const HELD_MAX = 20_000;
 const RETRY_MS = 1_000;
 
 interface Unwritten {
-  row: TaskRow;
+  /** The row so far; a function where only the job is known, and nobody has needed it yet. */
+  readonly row: TaskRow | (() => JobRecord);
   readonly heardAtMs: number;
   /** Where the task's job stands, while no row of it is written. */
   readonly job: { readonly stream: string; readonly sequence: number } | null;
@@ -62,11 +64,7 @@ export function openProjection(sql: SQL, log: Log): Projection {
     if (batch.length === 0 && !moved) return 0;
     for (const [id] of batch) unwritten.delete(id);
     try {
-      await saveBatch(
-        sql,
-        batch.map(([, entry]) => entry.row),
-        cursors(),
-      );
+      await saveBatch(sql, rowsOf(batch), cursors());
       for (const [id] of batch) if (!unwritten.has(id)) ended.delete(id);
       moved = false;
       return batch.length;
@@ -88,7 +86,17 @@ export function openProjection(sql: SQL, log: Log): Projection {
   };
   const timer = setInterval(() => void write(false), FLUSH_EVERY_MS);
 
-  const put = (id: string, row: TaskRow, job: Unwritten["job"]): void => {
+  const rowsOf = (batch: readonly [string, Unwritten][]): TaskRow[] =>
+    batch.flatMap(([id, { row }]) => {
+      if (typeof row !== "function") return [row];
+      try {
+        return [rowOfJob(row())];
+      } catch (error) {
+        log.error({ task_id: id, error: messageOf(error) }, "job left out of the read model");
+        return [];
+      }
+    });
+  const put = (id: string, row: Unwritten["row"], job: Unwritten["job"]): void => {
     const before = unwritten.get(id);
     unwritten.set(id, { row, heardAtMs: before?.heardAtMs ?? performance.now(), job: before?.job ?? job });
   };
@@ -98,16 +106,15 @@ export function openProjection(sql: SQL, log: Log): Projection {
   };
 
   return {
-    job(job, stream, sequence) {
+    job(taskId, read, stream, sequence) {
       note(stream, sequence);
       // A row that the other log has filled already says all that this one would.
-      if (ended.has(job.id) || unwritten.has(job.id)) return;
-      put(job.id, rowOfJob(job), { stream, sequence });
+      if (!ended.has(taskId) && !unwritten.has(taskId)) put(taskId, read, { stream, sequence });
     },
     result(heard, stream) {
       note(stream, heard.sequence);
-      const before = unwritten.get(heard.record.taskId)?.row ?? null;
-      put(heard.record.taskId, rowOfResult(heard, before), null);
+      const before = unwritten.get(heard.record.taskId)?.row;
+      put(heard.record.taskId, rowOfResult(heard, typeof before === "object" ? before : null), null);
       if (statusOf(heard.record.token)) ended.add(heard.record.taskId);
     },
     async flush() {

@@ -34,6 +34,9 @@ export interface OpenTask {
   readonly cancelRequestedMs: number;
 }
 
+/** Tasks known to be open here; when there are more, all are forgotten and SQL is asked for each again. */
+const OPEN_MAX = 100_000;
+
 export interface ReaderOptions {
   readonly bus: Bus;
   readonly sql: SQL;
@@ -46,6 +49,9 @@ export interface Reader {
   read(taskId: string, owner: Owner): Promise<Reading>;
   /** Past memory and SQL: what the logs say now. */
   readLogs(taskId: string, owner: Owner): Promise<Reading | null>;
+  /** The task was accepted here just now: until its end is heard there is no need to look for one in SQL. */
+  opened(taskId: string): void;
+  closed(taskId: string): void;
 }
 
 const READ_MS_MAX = 2_000;
@@ -63,8 +69,8 @@ export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Rea
     const status = result && statusOf(result.record.token);
     if (result && status) {
       if (!own(result.record.keyId, owner)) throw notFound();
-      const { keyId, eventId, dataJson } = result.record;
-      return { kind: "ended", ended: { keyId, status, eventId, dataJson } };
+      const { keyId, eventId, dataJson, timeMs } = result.record;
+      return { kind: "ended", ended: { keyId, status, eventId, dataJson, endedAtMs: timeMs } };
     }
     if (!job) return null;
     const record = parseJobRecord(job.text);
@@ -74,15 +80,21 @@ export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Rea
     return { kind: "open", open: { ...open, cancelRequestedMs: result?.record.timeMs ?? 0 } };
   };
 
+  const open = new Set<string>();
   return {
     readLogs,
+    opened(taskId) {
+      if (open.size >= OPEN_MAX) open.clear();
+      open.add(taskId);
+    },
+    closed: (taskId) => void open.delete(taskId),
     async read(taskId, owner) {
       const recent = feed.recent(taskId);
       if (recent) {
         if (!own(recent.keyId, owner)) throw notFound();
         return { kind: "ended", ended: recent };
       }
-      const row = await findEnded(sql, taskId);
+      const row = open.has(taskId) ? null : await findEnded(sql, taskId);
       if (row && !own(row.keyId, owner)) throw notFound();
       const history: Reading | null = row && {
         kind: "ended",

@@ -66,6 +66,7 @@ export interface EndedRow {
   readonly status: Status;
   readonly eventId: string;
   readonly data: string;
+  readonly finishedMs: number;
   /** The logs no longer hold the task; its client_request_id is free again. */
   readonly trimmed: boolean;
 }
@@ -73,10 +74,10 @@ export interface EndedRow {
 /** The task where it has ended, else null. */
 export async function findEnded(sql: SQL, taskId: string): Promise<EndedRow | null> {
   const [row] = await sql`
-    SELECT key_id, status, event_id, data, trimmed FROM tasks WHERE task_id = ${taskId} AND finished_ms IS NOT NULL`;
+    SELECT key_id, status, event_id, data, finished_ms, trimmed FROM tasks WHERE task_id = ${taskId} AND finished_ms IS NOT NULL`;
   if (!row) return null;
-  const { key_id, status, event_id, data, trimmed } = row;
-  return { keyId: key_id, status, eventId: event_id, data, trimmed: trimmed === 1 };
+  const { key_id, status, event_id, data, finished_ms, trimmed } = row;
+  return { keyId: key_id, status, eventId: event_id, data, finishedMs: finished_ms, trimmed: trimmed === 1 };
 }
 
 /** Of these tasks, those that ended before `beforeMs`. */
