@@ -12,6 +12,8 @@ export interface StackOptions {
   readonly apiKeys?: string;
   /** Further settings, by name. Default: MODELS=*, DURABILITY=fast, one actor. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** An existing folder, which stop() leaves as it is. Default: a temporary one. */
+  readonly dataDir?: string;
 }
 
 export interface TaskJson {
@@ -30,6 +32,8 @@ export interface Stack {
   readonly natsUrl: string;
   /** A connection to its broker, closed by stop(). */
   readonly bus: Bus;
+  /** The supervisor: its exit code once it has ended. */
+  readonly up: { readonly pid: number; readonly exited: Promise<number> };
   /** Calls the API with the key. `body` is sent as JSON. */
   call(method: string, path: string, body?: unknown, headers?: Readonly<Record<string, string>>): Promise<Response>;
   /** Submits a task; the status of the answer must be 202 or 200. */
@@ -39,6 +43,8 @@ export interface Stack {
   ended(taskId: string, withinMs?: number): Promise<TaskJson>;
   /** The task once it is STARTED; throws when it ended or after `withinMs`. */
   started(taskId: string, withinMs?: number): Promise<TaskJson>;
+  /** Looks until `look` finds something; throws after `withinMs`. */
+  until<T>(what: string, withinMs: number, look: () => Promise<T | null>): Promise<T>;
   /** Process id of `gateway`, `actor-0` or `nats-server`, as it is now. */
   pidOf(name: string): Promise<number>;
   /** Log lines so far. */
@@ -48,13 +54,26 @@ export interface Stack {
   /** Resolves when the gateway answers that all its parts are ready; throws after `withinMs`. */
   ready(withinMs?: number): Promise<void>;
   stop(): Promise<void>;
+  /** `kill -9` of the supervisor; resolves when all its children are gone too. stop() is still to be called. */
+  kill(): Promise<void>;
 }
 
 const MAIN = join(import.meta.dir, "../src/main.ts");
 const START_MS_MAX = 30_000;
 
+/** What `look` finds, asked again and again until it is not null; throws after `withinMs`. */
+export async function until<T>(what: string, withinMs: number, look: () => Promise<T | null>): Promise<T> {
+  const deadline = performance.now() + withinMs;
+  for (;;) {
+    const found = await look();
+    if (found !== null) return found;
+    if (performance.now() > deadline) throw new Error(`${what} not within ${withinMs} ms`);
+    await Bun.sleep(10);
+  }
+}
+
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
-  const dataDir = await mkdtemp(join(tmpdir(), "millrace test "));
+  const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), "millrace test ")));
   const apiKeys = options.apiKeys ?? "test:stack-test-key";
   const key = apiKeys.split(",")[0]?.split(":").at(-1) ?? "";
   const child = Bun.spawn([process.execPath, MAIN, "up"], {
@@ -77,7 +96,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     await child.exited;
     throw new Error(`${error.message}: ${JSON.stringify(log.lines)}`);
   });
-  const natsUrl = (await readFile(join(dataDir, "nats/url"), "utf8")).trim();
+  const natsUrl = options.settings?.NATS_URL ?? (await readFile(join(dataDir, "nats/url"), "utf8")).trim();
   const bus = await openBus(natsUrl, "test", silentLog);
 
   const call: Stack["call"] = (method, path, body, headers) =>
@@ -88,24 +107,16 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     });
   const read = async (taskId: string): Promise<TaskJson> =>
     (await (await call("GET", `/v1/tasks/${taskId}`)).json()) as TaskJson;
-  const until = async <T>(what: string, withinMs: number, look: () => Promise<T | null>): Promise<T> => {
-    const deadline = performance.now() + withinMs;
-    for (;;) {
-      const found = await look();
-      if (found !== null) return found;
-      if (performance.now() > deadline) throw new Error(`${what} not within ${withinMs} ms`);
-      await Bun.sleep(10);
-    }
-  };
-
   return {
     url,
     key,
     dataDir,
     natsUrl,
     bus,
+    up: { pid: child.pid, exited: child.exited },
     call,
     read,
+    until,
     async submit(body, headers) {
       const response = await call("POST", "/v1/tasks", body, headers);
       const text = await response.text();
@@ -151,7 +162,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
       await child.exited;
       clearTimeout(atOnce);
       clearTimeout(killed);
-      await rm(dataDir, { recursive: true, force: true });
+      if (options.dataDir === undefined) await rm(dataDir, { recursive: true, force: true });
     },
   };
 }
@@ -192,7 +203,7 @@ function readLog(stream: ReadableStream<Uint8Array>) {
       for (const look of watchers) look();
     }
   };
-  void reading();
+  const ended = reading();
   const logged = (fields: Line): Promise<Line> =>
     new Promise((resolve) => {
       const look = (): void => {
@@ -204,5 +215,5 @@ function readLog(stream: ReadableStream<Uint8Array>) {
       watchers.add(look);
       look();
     });
-  return { lines: lines as readonly Line[], logged };
+  return { lines: lines as readonly Line[], logged, ended };
 }
