@@ -164,6 +164,11 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
       clearTimeout(killed);
       if (options.dataDir === undefined) await rm(dataDir, { recursive: true, force: true });
     },
+    async kill() {
+      child.kill("SIGKILL");
+      await child.exited;
+      await log.ended; // its children share its standard error
+    },
   };
 }
 
