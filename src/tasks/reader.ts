@@ -103,6 +103,7 @@ export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Rea
           status: row.status as EndedTask["status"],
           eventId: row.eventId,
           dataJson: row.data,
+          endedAtMs: row.finishedMs,
         },
       };
       if (history && !row?.trimmed) return history;
