@@ -7,7 +7,8 @@ import { streams, subjects } from "../bus/subjects.ts";
 import type { EndedTask, Feed } from "./feed.ts";
 import type { Reader, Reading } from "./reader.ts";
 import { viewOf } from "./reader.ts";
-import { type EventRecord, parseEventRecord } from "./records.ts";
+import { type EventRecord, type FinishedTask, parseEventRecord } from "./records.ts";
+import { initial } from "./task.ts";
 import type { Owner, TaskEvent } from "./tasks.ts";
 
 export interface EventStreamOptions {
@@ -120,12 +121,14 @@ function hasGap(at: Position, records: readonly EventRecord[]): boolean {
   return next.attempt === at.attempt ? next.n !== at.n + 1 : next.n !== 1;
 }
 
+/** The same text whenever it is asked for, before the end or after. */
 function pendingJson(taskId: string, reading: Reading): string {
-  if (reading.kind === "ended") {
-    const { created_at, model, priority, metadata } = JSON.parse(reading.ended.dataJson);
-    return JSON.stringify({ task_id: taskId, status: "PENDING", model, priority, created_at, metadata });
+  if (reading.kind === "open") {
+    return viewOf(taskId, { kind: "open", open: { ...reading.open, last: null, cancelRequestedMs: 0 } }).json;
   }
-  return viewOf(taskId, { kind: "open", open: { ...reading.open, last: null } }).json;
+  const { model, priority, created_at, metadata } = JSON.parse(reading.ended.dataJson) as FinishedTask;
+  const { status, attempt } = initial;
+  return JSON.stringify({ task_id: taskId, status, model, priority, attempt, created_at, started_at: null, metadata });
 }
 
 interface Live {
