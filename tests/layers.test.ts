@@ -227,6 +227,11 @@ const forbidden: { what: RegExp; why: string; where: (file: string) => boolean }
     where: (file) => isTest(file) && file !== "tests/stack.ts",
   },
   {
+    what: /import\.meta\.url\)\.pathname/,
+    why: "a folder with a space is %20 there; fileURLToPath or import.meta.dir",
+    where: () => true,
+  },
+  {
     what: /\bprocess\.exit\(/,
     why: "only a composition root ends the process",
     where: (file) => code.includes(file) && !/^src\/(main|gateway|rebuild|actors\/(actor|beat))\.ts$/.test(file),

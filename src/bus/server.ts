@@ -15,7 +15,7 @@ export interface ServerOptions {
   readonly durability: "fsync" | "fast";
 }
 
-export interface ServerExit {
+interface ServerExit {
   readonly code: number;
   /** Such as `SIGKILL`; null when it exited by itself. */
   readonly signal: string | null;

@@ -30,7 +30,7 @@ export interface ChildParts {
 }
 
 /** What a child says of itself once it serves. */
-export interface Ready {
+interface Ready {
   /** The gateway's address. */
   readonly url?: string;
 }
