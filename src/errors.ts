@@ -95,7 +95,12 @@ export class AppError extends Error {
 
 /** The AppError in `error`, or null. By shape and not by class, for errors that were made by another copy of this file. */
 export function asAppError(error: unknown): AppError | null {
-  if (error instanceof Error && error.name === "AppError" && "code" in error && String(error.code) in errorKinds) {
+  if (
+    error instanceof Error &&
+    error.name === "AppError" &&
+    "code" in error &&
+    Object.hasOwn(errorKinds, String(error.code))
+  ) {
     return error as AppError;
   }
   return null;
