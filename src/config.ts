@@ -47,6 +47,9 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** The key of a machine where nobody configured one. Printed by `up`; refused when ENV=prod. */
 export const DEVELOPMENT_KEY = "dev-key";
 
+/** Ten years. The broker counts ages in nanoseconds, in 64 bits. */
+const DURATION_MS_MAX = 3_650 * 86_400_000;
+
 /** The configuration in `env`. Throws `invalid_config` with every problem as a field, never with a value of a secret. */
 export function loadConfig(env: Environment): Config {
   const problems: FieldProblem[] = [];
@@ -74,7 +77,9 @@ export function loadConfig(env: Environment): Config {
     const value = text(name);
     if (value === null) return fallbackMs;
     const ms = parseDurationMs(value);
-    if (ms === null || ms < 1_000) problem(name, "must be a duration of at least 1s, such as 30s, 15m, 24h or 30d");
+    if (ms === null || ms < 1_000 || ms > DURATION_MS_MAX) {
+      problem(name, "must be a duration from 1s to 3650d, such as 30s, 15m, 24h or 30d");
+    }
     return ms ?? fallbackMs;
   };
 
@@ -146,6 +151,7 @@ function parseApiKeys(value: string | null, problem: Report): ApiKey[] {
     else if (!/^[\x21-\x7e]{1,256}$/.test(secret))
       problem("API_KEYS", `the key named ${id} must be 1 to 256 visible ASCII characters`);
     else if (keys.some((key) => key.id === id)) problem("API_KEYS", `the name ${id} stands twice`);
+    else if (keys.some((key) => key.secret === secret)) problem("API_KEYS", `the key named ${id} has two names`);
     else keys.push({ id, secret });
   }
   return keys;
@@ -163,6 +169,7 @@ function parseS3(text: (name: string) => string | null, problem: Report): Config
 
 function parseGpuIds(value: string | null, problem: Report): string[] {
   const ids = list(value ?? "0");
+  if (ids.length === 0) problem("GPU_IDS", "must name at least one GPU");
   // 64: no machine has more GPUs, and each id is a process.
   if (ids.length > 64) problem("GPU_IDS", "must name at most 64 GPUs");
   if (ids.some((id) => !/^[A-Za-z0-9-]{1,64}$/.test(id))) problem("GPU_IDS", "must be ids such as 0,1 or GPU-<uuid>");
