@@ -140,18 +140,19 @@ type Report = (name: string, message: string) => void;
 
 function parseApiKeys(value: string | null, problem: Report): ApiKey[] {
   const keys: ApiKey[] = [];
-  for (const entry of list(value)) {
+  for (const [index, entry] of list(value).entries()) {
     const colon = entry.indexOf(":");
     const secret = colon < 0 ? entry : entry.slice(colon + 1);
     const id =
       colon < 0
         ? `key-${new Bun.CryptoHasher("sha256").update(secret).digest("hex").slice(0, 8)}`
         : entry.slice(0, colon);
-    if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) problem("API_KEYS", "a name must be 1 to 64 letters, digits, _ or -");
-    else if (!/^[\x21-\x7e]{1,256}$/.test(secret))
-      problem("API_KEYS", `the key named ${id} must be 1 to 256 visible ASCII characters`);
-    else if (keys.some((key) => key.id === id)) problem("API_KEYS", `the name ${id} stands twice`);
-    else if (keys.some((key) => key.secret === secret)) problem("API_KEYS", `the key named ${id} has two names`);
+    // By its place and not by its name: what stands before the colon may be a part of a key without a name.
+    const refuse = (why: string): void => problem("API_KEYS", `entry ${index + 1}: ${why}`);
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) refuse("a name must be 1 to 64 letters, digits, _ or -");
+    else if (!/^[\x21-\x7e]{1,256}$/.test(secret)) refuse("a key must be 1 to 256 visible ASCII characters");
+    else if (keys.some((key) => key.id === id)) refuse("its name stands twice");
+    else if (keys.some((key) => key.secret === secret)) refuse("its key stands twice");
     else keys.push({ id, secret });
   }
   return keys;
