@@ -32,7 +32,8 @@ export interface CommitOptions {
   readonly onFull?: () => void;
 }
 
-const ATTEMPT_TIMEOUT_MS = 5_000;
+/** One publish. Well below what a canceller waits in all, so that a lost answer still leaves time for another. */
+const ATTEMPT_TIMEOUT_MS = 2_000;
 const WAIT_MS_MAX = 5_000;
 
 /** Repeats until the outcome is known: an unknown one is repeated, a refused one is read. */
