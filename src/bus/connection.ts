@@ -7,6 +7,7 @@ import { MsgHdrsImpl } from "@nats-io/nats-core/internal";
 import { type ConnectionOptions, connect } from "@nats-io/transport-node";
 import { AppError, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { connectPlain } from "./socket-transport.ts";
 
 export interface BusMessage {
   readonly subject: string;
@@ -245,7 +246,7 @@ async function dial(options: ConnectionOptions, timeoutMs: number): Promise<Nats
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
-      return await connect(options);
+      return await (/^tls:/.test(String(options.servers)) ? connect(options) : connectPlain(options));
     } catch (error) {
       const again = /refused|timeout|not available|ECONN|closed|reset/i.test(messageOf(error));
       if (!again || performance.now() > deadline) {
