@@ -13,7 +13,7 @@ const read = (file: string): string => readFileSync(join(root, file), "utf8");
 const ours = /^(src|runners|plugins|prompts|nats|scripts|bench|tests|docs|examples|deploy|\.ci)\//;
 const topFile = /^[\w.-]+\.(ts|md|yaml|yml|json|toml|lock)$|^(Makefile|LICENSE|\.env\.example)$/;
 /** Named in documents as something a reader writes or gets, not as something that is there. */
-const examples = /[<>*{}$…]|plugins\/my-|\/\.\.\.|^(api|task|result|package-lock)\.(json|yaml)$/;
+const examples = /[<>*{}$…]|NNNN|plugins\/my-|\/\.\.\.|^(api|task|result|package-lock)\.(json|yaml)$/;
 
 /** Back-ticked texts outside of fenced blocks, without a line number behind the path. */
 function quotedPaths(text: string): string[] {
