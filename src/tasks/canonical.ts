@@ -5,7 +5,7 @@ import type { TaskRequest } from "./tasks.ts";
 export function requestHash(request: TaskRequest): string {
   const { client_request_id: _, ...rest } = request;
   return new Bun.CryptoHasher("sha256")
-    .update(canonicalJson({ ...rest, priority: rest.priority ?? "normal" }))
+    .update(canonicalJson({ ...rest, priority: rest.priority ?? "normal", metadata: rest.metadata ?? {} }))
     .digest("hex");
 }
 

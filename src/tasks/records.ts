@@ -111,16 +111,18 @@ export function resultRecord(envelope: ResultEnvelope, dataJson: string): string
 }
 
 const ENVELOPE =
-  /^\{"specversion":"1\.0","id":"[^"]*","source":"\/millrace","type":"task\.(\w+)","subject":"(\w+)","time":"([^"]*)","datacontenttype":"application\/json","keyid":"([^"]*)","fence":"([^"]*)","eventid":"([^"]*)","data":/;
+  /^\{"specversion":"1\.0","id":"[^"]*","source":"\/millrace","type":"task\.(success|failure|cancelled|cancelling)","subject":"(\w+)","time":"([^"]*)","datacontenttype":"application\/json","keyid":"([^"]*)","fence":"([^"]*)","eventid":"([^"]*)","data":/;
 
+/** `data` is an object. Throws `internal` for any other form. */
 export function parseResultRecord(text: string): ResultRecord {
   const match = ENVELOPE.exec(text);
-  if (!match) throw unreadable();
-  const [head, token, taskId, time, keyId, fence, eventId] = match;
+  const timeMs = Date.parse(match?.[3] ?? "");
+  if (!match || Number.isNaN(timeMs) || !text.endsWith("}}")) throw unreadable();
+  const [head, token, taskId, , keyId, fence, eventId] = match;
   return {
     token: token as ResultToken,
     taskId: taskId ?? "",
-    timeMs: Date.parse(time ?? ""),
+    timeMs,
     keyId: keyId ?? "",
     fence: fence ?? "",
     eventId: eventId ?? "",
