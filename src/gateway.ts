@@ -24,7 +24,7 @@ export async function runGateway(config: Config): Promise<void> {
     process.once("SIGINT", () => resolve());
   });
   const bus = await openBus(config.natsUrl ?? "", "millrace gateway", log);
-  const blobs = openBlobs(config);
+  const blobs = await openBlobs(config);
   let storeProblem: string | null = "not asked yet";
   const askStore = (): Promise<void> =>
     blobs.ready().then(

@@ -35,7 +35,7 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   const asked = toldToEnd();
   installModules({ millrace: () => import("../sdk.ts"), "millrace/testing": () => import("../testing.ts") });
   const bus = await openBus(config.natsUrl, `millrace actor ${gpu}`, log);
-  const blobs = openBlobs(config);
+  const blobs = await openBlobs(config);
   const [{ partitions }, runners] = await Promise.all([
     ensureTopology(bus, config, log),
     loadHostedRunners(config, { gpu, blobs, log }),

@@ -1,15 +1,15 @@
 // The beat thread of an actor: a worker with a connection of its own, so that a runner that blocks the event loop of the
 // process costs no lease. It keeps leases and presence alive, ends a process whose job is over its deadline or does not
 // heed a cancel, and ends it when the supervisor has gone. It reads the scoreboard and shares nothing else.
+import { rmSync } from "node:fs";
 import { type Bus, openBus } from "../bus/connection.ts";
 import { ACK_WAIT_MS, working } from "../bus/queues.ts";
 import { parseControl, parseJob, subjects } from "../bus/subjects.ts";
 import { messageOf } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
-import type { TaskError } from "../tasks/records.ts";
 import { parseControlRequest } from "./cancel-watch.ts";
-import { handBack } from "./hand-back.ts";
-import { type HeldJob, watchBoard } from "./scoreboard.ts";
+import { handBackDead } from "./hand-back.ts";
+import { type BoardJob, type Fate, watchBoard } from "./scoreboard.ts";
 
 /** What the actor tells its thread, in messages. */
 export type ToBeat =
@@ -48,18 +48,18 @@ class Beat {
   private readonly bus: Bus;
   private readonly start: Extract<ToBeat, { type: "start" }>;
   private readonly log: Log;
-  private readonly held: () => HeldJob[];
+  private readonly board: ReturnType<typeof watchBoard>;
 
   constructor(bus: Bus, start: Extract<ToBeat, { type: "start" }>, log: Log) {
     this.bus = bus;
     this.start = start;
     this.log = log;
-    this.held = watchBoard(start.boardPath);
+    this.board = watchBoard(start.boardPath);
     bus.subscribe(subjects.anyControl, (message) => {
       const taskId = parseControl(message.subject);
       const request = parseControlRequest(message.text());
       if (!taskId || !request || request.from === start.actorId) return;
-      const job = this.held().find((candidate) => candidate.jobSubject.endsWith(`.${taskId}`));
+      const job = this.board.jobs().find((candidate) => candidate.jobSubject.endsWith(`.${taskId}`));
       if (!job) return; // only the main thread may say "free": it knows what has arrived
       if (request.cancel !== null) this.watch(job).cancelledAtMs ||= Date.now();
       bus.publish(message.reply, "held");
@@ -71,7 +71,7 @@ class Beat {
     if (supervisorPid !== null && process.ppid !== supervisorPid) return this.kill("the supervisor has gone");
     if (this.ending) return;
     const now = Date.now();
-    const jobs = this.held();
+    const jobs = this.board.jobs();
     const known = new Set(jobs.map((job) => job.ackSubject));
     for (const key of this.watched.keys()) if (!known.has(key)) this.watched.delete(key);
     for (const job of jobs) {
@@ -81,7 +81,7 @@ class Beat {
         working(this.bus, job.ackSubject);
       }
       const why = overdue(job, watched, now);
-      if (why) return void this.end(job, jobs, why);
+      if (why) return this.end(job, jobs, why);
     }
     if (now - this.presenceAtMs >= PRESENCE_EVERY_MS) {
       this.presenceAtMs = now;
@@ -89,7 +89,7 @@ class Beat {
     }
   }
 
-  private watch(job: HeldJob): Watched {
+  private watch(job: BoardJob): Watched {
     let watched = this.watched.get(job.ackSubject);
     if (!watched) {
       watched = { beatAtMs: Date.now(), cancelledAtMs: 0 };
@@ -98,19 +98,23 @@ class Beat {
     return watched;
   }
 
-  /** Hands everything back, the culprit's attempt counted and its neighbours' not, and ends the process. */
-  private async end(culprit: HeldJob, jobs: readonly HeldJob[], why: "timeout" | "cancel"): Promise<void> {
+  /** Ends the process; its jobs go back to the queue, the culprit's attempt counted and its neighbours' not. */
+  private end(culprit: BoardJob, jobs: readonly BoardJob[], why: "timeout" | "cancel"): void {
     this.ending = true;
     const taskId = parseJob(culprit.jobSubject)?.taskId;
     this.log.error({ task_id: taskId, attempt: culprit.attempt, why }, "the runner does not stop; ending its process");
-    const entries = jobs.map((job) => {
-      const counts = job === culprit && why === "timeout";
-      return { job, error: counts ? timeoutError : null, crashed: false };
+    const sealed = jobs.map((job) => {
+      const fate: Fate = job === culprit ? why : "neighbour";
+      this.board.seal(job.slot, fate);
+      return { ...job, fate };
     });
-    await handBack(this.bus, entries, Math.random).catch((error) => {
-      this.log.error({ error: messageOf(error) }, "could not hand back; the lease will lapse");
-    });
-    this.kill(why);
+    // The supervisor hands them back once the process is gone: while it lives, it could be given them again.
+    if (this.start.supervisorPid !== null) return this.kill(why);
+    handBackDead(this.bus, sealed, Math.random)
+      .catch((error) => {
+        this.log.error({ error: messageOf(error) }, "could not hand back; the lease will lapse");
+      })
+      .finally(() => this.kill(why));
   }
 
   private kill(why: string): void {
@@ -119,14 +123,7 @@ class Beat {
   }
 }
 
-const timeoutError: TaskError = {
-  code: "timeout",
-  message: "the attempt took longer than timeout_ms and did not stop",
-  stage: "infer",
-  retryable: true,
-};
-
-function overdue(job: HeldJob, watched: Watched, nowMs: number): "timeout" | "cancel" | null {
+function overdue(job: BoardJob, watched: Watched, nowMs: number): "timeout" | "cancel" | null {
   if (watched.cancelledAtMs > 0 && nowMs - watched.cancelledAtMs > GRACE_MS) return "cancel";
   return job.deadlineMs > 0 && nowMs - job.deadlineMs > GRACE_MS ? "timeout" : null;
 }

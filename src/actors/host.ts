@@ -1,5 +1,6 @@
 // Finds and loads the runners of an actor and lends them what they may use. A file that cannot be loaded is reported
 // with its name and reason, and the rest goes on.
+import { join } from "node:path";
 import type { Blobs } from "../blobs/blobs.ts";
 import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
@@ -20,7 +21,7 @@ export interface HostOptions {
 export async function loadHostedRunners(config: Config, options: HostOptions): Promise<Map<string, LoadedRunner>> {
   const { gpu, blobs, log } = options;
   const { runners, problems } = await loadDefinitions({
-    runnersDir: new URL("../../runners", import.meta.url).pathname,
+    runnersDir: join(import.meta.dir, "../../runners"),
     pluginsDir: config.pluginsDir,
     models: config.models,
   });

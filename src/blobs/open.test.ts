@@ -9,11 +9,11 @@ test("objects go to DATA_DIR/blobs without an endpoint, and to the server and no
   const dataDir = await mkdtemp(join(tmpdir(), "millrace-open-"));
   const server = await startS3();
   try {
-    const remote = openBlobs({ s3: server.settings, dataDir });
+    const remote = await openBlobs({ s3: server.settings, dataDir });
     await remote.ready();
     await remote.put("a", Buffer.from("x"), { contentType: "text/plain" });
     expect(await readdir(dataDir)).toEqual([]);
-    const local = openBlobs({ s3: null, dataDir });
+    const local = await openBlobs({ s3: null, dataDir });
     expect(await local.stat("a")).toBeNull();
     await local.put("a", Buffer.from("x"), { contentType: "text/plain" });
     expect(await readdir(dataDir)).toEqual(["blobs"]);

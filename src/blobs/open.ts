@@ -4,11 +4,11 @@ import { join } from "node:path";
 import type { Config } from "../config.ts";
 import type { Blobs } from "./blobs.ts";
 import { folderBlobs } from "./folder.ts";
-import { minioBlobs } from "./minio.ts";
 
 /** Touches neither disk nor network; `ready` does. Throws `invalid_config` for a bad endpoint or bucket name. */
-export function openBlobs(config: Pick<Config, "s3" | "dataDir">): Blobs {
+export async function openBlobs(config: Pick<Config, "s3" | "dataDir">): Promise<Blobs> {
+  if (!config.s3) return folderBlobs(join(config.dataDir, "blobs"));
+  const { minioBlobs } = await import("./minio.ts"); // 12 MB that an installation without S3 need not have
   // DATA_DIR and not the system's temporary folder, which is often memory.
-  if (config.s3) return minioBlobs(config.s3, { spoolDir: join(config.dataDir, "spool") });
-  return folderBlobs(join(config.dataDir, "blobs"));
+  return minioBlobs(config.s3, { spoolDir: join(config.dataDir, "spool") });
 }

@@ -52,7 +52,7 @@ export interface Feed {
 }
 
 /** Ends kept in memory: enough for the clients that ask right after an end, few enough to cost some megabytes. */
-const RECENT_MAX = 16_000;
+const RECENT_MAX = 8_000;
 const RECENT_BYTES_MAX = 8 * 1024 * 1024;
 
 export async function openFeed(options: FeedOptions): Promise<Feed> {
