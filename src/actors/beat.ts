@@ -1,7 +1,6 @@
 // The beat thread of an actor: a worker with a connection of its own, so that a runner that blocks the event loop of the
 // process costs no lease. It keeps leases and presence alive, ends a process whose job is over its deadline or does not
 // heed a cancel, and ends it when the supervisor has gone. It reads the scoreboard and shares nothing else.
-import { rmSync } from "node:fs";
 import { type Bus, openBus } from "../bus/connection.ts";
 import { ACK_WAIT_MS, working } from "../bus/queues.ts";
 import { parseControl, parseJob, subjects } from "../bus/subjects.ts";

@@ -1,12 +1,12 @@
 // Gives a dead or dying actor's jobs back to the queue at once. Called by the supervisor when a child has died, and by
-// an actor's beat thread before it kills its own process. Must not be called while the process may still finish a job
-// it names, except for the last step of that kill.
+// the beat thread of an actor without one, before it kills its own process. Must not be called while the process may
+// still finish a job it names, or be given it again, except for the last step of that kill.
 import type { Bus } from "../bus/connection.ts";
 import { nak } from "../bus/queues.ts";
 import { parseJob, subjects } from "../bus/subjects.ts";
 import { retryDelayMs } from "../tasks/backoff.ts";
 import type { EventRecord, RetryData, TaskError } from "../tasks/records.ts";
-import type { HeldJob } from "./scoreboard.ts";
+import type { BoardJob, HeldJob } from "./scoreboard.ts";
 
 export interface HandBack {
   readonly job: HeldJob;
@@ -54,11 +54,22 @@ export function handedBackEvent(job: Pick<HeldJob, "attempt" | "eventNumber" | "
   return { v: 1, attempt, n: eventNumber + 1, crashes, event: "log", uncounted: true, data };
 }
 
-/** A dead child's jobs: each one it had begun counts a crash. Called once per death. */
-export function handBackDead(bus: Bus, jobs: readonly HeldJob[], random: () => number): Promise<void> {
-  return handBack(
-    bus,
-    jobs.map((job) => ({ job, error: job.attempt > 0 ? crashError : null, crashed: true })),
-    random,
-  );
+const timeoutError: TaskError = {
+  code: "timeout",
+  message: "the attempt took longer than timeout_ms and did not stop",
+  stage: "infer",
+  retryable: true,
+};
+
+/**
+ * A dead child's jobs, each by its fate: a crash and a timeout count against it, what another job or a cancel brought
+ * about does not. Called once per death.
+ */
+export function handBackDead(bus: Bus, jobs: readonly BoardJob[], random: () => number): Promise<void> {
+  const errors = { crash: crashError, timeout: timeoutError, cancel: null, neighbour: null } as const;
+  const entries = jobs.map((job) => {
+    const error = job.attempt > 0 ? errors[job.fate] : null;
+    return { job, error, crashed: job.fate === "crash" };
+  });
+  return handBack(bus, entries, random);
 }

@@ -1,6 +1,6 @@
 // The jobs an actor holds, in a memory-mapped file: the actor writes, its beat thread reads, and after a death of the
 // process the supervisor reads what was in it. Memory of the kernel's page cache, so it survives SIGKILL of the writer,
-// and a write costs no system call. One writer; nobody else changes a slot but for its cancel time.
+// and a write costs no system call. One writer; the beat thread adds only the fates, with which it ends the process.
 //
 //   slot: free ── hold() ──► held ── release() ──► free
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync } from "node:fs";
@@ -10,8 +10,15 @@ import { dirname } from "node:path";
 export const HELD_MAX = 512;
 const SLOT_BYTES = 512;
 const HEADER_BYTES = 64;
-const MAGIC = 0x4d524232; // "MRB2": the layout below
+const MAGIC = 0x4d524233; // "MRB3": the layout below
 const TEXT_AT = 40;
+
+/**
+ * Why the process ended, as far as this job is concerned: itself, nobody knows why (`crash`); by its beat thread for
+ * this job's sake (`timeout`, `cancel`) or for another's (`neighbour`).
+ */
+export type Fate = (typeof fates)[number];
+const fates = ["crash", "timeout", "cancel", "neighbour"] as const;
 
 export interface HeldJob {
   /** Where acks of this delivery go. */
@@ -26,6 +33,12 @@ export interface HeldJob {
   readonly deadlineMs: number;
   /** Number of the last event published in this attempt. */
   readonly eventNumber: number;
+}
+
+/** A job as another thread or process reads it. */
+export interface BoardJob extends HeldJob {
+  readonly slot: number;
+  readonly fate: Fate;
 }
 
 export interface Board {
@@ -62,6 +75,7 @@ export function createBoard(path: string): Board {
       const text = `${job.ackSubject}\n${job.jobSubject}`;
       const { written, read } = encoder.encodeInto(text, bytes.subarray(at + TEXT_AT, at + SLOT_BYTES));
       if (read < text.length) throw new RangeError("a subject does not fit into the scoreboard");
+      view.setUint8(at + 1, 0);
       view.setUint16(at + 2, written);
       view.setUint32(at + 20, job.eventNumber);
       view.setFloat64(at + 32, 0);
@@ -97,16 +111,18 @@ function write(
 }
 
 /** The jobs in a mapped or copied board. */
-export function heldJobs(bytes: Uint8Array): HeldJob[] {
+export function heldJobs(bytes: Uint8Array): BoardJob[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.byteLength < HEADER_BYTES || view.getUint32(0) !== MAGIC) return [];
   const decoder = new TextDecoder();
-  const jobs: HeldJob[] = [];
-  for (let at = HEADER_BYTES; at + SLOT_BYTES <= bytes.byteLength; at += SLOT_BYTES) {
+  const jobs: BoardJob[] = [];
+  for (let slot = 0, at = HEADER_BYTES; at + SLOT_BYTES <= bytes.byteLength; slot++, at += SLOT_BYTES) {
     if (view.getUint8(at) !== 1) continue;
     const text = decoder.decode(bytes.subarray(at + TEXT_AT, at + TEXT_AT + view.getUint16(at + 2)));
     const [ackSubject = "", jobSubject = ""] = text.split("\n");
     jobs.push({
+      slot,
+      fate: fates[view.getUint8(at + 1)] ?? "crash",
       ackSubject,
       jobSubject,
       attempt: view.getUint32(at + 8),
@@ -120,14 +136,25 @@ export function heldJobs(bytes: Uint8Array): HeldJob[] {
 }
 
 /** What a dead actor held. Empty when there is no board at `path`. */
-export function readBoard(path: string): HeldJob[] {
+export function readBoard(path: string): BoardJob[] {
   return existsSync(path) ? heldJobs(readFileSync(path)) : [];
 }
 
+export interface WatchedBoard {
+  jobs(): BoardJob[];
+  /** Says why the process is about to be ended: whoever reads the board afterwards hands the job back so. */
+  seal(slot: number, fate: Fate): void;
+}
+
 /** A live view of a board that another thread writes. */
-export function watchBoard(path: string): () => HeldJob[] {
+export function watchBoard(path: string): WatchedBoard {
   const bytes = Bun.mmap(path, { shared: true });
-  return () => heldJobs(bytes);
+  return {
+    jobs: () => heldJobs(bytes),
+    seal(slot, fate) {
+      bytes[HEADER_BYTES + slot * SLOT_BYTES + 1] = fates.indexOf(fate);
+    },
+  };
 }
 
 /** The process that wrote the board; null when there is no board. */
