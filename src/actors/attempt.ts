@@ -8,6 +8,7 @@ import type { Clock } from "../clock.ts";
 import { asAppError } from "../errors.ts";
 import { randomToken } from "../ids.ts";
 import type { Log } from "../log.ts";
+import { failureOf } from "../registry/failure.ts";
 import { retryDelayMs } from "../tasks/backoff.ts";
 import { type Committed, commitResult } from "../tasks/commit.ts";
 import type { TaskError, Timing } from "../tasks/records.ts";
@@ -86,7 +87,13 @@ export function createAttempts(options: AttemptOptions, custody: Custody): Attem
     board.begin(held.slot, attempt, crashes, held.maxAttempts, held.deadlineMs);
     publishEvent(held, "STARTED", startedData(job.id, attempt, actor, now));
     if (attempt > 1 || crashes > 0) await bus.flush(2_000); // a task with a past leaves word before it runs
-    const input = job.inputRef ? await readInput(blobs, job.inputRef.key) : job.input;
+    let input = job.input;
+    try {
+      if (job.inputRef) input = await readInput(blobs, job.inputRef.key);
+    } catch (error) {
+      const { failure } = failureOf(error, "prepare", held.controller.signal.aborted);
+      return failed(held, failure, timingOf(held, { prepareMs: 0, inferMs: 0, postprocessMs: 0 }, 0, clock.now()));
+    }
     const execution = await runner.execute(input, {
       task: { id: job.id, model: job.model, attempt, metadata: job.metadata },
       signal: held.controller.signal,

@@ -3,9 +3,9 @@
 // takes more than room() said and never runs a job twice at once.
 import type { BusMessage } from "../bus/connection.ts";
 import { readLast } from "../bus/log.ts";
-import { ack, nak } from "../bus/queues.ts";
+import { ACK_WAIT_MS, ack, nak } from "../bus/queues.ts";
 import { type Delivery, parseJob, streams, subjects } from "../bus/subjects.ts";
-import { messageOf } from "../errors.ts";
+import { asAppError, messageOf } from "../errors.ts";
 import type { LoadedRunner } from "../registry/stages.ts";
 import { readResult } from "../tasks/commit.ts";
 import { askHolders } from "../tasks/holders.ts";
@@ -25,6 +25,10 @@ export interface JobsOptions extends AttemptOptions {
 
 /** Results being written down at once, for each slot of a runner: the GPU goes on meanwhile, the lease is kept. */
 const WRITING_PER_SLOT_MAX = 4;
+/** After a broker has come back its actors are back within so long: they dial several times a second. */
+const REJOIN_MS_MAX = 3_000;
+/** A job whose hand-back could not be said by then has lost its lease anyway. */
+const HAND_BACK_MS_MAX = ACK_WAIT_MS;
 
 export class Jobs {
   private readonly held = new Map<string, Held>();
@@ -35,6 +39,7 @@ export class Jobs {
   private running = 0;
   private logFull = false;
   private draining = false;
+  private reconnectedAtMs = Number.NEGATIVE_INFINITY;
   private readonly shutdown = new AbortController();
   private readonly options: JobsOptions;
   private readonly attempts: Attempts;
@@ -44,6 +49,9 @@ export class Jobs {
     this.options = options;
     for (const model of options.runners.keys()) this.counts.set(model, { running: 0, writing: 0 });
     this.attempts = createAttempts(options, this.custody());
+    options.bus.onReconnect(() => {
+      this.reconnectedAtMs = options.clock.monotonicMs();
+    });
   }
 
   useCancels(cancels: CancelWatch): void {
@@ -164,7 +172,7 @@ export class Jobs {
   }
 
   private async lookAndRun(held: Held, delivered: number): Promise<void> {
-    const { bus, partitions } = this.options;
+    const { bus, clock, partitions } = this.options;
     const [result, event] = await Promise.all([
       readResult(bus, partitions, held.job.id),
       readLast(bus, streams.events, subjects.events(held.job.id), 2_000),
@@ -173,8 +181,11 @@ export class Jobs {
     const verdict = judge(result, last, delivered, held.maxAttempts);
     const begun = last !== null && last.event !== "RETRY" && !last.uncounted;
     // An attempt that left no word may still run elsewhere: its actor was only cut off from a restarted broker.
-    if (begun && verdict.kind !== "ended" && (await askHolders(bus, held.job.id, this.options.actor.id)) > 0) {
-      return this.letGo(held, 5_000);
+    if (begun && verdict.kind !== "ended") {
+      if ((await askHolders(bus, held.job.id, this.options.actor.id)) > 0) return this.letGo(held, 5_000);
+      // Nobody answers, but that actor may not be back yet as we are: no death is counted that may be none.
+      const sinceMs = clock.monotonicMs() - this.reconnectedAtMs;
+      if (sinceMs < REJOIN_MS_MAX) return this.letGo(held, REJOIN_MS_MAX - sinceMs);
     }
     await this.follow(held, verdict);
   }
@@ -228,12 +239,12 @@ export class Jobs {
     this.logFull = full;
   }
 
-  private handBackUncounted(held: Held): void {
+  private handBackUncounted(held: Held, delayMs = 0): void {
     if (held.attempt > 0 && held.startedAtMs > 0) {
       const event = handedBackEvent(held);
       this.options.bus.publish(subjects.events(held.job.id), JSON.stringify(event));
     }
-    this.letGo(held, 0);
+    this.letGo(held, delayMs);
   }
 
   private letGo(held: Held, delayMs: number): void {
@@ -248,11 +259,16 @@ export class Jobs {
 
   /** The work could not be finished for a reason outside of the job: hand it back, another try may do better. */
   private giveUp(held: Held, error: unknown): void {
-    this.options.log.error(
-      { ...logFields(held, this.options.actor.gpu), error: messageOf(error) },
-      "job could not be finished; handed back",
-    );
-    if (this.held.get(held.job.id) === held) this.letGo(held, 1_000);
+    const { bus, log, actor } = this.options;
+    log.error({ ...logFields(held, actor.gpu), error: messageOf(error) }, "job could not be finished; handed back");
+    const code = asAppError(error)?.code;
+    const counts = code !== "broker_unavailable" && code !== "queue_full";
+    // Nobody would hear it while the broker is away, and the job would wait for its lease to lapse.
+    void bus.whenConnected(HAND_BACK_MS_MAX).then(() => {
+      if (this.held.get(held.job.id) !== held) return;
+      if (counts) this.letGo(held, 1_000);
+      else this.handBackUncounted(held, 1_000);
+    });
   }
 
   private freeSlot(held: Held): void {

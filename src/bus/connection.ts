@@ -134,12 +134,13 @@ export async function openBus(url: string, name: string, log: Log, timeoutMs = 1
 
   const watching = (async () => {
     for await (const status of connection.status()) {
-      if (status.type === "disconnect") {
+      // The client says so again for each dial that failed, and all of them once more when one succeeds.
+      if (status.type === "disconnect" && connected) {
         connected = false;
         log.warn({}, "broker connection lost");
         rejectAll("the connection to the broker was lost");
         for (const handler of disconnectHandlers) handler();
-      } else if (status.type === "reconnect") {
+      } else if (status.type === "reconnect" && !connected) {
         connected = true;
         log.info({}, "broker connection is back");
         for (const handler of reconnectHandlers) handler();
