@@ -1,6 +1,5 @@
 // The environment, read once by a composition root and checked whole: every problem is reported in one go, and no
 // secret is ever part of a message. `.env` in the working folder is read by Bun before this runs.
-import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { AppError, type FieldProblem } from "./errors.ts";
 
@@ -177,6 +176,3 @@ function parseGpuIds(value: string | null, problem: Report): string[] {
   if (new Set(ids).size !== ids.length) problem("GPU_IDS", "must not name a GPU twice");
   return ids;
 }
-
-/** Cores that this process may use. */
-export const cores = (): number => availableParallelism();
