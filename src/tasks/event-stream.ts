@@ -72,6 +72,8 @@ async function* stream(
 ): AsyncGenerator<TaskEvent> {
   let at: Position = lastEventId === null ? { attempt: 0, n: 0 } : parseId(lastEventId);
   let sequence = 1;
+  /** After a reset that found no event: which one comes next is not known. */
+  let adrift = false;
 
   /** What the log holds after `at`. */
   const replay = async (): Promise<EventRecord[]> => {
@@ -83,18 +85,23 @@ async function* stream(
     for (const record of records) {
       if (!before(at, record)) continue;
       at = { attempt: record.attempt, n: record.n };
+      adrift = false;
       yield { id: idOf(at), event: record.event, data: JSON.stringify(record.data) };
     }
+  };
+  /** Some events are lost: the task as it is now stands for all up to `newest`. */
+  const reset = async (newest: EventRecord | undefined): Promise<TaskEvent> => {
+    adrift = newest === undefined;
+    if (newest && before(at, newest)) at = { attempt: newest.attempt, n: newest.n };
+    return { id: idOf(at), event: "reset", data: viewOf(taskId, await reader.read(taskId, owner)).json };
   };
   try {
     if (lastEventId === null) yield { id: "0.0", event: "PENDING", data: pendingJson(taskId, reading) };
     const first = await replay();
     const newest = first.at(-1);
     const lost = newest ? before(newest, at) || hasGap(at, first) : at.n > 0;
-    if (lost && !live.ended) {
-      if (newest && before(at, newest)) at = newest;
-      yield { id: idOf(at), event: "reset", data: viewOf(taskId, await reader.read(taskId, owner)).json };
-    } else yield* events(first);
+    if (lost && !live.ended) yield await reset(newest);
+    else yield* events(first);
 
     while (!signal.aborted && !live.ended) {
       const heard = live.take();
@@ -102,11 +109,15 @@ async function* stream(
         if (await live.more(LOOK_EVERY_MS)) continue;
         const again = await reader.read(taskId, owner);
         if (again.kind === "ended") live.hear(again.ended);
-      } else if (heard === "overflow" || hasGap(at, [heard])) yield* events(await replay());
-      else yield* events([heard]);
+      } else if (heard === "overflow" || (!adrift && hasGap(at, [heard]))) {
+        // What was heard may not be stored yet.
+        const missed = [...(await replay()), ...(heard === "overflow" ? [] : [heard])];
+        if (hasGap(at, missed) && !live.ended) yield await reset(missed.at(-1));
+        else yield* events(missed);
+      } else yield* events([heard]);
     }
     if (signal.aborted || !live.ended) return;
-    yield* events(await replay()); // what was published before the end and not heard yet
+    yield* events([...(await replay()), ...live.rest()]); // what was published before the end and not taken yet
     const { eventId, status, dataJson } = live.ended;
     yield { id: eventId, event: status, data: dataJson };
   } finally {
@@ -136,6 +147,8 @@ interface Live {
   hear(ended: EndedTask): void;
   /** The next live event, null for none, `overflow` where some were dropped. */
   take(): EventRecord | "overflow" | null;
+  /** All that waits. */
+  rest(): EventRecord[];
   /** True when there is something to take or the end was heard; false after `waitMs` or when the signal aborts. */
   more(waitMs: number): Promise<boolean>;
   close(): void;
@@ -173,6 +186,7 @@ function listen({ bus, feed }: EventStreamOptions, taskId: string, signal: Abort
       waiting.length = 0;
       return "overflow";
     },
+    rest: () => waiting.splice(0),
     more(waitMs) {
       if (ended || overflow || waiting.length > 0) return Promise.resolve(true);
       if (signal.aborted) return Promise.resolve(false);
