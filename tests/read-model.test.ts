@@ -1,0 +1,100 @@
+// The read model is derived: written anew from the logs it is the same, row by row, as what the gateway wrote while
+// tasks of every outcome came and went and it was killed in between.
+import { Database } from "bun:sqlite";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { dbPath, openDb } from "../src/db/db.ts";
+import { silentLog } from "../src/log.ts";
+import { rebuild } from "../src/tasks/gateway.ts";
+import { events } from "./event-reader.ts";
+import { type Stack, startStack } from "./stack.ts";
+
+setDefaultTimeout(60_000);
+
+let stack: Stack;
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "millrace read model "));
+  const pluginsDir = join(import.meta.dir, "fixtures/plugins");
+  stack = await startStack({ settings: { PLUGINS_DIR: pluginsDir, MODELS: "echo,refuser,recorder", PARTITIONS: "3" } });
+});
+
+afterAll(async () => {
+  await stack.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** Tasks of every outcome; those that go on for ever are given in `open`. */
+async function submitAll(round: number): Promise<{ readonly ended: string[]; readonly open: string[] }> {
+  const echo = async (input: object, more: object = {}): Promise<string> =>
+    (await stack.submit({ model: "echo", input, metadata: { round: String(round) }, ...more })).task_id;
+  const recorder = (more: object) => ({
+    model: "recorder",
+    input: { file: join(folder, "ran.txt"), name: "r", ...more },
+  });
+  const ended = await Promise.all([
+    ...Array.from({ length: 30 }, (_, i) => echo({ text: `${round} ${i} ünïcode "quoted"` })),
+    echo({ fail_times: 1 }, { priority: "high" }),
+    echo({ fail_times: 9 }, { max_attempts: 1 }),
+    echo({ text: "x".repeat(20_000) }, { priority: "low" }),
+    echo({ text: "x".repeat(70_000) }),
+    echo({ text: "same" }, { client_request_id: `round-${round}` }),
+    stack.submit({ model: "refuser", input: {} }).then((task) => task.task_id),
+    echo({ sleep_ms: 1_500 }),
+  ]);
+  const running = await echo({ sleep_ms: 600_000 });
+  const retried = await echo({ fail_times: 9 }, { max_attempts: 9 });
+  for await (const { event } of events(stack, retried)) if (event === "RETRY") break;
+  await stack.started(running);
+  const occupant = (await stack.submit(recorder({ sleep_ms: 600_000 }))).task_id;
+  const pending = (await stack.submit(recorder({}))).task_id;
+  const cancelled = (await stack.submit(recorder({}))).task_id;
+  for (const id of [running, retried, cancelled])
+    expect((await stack.call("DELETE", `/v1/tasks/${id}`)).status).toBe(202);
+  return { ended: [...ended, running, retried, cancelled], open: [occupant, pending] };
+}
+
+type Row = Readonly<Record<string, unknown>>;
+
+/** Every column but the surrogate key, which is given in the order of writing. */
+function rowsOf(path: string): Row[] {
+  using database = new Database(path, { readonly: true });
+  const columns = (database.query("PRAGMA table_info(tasks)").all() as { name: string }[]).map(({ name }) => name);
+  const compared = columns.filter((name) => name !== "row_id").join(", ");
+  return database.query(`SELECT ${compared} FROM tasks ORDER BY task_id`).all() as Row[];
+}
+
+test("rebuilt from the logs it has the same rows, column by column", async () => {
+  const first = await submitAll(1);
+  process.kill(await stack.pidOf("gateway"), "SIGKILL");
+  await stack.logged({ message: "child is ready", process: "gateway", start: 2 });
+  await stack.ready();
+  const second = await submitAll(2);
+  const ended = [...first.ended, ...second.ended];
+  const open = [...first.open, ...second.open];
+  for (const id of ended) await stack.ended(id);
+
+  const live = await stack.until("the read model", 20_000, async () => {
+    const rows = rowsOf(dbPath(stack.dataDir));
+    const settled = rows.filter(({ finished_ms }) => finished_ms !== null);
+    return rows.length === ended.length + open.length && settled.length === ended.length ? rows : null;
+  });
+  const db = await openDb(join(folder, "rebuilt"));
+  const records = await rebuild(stack.bus, db.sql, 3, silentLog);
+  await db.close();
+  // A job each, an end for each that ended, and a marker for each of the six that were cancelled.
+  expect(records).toBe(live.length + ended.length + 6);
+  const rebuilt = rowsOf(dbPath(join(folder, "rebuilt")));
+  expect(rebuilt).toEqual(live);
+
+  const statuses = live.map(({ status }) => status);
+  expect([...new Set(statuses)].sort()).toEqual(["CANCELLED", "FAILURE", "PENDING", "SUCCESS"]);
+  expect(live.filter(({ cancel_sequence }) => cancel_sequence !== null)).toHaveLength(6);
+  for (const row of live) {
+    const task = await stack.read(String(row.task_id));
+    if (row.data !== null) expect(JSON.parse(String(row.data))).toEqual(task);
+  }
+});
