@@ -40,6 +40,8 @@ interface Task {
   fresh: boolean;
   /** Attempts that ended with their process, or were taken over from one that gave no answer. */
   deaths: number;
+  /** Its last event may not know of every death: some were lost, or two attempts wrote at once. */
+  forgot: boolean;
 }
 
 export interface Counts {
@@ -117,6 +119,7 @@ export class Simulation {
       delivered: 0,
       fresh: true,
       deaths: 0,
+      forgot: false,
     });
   }
 
@@ -153,7 +156,8 @@ export class Simulation {
   private start(worker: Worker, task: Task, verdict: Extract<Verdict, { kind: "run" }>): void {
     const { attempt, crashes, eventNumber } = verdict;
     if (attempt > task.maxAttempts) this.fail(`attempt ${attempt} of ${task.maxAttempts}`, task);
-    if (crashes >= 2) this.fail("begun again after two deaths", task);
+    if (crashes >= 2 || (task.deaths >= 2 && !task.forgot)) this.fail("begun again after two deaths", task);
+    task.forgot ||= this.holders(task).length > 0;
     const held = { attempt, crashes, eventNumber: eventNumber + 1, markerSequence: 0 };
     worker.held.set(task, held);
     this.counts.starts++;
@@ -225,7 +229,9 @@ export class Simulation {
       task.delivered = 0;
       if (this.random.below(2) === 0) task.acked = false;
       if (!task.acked) task.waits = true;
-      task.events = task.events.slice(0, task.events.length - this.random.below(3));
+      const lost = Math.min(this.random.below(3), task.events.length);
+      task.events = task.events.slice(0, task.events.length - lost);
+      task.forgot ||= lost > 0;
     }
   }
 
