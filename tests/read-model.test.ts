@@ -19,7 +19,9 @@ let folder: string;
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "millrace read model "));
   const pluginsDir = join(import.meta.dir, "fixtures/plugins");
-  stack = await startStack({ settings: { PLUGINS_DIR: pluginsDir, MODELS: "echo,refuser,recorder", PARTITIONS: "3" } });
+  stack = await startStack({
+    settings: { PLUGINS_DIR: pluginsDir, MODELS: "echo,refuser,recorder,stubborn", PARTITIONS: "3" },
+  });
 });
 
 afterAll(async () => {
@@ -52,9 +54,12 @@ async function submitAll(round: number): Promise<{ readonly ended: string[]; rea
   const occupant = (await stack.submit(recorder({ sleep_ms: 600_000 }))).task_id;
   const pending = (await stack.submit(recorder({}))).task_id;
   const cancelled = (await stack.submit(recorder({}))).task_id;
-  for (const id of [running, retried, cancelled])
-    expect((await stack.call("DELETE", `/v1/tasks/${id}`)).status).toBe(202);
-  return { ended: [...ended, running, retried, cancelled], open: [occupant, pending] };
+  // Cancelled two seconds before its end: the marker is written long before.
+  const stubborn = (await stack.submit({ model: "stubborn", input: { sleep_ms: 2_000 } })).task_id;
+  await stack.started(stubborn);
+  const doomed = [running, retried, cancelled, stubborn];
+  for (const id of doomed) expect((await stack.call("DELETE", `/v1/tasks/${id}`)).status).toBe(202);
+  return { ended: [...ended, ...doomed], open: [occupant, pending] };
 }
 
 type Row = Readonly<Record<string, unknown>>;
@@ -69,11 +74,16 @@ function rowsOf(path: string): Row[] {
 
 test("rebuilt from the logs it has the same rows, column by column", async () => {
   const first = await submitAll(1);
+  // Written after the markers were heard: the reading has gone on beyond them when the gateway dies.
+  const { task_id: last } = await stack.submit({ model: "echo", input: {} });
+  await stack.until("the last row", 10_000, async () =>
+    rowsOf(dbPath(stack.dataDir)).some((row) => row.task_id === last && row.finished_ms !== null) ? true : null,
+  );
   process.kill(await stack.pidOf("gateway"), "SIGKILL");
   await stack.logged({ message: "child is ready", process: "gateway", start: 2 });
   await stack.ready();
   const second = await submitAll(2);
-  const ended = [...first.ended, ...second.ended];
+  const ended = [...first.ended, last, ...second.ended];
   const open = [...first.open, ...second.open];
   for (const id of ended) await stack.ended(id);
 
@@ -85,14 +95,14 @@ test("rebuilt from the logs it has the same rows, column by column", async () =>
   const db = await openDb(join(folder, "rebuilt"));
   const records = await rebuild(stack.bus, db.sql, 3, silentLog);
   await db.close();
-  // A job each, an end for each that ended, and a marker for each of the six that were cancelled.
-  expect(records).toBe(live.length + ended.length + 6);
+  // A job each, an end for each that ended, and a marker for each of the eight that were cancelled.
+  expect(records).toBe(live.length + ended.length + 8);
   const rebuilt = rowsOf(dbPath(join(folder, "rebuilt")));
   expect(rebuilt).toEqual(live);
 
   const statuses = live.map(({ status }) => status);
   expect([...new Set(statuses)].sort()).toEqual(["CANCELLED", "FAILURE", "PENDING", "SUCCESS"]);
-  expect(live.filter(({ cancel_sequence }) => cancel_sequence !== null)).toHaveLength(6);
+  expect(live.filter(({ cancel_sequence }) => cancel_sequence !== null)).toHaveLength(8);
   for (const row of live) {
     const task = await stack.read(String(row.task_id));
     if (row.data !== null) expect(JSON.parse(String(row.data))).toEqual(task);

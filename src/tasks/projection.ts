@@ -27,12 +27,19 @@ const HOLD_MS = 1_000;
 const HELD_MAX = 20_000;
 const RETRY_MS = 1_000;
 
+interface Place {
+  readonly stream: string;
+  readonly sequence: number;
+}
+
 interface Unwritten {
   /** The row so far; a function where only the job is known, and nobody has needed it yet. */
   readonly row: TaskRow | (() => JobRecord);
   readonly heardAtMs: number;
   /** Where the task's job stands, while no row of it is written. */
-  readonly job: { readonly stream: string; readonly sequence: number } | null;
+  readonly job: Place | null;
+  /** Where the first result that is not written stands: a cancel marker, or the end. */
+  readonly result: Place | null;
 }
 
 export function openProjection(sql: SQL, log: Log): Projection {
@@ -43,11 +50,15 @@ export function openProjection(sql: SQL, log: Log): Projection {
   let stopped = false;
   let moved = false;
 
-  /** Cursors: what a stream was read to, but not past a job whose row is still to be written. */
+  /** Cursors: what a stream was read to, but not past a record that is still to be written. */
   const cursors = (): Record<string, number> => {
     const safe = new Map(seen);
-    for (const { job } of unwritten.values()) {
-      if (job && job.sequence <= (safe.get(job.stream) ?? 0)) safe.set(job.stream, job.sequence - 1);
+    const stopBefore = (place: Place | null): void => {
+      if (place && place.sequence <= (safe.get(place.stream) ?? 0)) safe.set(place.stream, place.sequence - 1);
+    };
+    for (const { job, result } of unwritten.values()) {
+      stopBefore(job);
+      stopBefore(result);
     }
     return Object.fromEntries(safe);
   };
@@ -63,14 +74,15 @@ export function openProjection(sql: SQL, log: Log): Projection {
     }
     if (batch.length === 0 && !moved) return 0;
     for (const [id] of batch) unwritten.delete(id);
+    moved = false;
     try {
       await saveBatch(sql, rowsOf(batch), cursors());
       for (const [id] of batch) if (!unwritten.has(id)) ended.delete(id);
-      moved = false;
       return batch.length;
     } catch (error) {
-      // Nothing is lost: the rows go back, unless newer ones have come.
-      for (const [id, entry] of batch) if (!unwritten.has(id)) unwritten.set(id, entry);
+      // Nothing is lost: the rows go back, with what has come since.
+      for (const [id, entry] of batch) unwritten.set(id, joined(entry, unwritten.get(id)));
+      moved = true;
       log.error({ error: messageOf(error) }, "read model cannot be written; trying again");
       await Bun.sleep(RETRY_MS);
       return 0;
@@ -96,9 +108,10 @@ export function openProjection(sql: SQL, log: Log): Projection {
         return [];
       }
     });
-  const put = (id: string, row: Unwritten["row"], job: Unwritten["job"]): void => {
+  const put = (id: string, row: Unwritten["row"], job: Place | null, result: Place | null): void => {
     const before = unwritten.get(id);
-    unwritten.set(id, { row, heardAtMs: before?.heardAtMs ?? performance.now(), job: before?.job ?? job });
+    const heardAtMs = before?.heardAtMs ?? performance.now();
+    unwritten.set(id, { row, heardAtMs, job: before?.job ?? job, result: before?.result ?? result });
   };
   const note = (stream: string, sequence: number): void => {
     seen.set(stream, Math.max(sequence, seen.get(stream) ?? 0));
@@ -109,12 +122,13 @@ export function openProjection(sql: SQL, log: Log): Projection {
     job(taskId, read, stream, sequence) {
       note(stream, sequence);
       // A row that the other log has filled already says all that this one would.
-      if (!ended.has(taskId) && !unwritten.has(taskId)) put(taskId, read, { stream, sequence });
+      if (!ended.has(taskId) && !unwritten.has(taskId)) put(taskId, read, { stream, sequence }, null);
     },
     result(heard, stream) {
       note(stream, heard.sequence);
       const before = unwritten.get(heard.record.taskId)?.row;
-      put(heard.record.taskId, rowOfResult(heard, typeof before === "object" ? before : null), null);
+      const row = rowOfResult(heard, typeof before === "object" ? before : null);
+      put(heard.record.taskId, row, null, { stream, sequence: heard.sequence });
       if (statusOf(heard.record.token)) ended.add(heard.record.taskId);
     },
     async flush() {
@@ -129,6 +143,18 @@ export function openProjection(sql: SQL, log: Log): Projection {
       await write(true);
     },
   };
+}
+
+/** An entry that could not be written and what came meanwhile, which knows the end but not the cancel before it. */
+function joined(older: Unwritten, newer: Unwritten | undefined): Unwritten {
+  if (!newer) return older;
+  const { heardAtMs, job, result } = older;
+  const places = { heardAtMs, job: job ?? newer.job, result: result ?? newer.result };
+  if (typeof newer.row === "function") return { ...places, row: older.row };
+  if (typeof older.row === "function") return { ...places, row: newer.row };
+  const { cancelSequence, cancelRequestedMs } = older.row;
+  const cancel = newer.row.cancelSequence === null ? { cancelSequence, cancelRequestedMs } : {};
+  return { ...places, row: { ...newer.row, ...cancel } };
 }
 
 function rowOfJob(job: JobRecord): TaskRow {
