@@ -246,6 +246,7 @@ describe("cancel", () => {
 describe("Prefer: wait", () => {
   test("on POST and GET: 200 with the finished task", async () => {
     const body = { model: "echo", input: { sleep_ms: 200 } };
+    const begun = performance.now();
     const posted = await stack.call("POST", "/v1/tasks", body, { prefer: "wait=20" });
     expect([posted.status, posted.headers.get("preference-applied")]).toEqual([200, "wait=20"]);
     expect(await posted.json()).toMatchObject({ status: "SUCCESS", result: { echo: { sleep_ms: 200 } } });
@@ -253,6 +254,7 @@ describe("Prefer: wait", () => {
     const got = await stack.call("GET", `/v1/tasks/${id}`, undefined, { prefer: "wait=20" });
     expect([got.status, got.headers.get("preference-applied")]).toEqual([200, "wait=20"]);
     expect(await got.json()).toMatchObject({ task_id: id, status: "SUCCESS" });
+    expect(performance.now() - begun).toBeLessThan(15_000); // woken by the end, not by the time
   });
 
   test("202 when the time is over first", async () => {
