@@ -79,11 +79,13 @@ export function createCanceller(options: CancelOptions): Canceller {
       if (reading.kind === "ended") throw finished(reading.ended.status);
       const marked = await mark(bus, partitions, taskId, reading.open, clock.now());
       if (marked === null) throw finished("in a final state");
+      const cancelRequestedAt = rfc3339(marked.cancelRequestedMs);
+      if (marked.markerSequence === 0) return { status: "CANCELLED", cancelRequestedAt };
       const task = { ...reading.open, ...marked };
       await settle(taskId, task).catch((error) => {
         log.warn({ task_id: taskId, error: messageOf(error) }, "cancel is settled later");
       });
-      return { status: stateOf(task.last).status, cancelRequestedAt: rfc3339(marked.cancelRequestedMs) };
+      return { status: stateOf(task.last).status, cancelRequestedAt };
     },
     opened(taskId, keyId) {
       if (open.size < OPEN_MAX) open.set(taskId, { keyId, sinceMs: clock.monotonicMs() });
@@ -100,7 +102,10 @@ export function createCanceller(options: CancelOptions): Canceller {
 const finished = (how: string): AppError =>
   new AppError("task_finished", `The task has ended already (${how}); there is nothing to cancel.`);
 
-/** Puts the marker into the log, or finds the one that stands. Null where the task has ended. */
+/**
+ * Puts the marker into the log, or finds the one that stands; sequence 0 where a CANCELLED stands behind it already.
+ * Null where the task has ended otherwise.
+ */
 async function mark(
   bus: Bus,
   partitions: number,
@@ -132,6 +137,8 @@ async function mark(
   const outcome = await commitResult(bus, partitions, marker, { signal: AbortSignal.timeout(MARK_MS_MAX) });
   if (outcome.kind === "won") return { markerSequence: outcome.sequence, cancelRequestedMs: nowMs };
   const stands = outcome.by ?? (await readResult(bus, partitions, taskId));
+  // Ended by this very marker, while its lost answer was waited for, or by another's: either way it is as asked.
+  if (stands?.record.token === "cancelled") return { markerSequence: 0, cancelRequestedMs: nowMs };
   if (stands?.record.token !== "cancelling") return null;
   return { markerSequence: stands.sequence, cancelRequestedMs: stands.record.timeMs };
 }
