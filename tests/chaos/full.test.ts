@@ -65,7 +65,8 @@ function publishes(subject: string, count: number): Promise<void> {
 }
 
 test("above 80% of JOBS new tasks are refused with 503 and Retry-After; those accepted end; then it takes again", async () => {
-  const running = await stack.submit({ model: "gated", input: { dir, gated_attempts: [1] } });
+  const request = { model: "gated", input: { dir, gated_attempts: [1] }, client_request_id: "before" };
+  const running = await stack.submit(request);
   await begun(running.task_id);
   const accepted = [running.task_id];
   const roomy = await setBytesMax("JOBS_0", (await bytesOf("JOBS_0")) + 400_000);
@@ -78,8 +79,11 @@ test("above 80% of JOBS new tasks are refused with 503 and Retry-After; those ac
   expect(refusal.status).toBe(503);
   expect(Number(refusal.headers.get("retry-after"))).toBeGreaterThan(0);
   expect(await refusal.json()).toMatchObject({ code: "queue_full", status: 503 });
-  // A gateway looks once a second; until then the broker itself refuses what has no room.
-  await until("the gateway's own refusal", 5_000, async () => ((await submit("small")).status === 503 ? true : null));
+  // Until the gateway has looked the broker itself refuses. This request would store nothing, so it is the gateway.
+  await until("the gateway's own refusal", 10_000, async () =>
+    (await stack.call("POST", "/v1/tasks", request)).status === 503 ? true : null,
+  );
+  expect((await submit("small")).status).toBe(503);
 
   await open(1);
   for (const taskId of accepted) expect(await stack.ended(taskId)).toMatchObject({ status: "SUCCESS" });

@@ -15,6 +15,8 @@ export interface LossyProxy {
    * a broker dies; otherwise the publisher only waits.
    */
   loseAck(subject: RegExp, cut: boolean): LostAck;
+  /** Cuts every connection and lets none through until the returned function is called. */
+  goAway(): () => void;
   close(): Promise<void>;
 }
 
@@ -31,7 +33,9 @@ export async function startProxy(brokerUrl: string): Promise<LossyProxy> {
   const target = new URL(brokerUrl);
   const traps = new Set<Trap>();
   const sockets = new Set<Socket>();
+  let away = false;
   const server = createServer((client) => {
+    if (away) return void client.destroy();
     const broker = connectTcp(Number(target.port), target.hostname);
     const cut = (): void => {
       client.destroy();
@@ -73,6 +77,13 @@ export async function startProxy(brokerUrl: string): Promise<LossyProxy> {
       const lost = Promise.withResolvers<void>();
       traps.add({ subject, cut, inbox: null, spring: lost.resolve });
       return { lost: lost.promise };
+    },
+    goAway() {
+      away = true;
+      for (const socket of sockets) socket.destroy();
+      return () => {
+        away = false;
+      };
     },
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
