@@ -3,6 +3,8 @@
 // and a write costs no system call. One writer; the beat thread adds only the fates, with which it ends the process.
 //
 //   slot: free ── hold() ──► held ── release() ──► free
+//
+// A slot that is written while it is read shows by its version (a sequence lock): odd during a write, another after it.
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 
@@ -11,7 +13,10 @@ export const HELD_MAX = 512;
 const SLOT_BYTES = 512;
 const HEADER_BYTES = 64;
 const MAGIC = 0x4d524233; // "MRB3": the layout below
+const VERSION_AT = 4;
 const TEXT_AT = 40;
+/** A write takes a microsecond; a writer that was put to sleep in one is read at the next look. */
+const READS_MAX = 100;
 
 /**
  * Why the process ended, as far as this job is concerned: itself, nobody knows why (`crash`); by its beat thread for
@@ -61,7 +66,13 @@ export function createBoard(path: string): Board {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   view.setUint32(0, MAGIC);
   view.setUint32(4, process.pid);
+  const versions = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
   const encoder = new TextEncoder();
+  const written = (at: number, write: () => void): void => {
+    Atomics.add(versions, (at + VERSION_AT) >> 2, 1);
+    write();
+    Atomics.add(versions, (at + VERSION_AT) >> 2, 1);
+  };
   const free = Array.from({ length: HELD_MAX }, (_, i) => HELD_MAX - 1 - i);
 
   return {
@@ -69,22 +80,25 @@ export function createBoard(path: string): Board {
       return HELD_MAX - free.length;
     },
     hold(job) {
-      const index = free.pop();
+      const index = free.at(-1);
       if (index === undefined) throw new RangeError("the scoreboard is full");
       const at = HEADER_BYTES + index * SLOT_BYTES;
-      const text = `${job.ackSubject}\n${job.jobSubject}`;
-      const { written, read } = encoder.encodeInto(text, bytes.subarray(at + TEXT_AT, at + SLOT_BYTES));
-      if (read < text.length) throw new RangeError("a subject does not fit into the scoreboard");
-      view.setUint8(at + 1, 0);
-      view.setUint16(at + 2, written);
-      view.setUint32(at + 20, job.eventNumber);
-      view.setFloat64(at + 32, 0);
-      write(view, at, job.attempt, job.crashes, job.maxAttempts, job.deadlineMs);
-      view.setUint8(at, 1); // last: a reader sees either no job or all of it
+      const text = encoder.encode(`${job.ackSubject}\n${job.jobSubject}`);
+      if (text.length > SLOT_BYTES - TEXT_AT) throw new RangeError("a subject does not fit into the scoreboard");
+      written(at, () => {
+        bytes.set(text, at + TEXT_AT);
+        view.setUint8(at + 1, 0);
+        view.setUint16(at + 2, text.length);
+        view.setUint32(at + 20, job.eventNumber);
+        write(view, at, job.attempt, job.crashes, job.maxAttempts, job.deadlineMs);
+        view.setUint8(at, 1); // last: who reads it after a death sees either no job or all of it
+      });
+      free.pop();
       return index;
     },
     begin(index, attempt, crashes, maxAttempts, deadlineMs) {
-      write(view, HEADER_BYTES + index * SLOT_BYTES, attempt, crashes, maxAttempts, deadlineMs);
+      const at = HEADER_BYTES + index * SLOT_BYTES;
+      written(at, () => write(view, at, attempt, crashes, maxAttempts, deadlineMs));
     },
     setEventNumber(index, eventNumber) {
       view.setUint32(HEADER_BYTES + index * SLOT_BYTES + 20, eventNumber);
@@ -110,34 +124,43 @@ function write(
   view.setFloat64(at + 24, deadlineMs);
 }
 
-/** The jobs in a mapped or copied board. */
-export function heldJobs(bytes: Uint8Array): BoardJob[] {
+/** The job of a slot as it is now, null for none. */
+function readSlot(bytes: Uint8Array, view: DataView, slot: number): BoardJob | null {
+  const at = HEADER_BYTES + slot * SLOT_BYTES;
+  if (view.getUint8(at) !== 1) return null;
+  const text = decoder.decode(bytes.subarray(at + TEXT_AT, at + TEXT_AT + view.getUint16(at + 2)));
+  const [ackSubject = "", jobSubject = ""] = text.split("\n");
+  return {
+    slot,
+    fate: fates[view.getUint8(at + 1)] ?? "crash",
+    ackSubject,
+    jobSubject,
+    attempt: view.getUint32(at + 8),
+    crashes: view.getUint32(at + 12),
+    maxAttempts: view.getUint32(at + 16),
+    eventNumber: view.getUint32(at + 20),
+    deadlineMs: view.getFloat64(at + 24),
+  };
+}
+
+const decoder = new TextDecoder();
+
+/** The jobs of a board, each read by `read`. */
+function heldJobs(bytes: Uint8Array, read: typeof readSlot): BoardJob[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.byteLength < HEADER_BYTES || view.getUint32(0) !== MAGIC) return [];
-  const decoder = new TextDecoder();
   const jobs: BoardJob[] = [];
-  for (let slot = 0, at = HEADER_BYTES; at + SLOT_BYTES <= bytes.byteLength; slot++, at += SLOT_BYTES) {
-    if (view.getUint8(at) !== 1) continue;
-    const text = decoder.decode(bytes.subarray(at + TEXT_AT, at + TEXT_AT + view.getUint16(at + 2)));
-    const [ackSubject = "", jobSubject = ""] = text.split("\n");
-    jobs.push({
-      slot,
-      fate: fates[view.getUint8(at + 1)] ?? "crash",
-      ackSubject,
-      jobSubject,
-      attempt: view.getUint32(at + 8),
-      crashes: view.getUint32(at + 12),
-      maxAttempts: view.getUint32(at + 16),
-      eventNumber: view.getUint32(at + 20),
-      deadlineMs: view.getFloat64(at + 24),
-    });
+  for (let slot = 0; HEADER_BYTES + (slot + 1) * SLOT_BYTES <= bytes.byteLength; slot++) {
+    const job = read(bytes, view, slot);
+    if (job) jobs.push(job);
   }
   return jobs;
 }
 
 /** What a dead actor held. Empty when there is no board at `path`. */
 export function readBoard(path: string): BoardJob[] {
-  return existsSync(path) ? heldJobs(readFileSync(path)) : [];
+  // A job that was begun just then counts, though its numbers may be of before: it must not be lost.
+  return existsSync(path) ? heldJobs(readFileSync(path), readSlot) : [];
 }
 
 export interface WatchedBoard {
@@ -149,8 +172,19 @@ export interface WatchedBoard {
 /** A live view of a board that another thread writes. */
 export function watchBoard(path: string): WatchedBoard {
   const bytes = Bun.mmap(path, { shared: true });
+  const versions = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
+  const readLive: typeof readSlot = (_, view, slot) => {
+    const version = (HEADER_BYTES + slot * SLOT_BYTES + VERSION_AT) >> 2;
+    for (let reads = 0; reads < READS_MAX; reads++) {
+      const before = Atomics.load(versions, version);
+      if (before & 1) continue;
+      const job = readSlot(bytes, view, slot);
+      if (Atomics.load(versions, version) === before) return job;
+    }
+    return null;
+  };
   return {
-    jobs: () => heldJobs(bytes),
+    jobs: () => heldJobs(bytes, readLive),
     seal(slot, fate) {
       bytes[HEADER_BYTES + slot * SLOT_BYTES + 1] = fates.indexOf(fate);
     },
