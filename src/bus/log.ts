@@ -25,6 +25,8 @@ export interface Append {
 /** `stored`: this call's record is in the log. `refused`: another record stands there; read who won. */
 export type Appended = { readonly kind: "stored"; readonly sequence: number } | { readonly kind: "refused" };
 
+/** The stream stands and holds no such record; a missing stream (10059) has the same HTTP-like code 404. */
+const NO_MESSAGE = 10037;
 const WRONG_LAST_SEQUENCE = new Set([10071, 10164]);
 /** Maximum bytes or messages reached, store limits, no storage: the stream takes no more for now. */
 const FULL = new Set([10077, 10023, 10047, 10122]);
@@ -72,7 +74,7 @@ async function getMessage(bus: Bus, stream: string, query: string, timeoutMs: nu
     const text = Buffer.from(data ?? "", "base64").toString();
     return { subject, sequence: seq, text, storedAtMs: Date.parse(time) };
   }
-  if (answer.error?.code === 404) return null;
+  if (answer.error?.err_code === NO_MESSAGE) return null;
   throw new AppError("broker_unavailable", `the broker cannot read ${stream} (${answer.error?.err_code ?? 0})`, {
     retryAfterS: 1,
   });
