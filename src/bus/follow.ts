@@ -1,14 +1,16 @@
 // Follows one stream from a sequence on, in order, without gaps and without acks: the read side of a log. A gap, a
 // silence or a reconnect makes a new ephemeral consumer after the last record seen. (The client library's ordered
-// consumer notices a restarted broker only after a minute of missed heartbeats; this one on the reconnect.)
+// consumer notices a restarted broker only after a minute of missed heartbeats; this one on the reconnect.) A stream that
+// ends before what was read of it has lost its end (a power cut without fsync, an older copy): it is read anew.
 import { AppError, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Bus, BusMessage, Subscription } from "./connection.ts";
 import { parseDelivery } from "./subjects.ts";
+import { lastSequence } from "./topology.ts";
 
 export interface FollowOptions {
   readonly stream: string;
-  /** First sequence wanted; the first record at or after it comes first. */
+  /** First sequence wanted; the first record at or after it comes first. Beyond the end: everything comes again. */
   readonly fromSequence: number;
   readonly filter?: string;
   readonly log: Log;
@@ -49,6 +51,12 @@ export async function follow(bus: Bus, options: FollowOptions): Promise<Follower
   const start = async (): Promise<void> => {
     const mine = ++generation;
     subscription?.unsubscribe();
+    const last = await lastSequence(bus, options.stream);
+    if (stopped || mine !== generation) return;
+    if (nextSequence > last + 1) {
+      options.log.warn({ stream: options.stream, next_sequence: nextSequence, last }, "stream is shorter than before");
+      nextSequence = 1;
+    }
     let expected = 1;
     const inbox = bus.inbox();
     subscription = bus.subscribe(inbox, (message) => {

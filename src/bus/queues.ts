@@ -4,8 +4,11 @@ import { AppError } from "../errors.ts";
 import type { Bus } from "./connection.ts";
 import { consumerName, parseConsumerName, type QueueAddress, streams, subjects } from "./subjects.ts";
 
-/** How long a silent actor keeps a job. Beats come every third of it; a dead actor is handed back much sooner. */
-export const ACK_WAIT_MS = 30_000;
+/**
+ * How long a silent actor keeps a job. Beats come every third of it. A dead actor's jobs are handed back at once; only a
+ * job that the broker was just sending to it, and that it never read, waits for this.
+ */
+export const ACK_WAIT_MS = 15_000;
 
 /** Makes the queue's consumer unless it exists. Idempotent. Throws `broker_unavailable`. */
 export async function ensureQueue(bus: Bus, at: QueueAddress): Promise<void> {
@@ -51,7 +54,12 @@ export async function listQueues(bus: Bus, partition: number): Promise<QueueStat
     const page = JSON.parse(reply.text()) as {
       total?: number;
       consumers?: { name: string; num_pending: number; num_ack_pending: number }[];
+      error?: { description?: string };
     };
+    if (page.error) {
+      const why = `cannot list the queues of partition ${partition}: ${page.error.description}`;
+      throw new AppError("broker_unavailable", why, { retryAfterS: 1 });
+    }
     const consumers = page.consumers ?? [];
     for (const consumer of consumers) {
       const at = parseConsumerName(partition, consumer.name);
