@@ -35,7 +35,7 @@ dev up: install
 	@$(RUN) bun src/main.ts up
 
 test: install
-	@$(RUN) bun test
+	@$(RUN) bun run test
 
 check: install
 	@$(RUN) bun run check

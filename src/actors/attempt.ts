@@ -61,12 +61,17 @@ export interface Attempts {
   ): Promise<void>;
 }
 
+/** Attempts quicker than this end before anybody could have seen their STARTED, so it need not go ahead. */
+const SLOW_MS = 2;
 const UPLOAD_TRIES_MAX = 3;
 /** Larger inputs are refused at submission. */
 const INPUT_BYTES_MAX = 32 * 1024 * 1024;
 
-export function createAttempts(options: AttemptOptions, custody: Custody): Attempts {
+export function createAttempts(options: AttemptOptions, models: Iterable<string>, custody: Custody): Attempts {
   const { bus, board, blobs, partitions, actor, clock, random, log } = options;
+
+  /** Models whose last attempt took long, or that have not run yet. */
+  const slow = new Set(models);
 
   const publishEvent = (held: Held, event: string, data: unknown): void => {
     if (!custody.holds(held)) return;
@@ -86,7 +91,9 @@ export function createAttempts(options: AttemptOptions, custody: Custody): Attem
     held.deadlineMs = now + (job.timeoutMs ?? runner.description.timeoutMs);
     board.begin(held.slot, attempt, crashes, held.maxAttempts, held.deadlineMs);
     publishEvent(held, "STARTED", startedData(job.id, attempt, actor, now));
-    if (attempt > 1 || crashes > 0) await bus.flush(2_000); // a task with a past leaves word before it runs
+    if (attempt > 1 || crashes > 0)
+      await bus.flush(2_000); // a task with a past leaves word before it runs
+    else if (slow.has(job.model)) await nextTurn(); // a runner may block the event loop: its STARTED leaves before it
     let input = job.input;
     try {
       if (job.inputRef) input = await readInput(blobs, job.inputRef.key);
@@ -102,6 +109,9 @@ export function createAttempts(options: AttemptOptions, custody: Custody): Attem
       onDelta: (json) => publishEvent(held, "delta", JSON.parse(json)),
     });
     custody.freeSlot(held);
+    const { prepareMs, inferMs, postprocessMs } = execution.timing;
+    if (prepareMs + inferMs + postprocessMs > SLOW_MS) slow.add(job.model);
+    else slow.delete(job.model);
     if (!execution.ok) return failed(held, execution.error, timingOf(held, execution.timing, 0, clock.now()));
     const uploadFromMs = clock.monotonicMs();
     const stored = await store(held, execution);
@@ -146,7 +156,7 @@ export function createAttempts(options: AttemptOptions, custody: Custody): Attem
     }
     const delayMs = retryDelayMs(held.attempt, random());
     publishEvent(held, "RETRY", retryData(held.job.id, held.attempt, why, delayMs));
-    log.warn({ ...logFields(held, actor.gpu), code: why.code, retry_in_ms: delayMs }, "attempt failed");
+    log.warn({ ...logFields(held), code: why.code, retry_in_ms: delayMs }, "attempt failed");
     await bus.flush(2_000); // the word before the hand-back
     custody.letGo(held, delayMs);
   };
@@ -178,7 +188,7 @@ export function createAttempts(options: AttemptOptions, custody: Custody): Attem
 
   const logEnd = (held: Held, status: TerminalStatus, timing: Timing | null, committed: Committed): void => {
     const won = committed.kind === "won";
-    const fields = { ...logFields(held, actor.gpu), status, won, ...timing };
+    const fields = { ...logFields(held), status, won, ...timing };
     log.info(fields, won ? "task ended" : "another attempt had won");
   };
 
@@ -188,4 +198,10 @@ export function createAttempts(options: AttemptOptions, custody: Custody): Attem
 async function readInput(blobs: Blobs, key: string): Promise<unknown> {
   const bytes = await blobs.read(key, INPUT_BYTES_MAX);
   return JSON.parse(new TextDecoder().decode(bytes));
+}
+
+/** Resolves when what was published before has been written to the socket. */
+async function nextTurn(): Promise<void> {
+  await null; // the client hands its frames to the socket at the end of this job, and they leave at the end of the turn
+  await new Promise((resolve) => setImmediate(resolve));
 }

@@ -31,8 +31,7 @@ export interface Held {
 
 export type StopReason = "cancel" | "timeout" | "shutdown";
 
-/** What names the job in a log line. */
-export function logFields({ job, attempt }: Held, gpu: string): object {
-  const trace_id = job.trace.split("-")[1] ?? "";
-  return { task_id: job.id, model: job.model, attempt, gpu, trace_id };
+/** What names the job in a line of the actor's log, which has the GPU already. */
+export function logFields({ job, attempt }: Held): object {
+  return { task_id: job.id, model: job.model, attempt, trace_id: job.trace.split("-")[1] ?? "" };
 }

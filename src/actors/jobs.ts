@@ -48,7 +48,7 @@ export class Jobs {
   constructor(options: JobsOptions) {
     this.options = options;
     for (const model of options.runners.keys()) this.counts.set(model, { running: 0, writing: 0 });
-    this.attempts = createAttempts(options, this.custody());
+    this.attempts = createAttempts(options, options.runners.keys(), this.custody());
     options.bus.onReconnect(() => {
       this.reconnectedAtMs = options.clock.monotonicMs();
     });
@@ -259,8 +259,8 @@ export class Jobs {
 
   /** The work could not be finished for a reason outside of the job: hand it back, another try may do better. */
   private giveUp(held: Held, error: unknown): void {
-    const { bus, log, actor } = this.options;
-    log.error({ ...logFields(held, actor.gpu), error: messageOf(error) }, "job could not be finished; handed back");
+    const { bus, log } = this.options;
+    log.error({ ...logFields(held), error: messageOf(error) }, "job could not be finished; handed back");
     const code = asAppError(error)?.code;
     const counts = code !== "broker_unavailable" && code !== "queue_full";
     // Nobody would hear it while the broker is away, and the job would wait for its lease to lapse.

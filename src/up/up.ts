@@ -22,6 +22,11 @@ import { lockDataDir } from "./lock.ts";
 const GATEWAY_GRACE_MS = 10_000;
 /** What an actor has not finished by then it hands back; work that is longer is begun anew by another. */
 const ACTOR_GRACE_MS = 25_000;
+/**
+ * The memory that a child's collector believes in: it collects earlier, and 20,000 tasks leave a gateway 50 MB smaller
+ * (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and models are not in that heap.
+ */
+const HEAP_HINT_BYTES = String(128 * 1024 * 1024);
 
 /** Resolves when SIGTERM or SIGINT has ended everything in order. Throws AppErrors of the start; then nothing is left. */
 export async function runUp(config: Config, log: Log): Promise<void> {
@@ -49,7 +54,7 @@ export async function runUp(config: Config, log: Log): Promise<void> {
   await handBackLeftBoards(bus, records.folder, log);
   stopwatch.lap("topology_ms");
 
-  const env = { ...process.env, DATA_DIR: config.dataDir, NATS_URL: natsUrl, PARTITIONS: String(partitions) };
+  const env = { BUN_JSC_forceRAMSize: HEAP_HINT_BYTES, ...process.env, DATA_DIR: config.dataDir, NATS_URL: natsUrl, PARTITIONS: String(partitions) };
   const actors = config.gpuIds.map((gpu) => startActor(gpu, env, bus, parts));
   stack.defer(async () => {
     await Promise.all(actors.map((actor) => actor.stop(signals.force)));
