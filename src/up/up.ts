@@ -54,7 +54,13 @@ export async function runUp(config: Config, log: Log): Promise<void> {
   await handBackLeftBoards(bus, records.folder, log);
   stopwatch.lap("topology_ms");
 
-  const env = { BUN_JSC_forceRAMSize: HEAP_HINT_BYTES, ...process.env, DATA_DIR: config.dataDir, NATS_URL: natsUrl, PARTITIONS: String(partitions) };
+  const env = {
+    BUN_JSC_forceRAMSize: HEAP_HINT_BYTES,
+    ...process.env,
+    DATA_DIR: config.dataDir,
+    NATS_URL: natsUrl,
+    PARTITIONS: String(partitions),
+  };
   const actors = config.gpuIds.map((gpu) => startActor(gpu, env, bus, parts));
   stack.defer(async () => {
     await Promise.all(actors.map((actor) => actor.stop(signals.force)));
