@@ -206,10 +206,12 @@ test("kill -9 of the supervisor: the next `up` on the folder finishes what ran a
   const waiting = await Promise.all(
     Array.from({ length: 30 }, () => first.submit({ model: "gated", input: { dir, sleep_ms: 200 } })),
   );
+  // In the middle of the second wave. What is on its way to an actor at the moment of its death waits for its lease.
+  await begun(waiting[9]?.task_id ?? "");
   await first.kill();
 
   const next = await start();
-  const tasks = await Promise.all([slow, ...waiting].map(({ task_id }) => next.ended(task_id, 30_000)));
+  const tasks = await Promise.all([slow, ...waiting].map(({ task_id }) => next.ended(task_id, 60_000)));
   expect(tasks.filter(({ status }) => status !== "SUCCESS")).toEqual([]);
   expect(tasks[0]).toMatchObject({ attempt: 2 });
   const ends = await endsOf(next.bus);
