@@ -37,6 +37,10 @@ interface TopologyFile {
   readonly buckets: readonly { readonly name: string; readonly max_bytes: string; readonly ttl?: string }[];
 }
 
+type Manager = Awaited<ReturnType<typeof jetstreamManager>>;
+/** In the metadata of a partition's streams: how many partitions there are. */
+const PARTITIONS_KEY = "millrace.partitions";
+
 type Wanted = Partial<StreamConfig> & { readonly name: string; readonly subjects: string[] };
 
 /** Throws `topology_conflict` with what to do, `broker_unavailable`. */
@@ -46,16 +50,7 @@ export async function ensureTopology(bus: Bus, options: TopologyOptions, log: Lo
   const existing = new Map<string, StreamInfo>();
   for await (const info of manager.streams.list()) existing.set(info.config.name, info);
 
-  const stored = [...existing.keys()].filter((name) => /^JOBS_\d+$/.test(name)).length;
-  if (stored > 0 && options.partitions !== null && options.partitions !== stored) {
-    throw new AppError(
-      "topology_conflict",
-      `PARTITIONS is ${options.partitions}, but the broker holds tasks in ${stored}: a task's partition follows from ` +
-        `its id, so they would no longer be found. Unset PARTITIONS or set it to ${stored}, or start on an empty DATA_DIR`,
-    );
-  }
-  const partitions = options.partitions ?? (stored || DEFAULT_PARTITIONS[options.durability]);
-
+  const partitions = await agreePartitions(manager, existing, file, options);
   const wanted = [...streamConfigs(file, partitions, options), ...bucketConfigs(file)];
   // One at a time on the broker's side anyway; all at once from ours saves the round trips.
   await Promise.all(
@@ -68,14 +63,44 @@ export async function ensureTopology(bus: Bus, options: TopologyOptions, log: Lo
       }
       const change = difference(info, config);
       if (change === null) return;
-      await manager.streams.update(config.name, { ...info.config, ...config });
+      const metadata = { ...info.config.metadata, ...config.metadata };
+      await manager.streams.update(config.name, { ...info.config, ...config, metadata });
       log.info({ stream: config.name, fields: change }, "stream updated");
     }),
   );
   return { partitions };
 }
 
-async function create(manager: Awaited<ReturnType<typeof jetstreamManager>>, config: Wanted): Promise<void> {
+/**
+ * The number of partitions that everybody uses: what the broker holds, else what this process makes. The first stream
+ * says it, so that a process which starts at the same time never counts streams that are still being made.
+ */
+async function agreePartitions(
+  manager: Manager,
+  existing: Map<string, StreamInfo>,
+  file: TopologyFile,
+  options: TopologyOptions,
+): Promise<number> {
+  const first = streams.jobs(0);
+  if (!existing.has(first)) {
+    const wanted = options.partitions ?? DEFAULT_PARTITIONS[options.durability];
+    const config = streamConfigs(file, wanted, options).find(({ name }) => name === first);
+    if (config) await create(manager, config);
+    existing.set(first, await manager.streams.info(first)); // another process may have been first
+  }
+  const count = [...existing.keys()].filter((name) => /^JOBS_\d+$/.test(name)).length;
+  const stored = Number(existing.get(first)?.config.metadata?.[PARTITIONS_KEY] ?? count);
+  if (options.partitions !== null && options.partitions !== stored) {
+    throw new AppError(
+      "topology_conflict",
+      `PARTITIONS is ${options.partitions}, but the broker holds tasks in ${stored}: a task's partition follows from ` +
+        `its id, so they would no longer be found. Unset PARTITIONS or set it to ${stored}, or start on an empty DATA_DIR`,
+    );
+  }
+  return stored;
+}
+
+async function create(manager: Manager, config: Wanted): Promise<void> {
   try {
     await manager.streams.add(config);
   } catch (error) {
@@ -96,7 +121,11 @@ async function create(manager: Awaited<ReturnType<typeof jetstreamManager>>, con
 export function difference(info: Pick<StreamInfo, "config" | "state">, wanted: Wanted): string[] | null {
   const current = info.config as unknown as Record<string, unknown>;
   const changed = Object.entries(wanted)
-    .filter(([field, value]) => JSON.stringify(current[field] ?? fallbackOf(field)) !== JSON.stringify(value))
+    .filter(([field, value]) => {
+      // The broker adds entries of its own to the metadata.
+      if (field === "metadata") return !holdsAll(info.config.metadata ?? {}, wanted.metadata ?? {});
+      return JSON.stringify(current[field] ?? fallbackOf(field)) !== JSON.stringify(value);
+    })
     .map(([field]) => field);
   if (changed.length === 0) return null;
   const refuse = (why: string): never => {
@@ -115,6 +144,9 @@ export function difference(info: Pick<StreamInfo, "config" | "state">, wanted: W
   return changed;
 }
 
+const holdsAll = (map: Readonly<Record<string, string>>, part: Readonly<Record<string, string>>): boolean =>
+  Object.entries(part).every(([key, value]) => map[key] === value);
+
 /** What the broker leaves out of a stream's configuration when it has the default. */
 function fallbackOf(field: string): unknown {
   return ({ max_age: 0, allow_direct: false, max_msgs: -1 } as Record<string, unknown>)[field];
@@ -127,7 +159,15 @@ function streamConfigs(file: TopologyFile, partitions: number, options: Topology
     return Array.from({ length: count }, (_, p) => {
       const named = JSON.parse(JSON.stringify(entry).replaceAll("{p}", String(p))) as Wanted;
       const maxAge = typeof max_age === "number" ? max_age : ageNanos(max_age, options.taskTtlMs);
-      return { ...named, num_replicas: 1, max_bytes: Math.floor(bytes(total_bytes) / count), max_age: maxAge };
+      return {
+        ...named,
+        num_replicas: 1,
+        max_bytes: Math.floor(bytes(total_bytes) / count),
+        max_age: maxAge,
+        ...(perPartition && { metadata: { [PARTITIONS_KEY]: String(partitions) } }),
+        // Not used, and the broker refuses one that is longer than the age.
+        duplicate_window: Math.min(DUPLICATE_WINDOW_NANOS, maxAge || DUPLICATE_WINDOW_NANOS),
+      };
     });
   });
 }
@@ -160,8 +200,13 @@ function bytes(text: string): number {
   return Number(match[1]) * unit;
 }
 
-/** `2h`, `10s` or `{task_ttl}+1h`, in nanoseconds. */
+/** The broker's default. */
+const DUPLICATE_WINDOW_NANOS = 120_000_000_000;
+
+/** `2h`, `10s`, `{task_ttl}+1h` or the less of two, `min(2h,{task_ttl})`, in nanoseconds. */
 function ageNanos(text: string, taskTtlMs: number): number {
+  const least = /^min\(([^,]+), *([^,]+)\)$/.exec(text);
+  if (least) return Math.min(...least.slice(1).map((part) => ageNanos(part, taskTtlMs)));
   const sum = text.split("+").reduce((ms, part) => {
     if (part === "{task_ttl}") return ms + taskTtlMs;
     const match = /^(\d+)(s|m|h)$/.exec(part);
