@@ -276,8 +276,10 @@ describe("Prefer: wait", () => {
 
 test("what a client sees never goes back: 200 tasks, read after POST and after the last event", async () => {
   const rank = ["PENDING", "STARTED", "SUCCESS"];
-  const one = async (): Promise<void> => {
-    const { task_id: id } = await stack.submit({ model: "echo", input: {} });
+  const one = async (_: unknown, index: number): Promise<void> => {
+    // Half of them end at once, half stay STARTED for a while.
+    const input = index % 2 === 0 ? {} : { sleep_ms: 20 };
+    const { task_id: id } = await stack.submit({ model: "echo", input });
     expect(rank).toContain((await stack.read(id)).status);
     let newest = 0;
     for await (const { event } of events(stack, id)) {
