@@ -39,10 +39,6 @@ export async function endsOf(bus: Bus): Promise<Map<string, End[]>> {
 export const tokensOf = (ends: ReadonlyMap<string, readonly End[]>, taskId: string): readonly ResultToken[] =>
   (ends.get(taskId) ?? []).map((end) => end.token);
 
-export async function partitionsOf(bus: Bus): Promise<number> {
-  return (await streamNames(bus)).filter((name) => /^JOBS_\d+$/.test(name)).length;
-}
-
 async function streamNames(bus: Bus): Promise<string[]> {
   const manager = await jetstreamManager(bus.connection, { timeout: 10_000 });
   const names: string[] = [];
