@@ -18,14 +18,12 @@ import { watchCancels } from "./cancel-watch.ts";
 import { loadHostedRunners } from "./host.ts";
 import { Jobs } from "./jobs.ts";
 import { createPuller, type Puller } from "./puller.ts";
-import { createBoard } from "./scoreboard.ts";
+import { boardPath, createBoard } from "./scoreboard.ts";
 
 /** How often every queue is looked at, for bells that got lost and leases that have lapsed. */
 const LOOK_EVERY_MS = 500;
 const DEADLINE_CHECK_MS = 50;
 const DRAIN_MS = 25_000;
-
-export const boardPath = (dataDir: string, gpu: string): string => join(dataDir, "run", `actor-${gpu}.board`);
 
 /** Runs until the process is told to end. Resolves after a clean drain. */
 export async function runActor(config: Config, gpu: string): Promise<void> {
@@ -40,7 +38,7 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
     ensureTopology(bus, config, log),
     loadHostedRunners(config, { gpu, blobs, log }),
   ]);
-  const board = createBoard(boardPath(config.dataDir, gpu));
+  const board = createBoard(boardPath(join(config.dataDir, "run"), gpu));
   const pullers = new Map<string, Puller>();
   const jobs = new Jobs({
     bus,
@@ -63,7 +61,7 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   });
   jobs.useCancels(cancels);
   const presence = presenceEntry(actor, [...runners.keys()], systemClock.now());
-  const stopBeat = await startBeat(config, actor.id, boardPath(config.dataDir, gpu), presence);
+  const stopBeat = await startBeat(config, actor.id, boardPath(join(config.dataDir, "run"), gpu), presence);
   await announceModels(
     bus,
     [...runners.values()].map((runner) => runner.description),
@@ -142,7 +140,7 @@ function startPulling(
 }
 
 /** `[[partition, level, lane, count], …]`; nothing for a text of another form. */
-export function parseBell(text: string, model: string): [QueueAddress, number][] {
+function parseBell(text: string, model: string): [QueueAddress, number][] {
   try {
     const rung = JSON.parse(text) as [number, Level, "a" | "b", number][];
     return rung.map(([partition, level, lane, count]) => [{ partition, level, lane, model }, count]);

@@ -6,7 +6,7 @@
 //
 // A slot that is written while it is read shows by its version (a sequence lock): odd during a write, another after it.
 import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 
 /** Jobs held at once, running or being written down; also bounds the slots of an actor. */
 export const HELD_MAX = 512;
@@ -24,6 +24,9 @@ const READS_MAX = 100;
  */
 export type Fate = (typeof fates)[number];
 const fates = ["crash", "timeout", "cancel", "neighbour"] as const;
+
+/** Where the actor of a GPU keeps its board; `folder` is DATA_DIR/run. */
+export const boardPath = (folder: string, gpu: string): string => join(folder, `actor-${gpu}.board`);
 
 export interface HeldJob {
   /** Where acks of this delivery go. */

@@ -74,7 +74,7 @@ export async function readResult(bus: Bus, partitions: number, taskId: string): 
   return stored && storedResult(stored);
 }
 
-export const storedResult = (stored: LogRecord): StoredResult => ({
+const storedResult = (stored: LogRecord): StoredResult => ({
   record: parseResultRecord(stored.text),
   sequence: stored.sequence,
 });

@@ -4,7 +4,7 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { handBack, handBackDead } from "../actors/hand-back.ts";
-import { readBoard } from "../actors/scoreboard.ts";
+import { boardPath, readBoard } from "../actors/scoreboard.ts";
 import { type Bus, openBus } from "../bus/connection.ts";
 import { resolveServerBinary } from "../bus/server.ts";
 import { ensureTopology } from "../bus/topology.ts";
@@ -98,7 +98,7 @@ function startActor(
   parts: ChildParts,
 ): Actor {
   const name = `actor-${gpu}`;
-  const board = join(parts.records.folder, `${name}.board`);
+  const board = boardPath(parts.records.folder, gpu);
   const child = keepAlive(
     {
       name,
