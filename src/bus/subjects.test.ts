@@ -137,7 +137,16 @@ describe("parseDelivery", () => {
       fc.property(address, numbers, (at, [delivered, streamSequence, consumerSequence, time, pending]) => {
         const consumer = consumerName(at);
         const tail = `JOBS_3.${consumer}.${delivered}.${streamSequence}.${consumerSequence}.${time}.${pending}`;
-        const expected = { stream: "JOBS_3", consumer, delivered, streamSequence, consumerSequence, pending };
+        const storedAtMs = time / 1_000_000;
+        const expected = {
+          stream: "JOBS_3",
+          consumer,
+          delivered,
+          streamSequence,
+          consumerSequence,
+          storedAtMs,
+          pending,
+        };
         expect(parseDelivery(`$JS.ACK.${tail}`)).toEqual(expected);
         expect(parseDelivery(`$JS.ACK._.ACCOUNT.${tail}`)).toEqual(expected);
         expect(parseDelivery(`$JS.ACK.hub.ACCOUNT.${tail}.random`)).toEqual(expected);

@@ -127,6 +127,8 @@ export interface Delivery {
   readonly delivered: number;
   readonly streamSequence: number;
   readonly consumerSequence: number;
+  /** When the broker stored it, milliseconds since the epoch. */
+  readonly storedAtMs: number;
   /** Messages of the consumer still undelivered. */
   readonly pending: number;
 }
@@ -141,6 +143,7 @@ export function parseDelivery(ackSubject: string): Delivery | null {
     delivered: Number(tokens[at + 2]),
     streamSequence: Number(tokens[at + 3]),
     consumerSequence: Number(tokens[at + 4]),
+    storedAtMs: Number(tokens[at + 5]) / 1_000_000,
     pending: Number(tokens[at + 6]),
   };
 }

@@ -1,10 +1,13 @@
-// The janitor's view of a stream: what stands at its head, and the purge of what is done with.
+// The janitor's view of a stream: what is oldest in it, and the removal of what is done with.
 import { AppError } from "../errors.ts";
 import type { Bus } from "./connection.ts";
+import { parseDelivery } from "./subjects.ts";
 
-export interface HeadRecord {
+export interface OldRecord {
   readonly subject: string;
   readonly sequence: number;
+  /** Milliseconds since the epoch. */
+  readonly storedAtMs: number;
 }
 
 const CALL_MS_MAX = 10_000;
@@ -16,24 +19,27 @@ async function call<T>(bus: Bus, subject: string, body: object): Promise<T> {
   return answer;
 }
 
-/** Subjects of the oldest records, oldest first, without their content. */
-export async function readHead(bus: Bus, stream: string, count: number): Promise<HeadRecord[]> {
-  const info = await call<{ state: { first_seq: number; last_seq: number; messages: number } }>(
-    bus,
-    `$JS.API.STREAM.INFO.${stream}`,
-    {},
-  );
-  if (info.state.messages === 0) return [];
-  return readSubjects(bus, stream, info.state.first_seq, Math.min(count, info.state.messages));
+interface StreamState {
+  readonly first_seq: number;
+  readonly last_seq: number;
+  readonly first_ts: string;
+  readonly messages: number;
 }
 
-/** Reads through a throw-away consumer that sends headers only. */
-async function readSubjects(bus: Bus, stream: string, fromSequence: number, count: number): Promise<HeadRecord[]> {
-  const created = await call<{ name: string }>(bus, `$JS.API.CONSUMER.CREATE.${stream}`, {
+const stateOf = async (bus: Bus, stream: string): Promise<StreamState> =>
+  (await call<{ state: StreamState }>(bus, `$JS.API.STREAM.INFO.${stream}`, {})).state;
+
+/** Every record below this sequence is gone. */
+export const firstSequence = async (bus: Bus, stream: string): Promise<number> =>
+  (await stateOf(bus, stream)).first_seq;
+
+/** The oldest `count` records from `fromSequence` on, oldest first, without their content; fewer only at the end. */
+export async function readOldest(bus: Bus, stream: string, fromSequence: number, count: number): Promise<OldRecord[]> {
+  const created = await call<{ name: string; num_pending: number }>(bus, `$JS.API.CONSUMER.CREATE.${stream}`, {
     stream_name: stream,
     config: {
       deliver_policy: "by_start_sequence",
-      opt_start_seq: fromSequence,
+      opt_start_seq: Math.max(1, fromSequence),
       ack_policy: "none",
       headers_only: true,
       mem_storage: true,
@@ -41,34 +47,33 @@ async function readSubjects(bus: Bus, stream: string, fromSequence: number, coun
       inactive_threshold: 10_000_000_000,
     },
   });
-  const records: HeadRecord[] = [];
+  const records: OldRecord[] = [];
   const inbox = bus.inbox();
   const finished = Promise.withResolvers<void>();
-  const timer = setTimeout(() => finished.resolve(), CALL_MS_MAX);
+  const late = new AppError("broker_unavailable", "the broker did not answer in time", { retryAfterS: 1 });
+  const timer = setTimeout(() => finished.reject(late), CALL_MS_MAX);
   const subscription = bus.subscribe(inbox, (message) => {
-    if (!message.reply) return finished.resolve(); // the status that ends the pull
-    records.push({ subject: message.subject, sequence: Number(message.reply.split(".").at(-4)) });
+    const delivery = parseDelivery(message.reply);
+    if (!delivery) return finished.resolve(); // the status that ends the pull
+    const { streamSequence, storedAtMs } = delivery;
+    records.push({ subject: message.subject, sequence: streamSequence, storedAtMs });
     if (records.length >= count) finished.resolve();
   });
-  bus.publish(
-    `$JS.API.CONSUMER.MSG.NEXT.${stream}.${created.name}`,
-    JSON.stringify({ batch: count, no_wait: true }),
-    inbox,
-  );
-  await finished.promise;
-  clearTimeout(timer);
-  subscription.unsubscribe();
-  await call(bus, `$JS.API.CONSUMER.DELETE.${stream}.${created.name}`, {});
-  return records;
+  const next = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${created.name}`;
+  bus.publish(next, JSON.stringify({ batch: count, no_wait: true }), inbox);
+  try {
+    await finished.promise;
+    return records;
+  } finally {
+    clearTimeout(timer);
+    subscription.unsubscribe();
+    await call(bus, `$JS.API.CONSUMER.DELETE.${stream}.${created.name}`, {});
+  }
 }
 
 /** First sequence whose record was stored at or after `beforeMs`; 0 where there is nothing older. */
-export async function headTimes(bus: Bus, stream: string, beforeMs: number): Promise<number> {
-  const { state } = await call<{ state: { first_seq: number; last_seq: number; first_ts: string; messages: number } }>(
-    bus,
-    `$JS.API.STREAM.INFO.${stream}`,
-    {},
-  );
+export async function firstSince(bus: Bus, stream: string, beforeMs: number): Promise<number> {
+  const state = await stateOf(bus, stream);
   if (state.messages === 0 || Date.parse(state.first_ts) >= beforeMs) return 0;
   const created = await call<{ name: string; num_pending: number; delivered: { stream_seq: number } }>(
     bus,
@@ -92,4 +97,14 @@ export async function headTimes(bus: Bus, stream: string, beforeMs: number): Pro
 /** Deletes every record below `sequence`. */
 export async function purgeBelow(bus: Bus, stream: string, sequence: number): Promise<void> {
   await call(bus, `$JS.API.STREAM.PURGE.${stream}`, { seq: sequence });
+}
+
+/** Deletes one record. Idempotent. */
+export async function deleteRecord(bus: Bus, stream: string, sequence: number): Promise<void> {
+  const body = JSON.stringify({ seq: sequence, no_erase: true });
+  const reply = await bus.request(`$JS.API.STREAM.MSG.DELETE.${stream}`, body, { timeoutMs: CALL_MS_MAX });
+  const { error } = JSON.parse(reply.text()) as { error?: { description?: string } };
+  if (error && !/no message found|not found/i.test(error.description ?? "")) {
+    throw new AppError("broker_unavailable", error.description ?? "cannot delete", { retryAfterS: 1 });
+  }
 }

@@ -32,4 +32,9 @@ export const migrations: readonly Migration[] = [
       "CREATE TABLE cursors (stream TEXT PRIMARY KEY, sequence INTEGER NOT NULL)",
     ],
   },
+  {
+    name: "0002-result-sequence",
+    // Where the end stands in its log: the task may leave the log of jobs only when its end has left the log of results.
+    statements: ["ALTER TABLE tasks ADD COLUMN result_sequence INTEGER"],
+  },
 ];

@@ -172,6 +172,7 @@ function rowOfJob(job: JobRecord): TaskRow {
     finishedMs: null,
     eventId: null,
     data: null,
+    resultSequence: null,
   };
 }
 
@@ -202,9 +203,11 @@ function rowOfResult({ record, sequence }: HeardResult, before: TaskRow | null):
     finishedMs: null,
     eventId: null,
     data: null,
+    resultSequence: null,
   };
   if (!status) return { ...base, cancelSequence: sequence, cancelRequestedMs: record.timeMs };
   const attempt = "attempt" in data ? data.attempt : 0;
   const next = step({ status: base.status, attempt: base.attempt }, { kind: "ended", status, attempt });
-  return { ...base, ...next, finishedMs: record.timeMs, eventId: record.eventId, data: record.dataJson };
+  const end = { finishedMs: record.timeMs, eventId: record.eventId, data: record.dataJson, resultSequence: sequence };
+  return { ...base, ...next, ...end };
 }

@@ -81,7 +81,7 @@ export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Rea
   };
 
   const open = new Set<string>();
-  return {
+  const reader: Reader = {
     readLogs,
     opened(taskId) {
       if (open.size >= OPEN_MAX) open.clear();
@@ -107,12 +107,18 @@ export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Rea
         },
       };
       if (history && !row?.trimmed) return history;
-      // A task that the logs no longer hold may have been followed by another of the same client_request_id.
-      const reading = (await readLogs(taskId, owner)) ?? history;
-      if (!reading) throw notFound();
-      return reading;
+      // A task that the logs no longer hold may have been followed by another of the same client_request_id; its own
+      // job may still stand there without its result, for as long as the janitor needs.
+      const reading = await readLogs(taskId, owner);
+      const sameTask = reading?.kind === "open" && reading.open.job.created === row?.createdMs;
+      if (reading && !sameTask) return reading;
+      if (history) return history;
+      // Nothing in the logs, though it was taken for open: it has left them long ago.
+      if (open.delete(taskId)) return reader.read(taskId, owner);
+      throw notFound();
     },
   };
+  return reader;
 }
 
 const notFound = (): AppError => new AppError("task_not_found", "There is no such task.");

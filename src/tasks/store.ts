@@ -1,4 +1,5 @@
-// The queries on tasks in SQL. Rows only move forward: what has ended stays ended, whatever is applied again.
+// The queries on tasks in SQL. Rows only move forward: what has ended stays ended, whatever is applied again. One that
+// has left the logs may be followed by another task of the same id, which has another time of creation.
 import type { SQL } from "bun";
 import type { Priority, Status } from "./task.ts";
 
@@ -18,26 +19,29 @@ export interface TaskRow {
   readonly finishedMs: number | null;
   readonly eventId: string | null;
   readonly data: string | null;
+  /** Sequence of the end in its log of results. */
+  readonly resultSequence: number | null;
 }
 
 // One statement a batch: the rows travel as one JSON text, which spares a parse and a bind for each of them.
 const UPSERT = `
   INSERT INTO tasks (task_id, key_id, model, priority, created_ms, metadata, status, attempt,
-    cancel_sequence, cancel_requested_ms, finished_ms, event_id, data)
+    cancel_sequence, cancel_requested_ms, finished_ms, event_id, data, result_sequence)
   SELECT value ->> 'id', value ->> 'key', value ->> 'model', value ->> 'priority', value ->> 'createdMs',
     value ->> 'metadata', value ->> 'status', value ->> 'attempt', value ->> 'cancelSequence',
-    value ->> 'cancelRequestedMs', value ->> 'finishedMs', value ->> 'eventId', value ->> 'data'
+    value ->> 'cancelRequestedMs', value ->> 'finishedMs', value ->> 'eventId', value ->> 'data',
+    value ->> 'resultSequence'
   FROM json_each(?) WHERE true
   ON CONFLICT (task_id) DO UPDATE SET
     key_id = excluded.key_id, model = excluded.model, priority = excluded.priority,
     created_ms = excluded.created_ms, metadata = excluded.metadata, status = excluded.status,
     attempt = excluded.attempt, finished_ms = excluded.finished_ms, event_id = excluded.event_id,
-    data = excluded.data, trimmed = 0,
+    data = excluded.data, result_sequence = excluded.result_sequence, trimmed = 0,
     cancel_sequence = CASE WHEN tasks.trimmed = 1 THEN excluded.cancel_sequence
       ELSE coalesce(excluded.cancel_sequence, tasks.cancel_sequence) END,
     cancel_requested_ms = CASE WHEN tasks.trimmed = 1 THEN excluded.cancel_requested_ms
       ELSE coalesce(excluded.cancel_requested_ms, tasks.cancel_requested_ms) END
-  WHERE tasks.finished_ms IS NULL OR tasks.trimmed = 1`;
+  WHERE tasks.finished_ms IS NULL OR (tasks.trimmed = 1 AND tasks.created_ms <> excluded.created_ms)`;
 
 const SAVE_CURSORS = `
   INSERT INTO cursors (stream, sequence) SELECT key, value FROM json_each(?) WHERE true
@@ -66,6 +70,7 @@ export interface EndedRow {
   readonly status: Status;
   readonly eventId: string;
   readonly data: string;
+  readonly createdMs: number;
   readonly finishedMs: number;
   /** The logs no longer hold the task; its client_request_id is free again. */
   readonly trimmed: boolean;
@@ -74,18 +79,26 @@ export interface EndedRow {
 /** The task where it has ended, else null. */
 export async function findEnded(sql: SQL, taskId: string): Promise<EndedRow | null> {
   const [row] = await sql`
-    SELECT key_id, status, event_id, data, finished_ms, trimmed FROM tasks WHERE task_id = ${taskId} AND finished_ms IS NOT NULL`;
+    SELECT key_id, status, event_id, data, created_ms, finished_ms, trimmed FROM tasks
+    WHERE task_id = ${taskId} AND finished_ms IS NOT NULL`;
   if (!row) return null;
-  const { key_id, status, event_id, data, finished_ms, trimmed } = row;
-  return { keyId: key_id, status, eventId: event_id, data, finishedMs: finished_ms, trimmed: trimmed === 1 };
+  const { key_id: keyId, status, event_id: eventId, data, created_ms: createdMs, finished_ms: finishedMs } = row;
+  return { keyId, status, eventId, data, createdMs, finishedMs, trimmed: row.trimmed === 1 };
 }
 
-/** Of these tasks, those that ended before `beforeMs`. */
-export async function endedBefore(sql: SQL, taskIds: readonly string[], beforeMs: number): Promise<Set<string>> {
-  const rows: { task_id: string }[] = await sql`
-    SELECT task_id FROM tasks
-    WHERE finished_ms < ${beforeMs} AND task_id IN (SELECT value FROM json_each(${JSON.stringify(taskIds)}))`;
-  return new Set(rows.map((row) => row.task_id));
+/**
+ * Of these tasks, those that have ended and whose end stands below `firstSequence` of its log: it is no longer there.
+ * With the times of their ends, in milliseconds since the epoch.
+ */
+export async function endedBelow(
+  sql: SQL,
+  taskIds: readonly string[],
+  firstSequence: number,
+): Promise<Map<string, number>> {
+  const rows: { task_id: string; finished_ms: number }[] = await sql`
+    SELECT task_id, finished_ms FROM tasks WHERE finished_ms IS NOT NULL AND coalesce(result_sequence, 0) < ${firstSequence}
+      AND task_id IN (SELECT value FROM json_each(${JSON.stringify(taskIds)}))`;
+  return new Map(rows.map((row) => [row.task_id, row.finished_ms]));
 }
 
 export async function markTrimmed(sql: SQL, taskIds: readonly string[]): Promise<void> {

@@ -1,0 +1,138 @@
+// The tasks of one gateway without HTTP and without actors, for a test that ends tasks by its own hand and owns the
+// clock: a real broker, SQLite, a folder of blobs.
+import { folderBlobs } from "../src/blobs/folder.ts";
+import type { Bus } from "../src/bus/connection.ts";
+import { readLast } from "../src/bus/log.ts";
+import { type Level, streams, subjects } from "../src/bus/subjects.ts";
+import { type Clock, rfc3339 } from "../src/clock.ts";
+import { openDb } from "../src/db/db.ts";
+import { partitionOf, randomToken } from "../src/ids.ts";
+import { silentLog } from "../src/log.ts";
+import { type Committed, commitResult } from "../src/tasks/commit.ts";
+import { type GatewayTasks, openGatewayTasks } from "../src/tasks/gateway.ts";
+import { parseJobRecord } from "../src/tasks/records.ts";
+import type { TerminalStatus } from "../src/tasks/task.ts";
+import { startBroker } from "./broker.ts";
+
+type Db = Awaited<ReturnType<typeof openDb>>;
+
+export const owner = { keyId: "test" };
+
+export interface Ending {
+  readonly status?: TerminalStatus;
+  readonly result?: unknown;
+  /** When the actor says that it ended. Default: now. */
+  readonly timeMs?: number;
+  readonly eventId?: string;
+  readonly expectedSequence?: number;
+}
+
+export interface TestTasks {
+  readonly bus: Bus;
+  readonly sql: Db["sql"];
+  readonly tasks: GatewayTasks;
+  readonly clock: Clock;
+  readonly partitions: number;
+  /** The clock of the gateway goes forward; the broker's does not. */
+  advance(ms: number): void;
+  submit(fields?: {
+    readonly crid?: string;
+    readonly priority?: Level;
+  }): Promise<{ taskId: string; replayed: boolean }>;
+  /** Ends the task as an actor would. */
+  end(taskId: string, ending?: Ending): Promise<Committed>;
+  /** Whether the logs hold the task's job and its result. */
+  inLogs(taskId: string): Promise<{ job: boolean; result: boolean }>;
+  /** Resolves when the read model has the end of the task. */
+  projected(taskId: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function startGatewayTasks(options: { partitions: number; taskTtlMs: number }): Promise<TestTasks> {
+  const { partitions, taskTtlMs } = options;
+  const broker = await startBroker({ partitions, taskTtlMs });
+  const { bus } = broker;
+  const db = await openDb(broker.folder);
+  const { sql } = db;
+  let offsetMs = 0;
+  const clock: Clock = { now: () => Date.now() + offsetMs, monotonicMs: () => performance.now() + offsetMs };
+  const tasks = await openGatewayTasks({
+    bus,
+    sql,
+    blobs: folderBlobs(`${broker.folder}/blobs`),
+    partitions,
+    taskTtlMs,
+    historyTtlMs: 10 * taskTtlMs,
+    clock,
+    log: silentLog,
+    liveActors: () => 0,
+  });
+  const readJob = (taskId: string) => {
+    const partition = partitionOf(taskId, partitions);
+    return readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), 5_000);
+  };
+  return {
+    bus,
+    sql,
+    tasks,
+    clock,
+    partitions,
+    advance(ms) {
+      offsetMs += ms;
+    },
+    submit({ crid, priority } = {}) {
+      const request = {
+        model: "echo",
+        input: {},
+        ...(crid && { client_request_id: crid }),
+        ...(priority && { priority }),
+      };
+      return tasks.accept(request, owner, null);
+    },
+    async end(
+      taskId,
+      { status = "SUCCESS", result = {}, timeMs = clock.now(), eventId = "1.2", expectedSequence = 0 } = {},
+    ) {
+      const stored = await readJob(taskId);
+      const job = parseJobRecord(stored?.text ?? "");
+      const data = {
+        task_id: taskId,
+        status,
+        model: job.model,
+        priority: job.priority,
+        attempt: 1,
+        actor: null,
+        timing: null,
+        result,
+        created_at: rfc3339(job.created),
+        started_at: null,
+        finished_at: rfc3339(timeMs),
+        metadata: job.metadata,
+      };
+      const token = status.toLowerCase() as "success" | "failure" | "cancelled";
+      const head = { token, taskId, keyId: job.key, fence: randomToken(), eventId, timeMs, model: job.model };
+      const commit = { ...head, dataJson: JSON.stringify(data), expectedSequence };
+      return commitResult(bus, partitions, commit, { signal: AbortSignal.timeout(5_000) });
+    },
+    async inLogs(taskId) {
+      const partition = partitionOf(taskId, partitions);
+      const result = await readLast(bus, streams.results(partition), subjects.anyResult(partition, taskId), 5_000);
+      return { job: (await readJob(taskId)) !== null, result: result !== null };
+    },
+    async projected(taskId) {
+      const deadline = performance.now() + 20_000;
+      while (performance.now() < deadline) {
+        const [row] =
+          await sql`SELECT 1 FROM tasks WHERE task_id = ${taskId} AND finished_ms IS NOT NULL AND trimmed = 0`;
+        if (row) return;
+        await bus.flush(5_000);
+      }
+      throw new Error(`the end of ${taskId} is not in the read model`);
+    },
+    async stop() {
+      await tasks.stop();
+      await db.close();
+      await broker.stop();
+    },
+  };
+}
