@@ -194,7 +194,13 @@ export async function openBus(url: string, name: string, log: Log, timeoutMs = 1
       return () => disconnectHandlers.delete(handler);
     },
     async flush(flushTimeoutMs) {
-      await within(connection.flush(), flushTimeoutMs, "the broker did not answer in time");
+      const flushed = connection.flush().catch((error) => {
+        throw new AppError("broker_unavailable", "the connection to the broker was lost", {
+          cause: error,
+          retryAfterS: 1,
+        });
+      });
+      await within(flushed, flushTimeoutMs, "the broker did not answer in time");
     },
     whenConnected(waitMs) {
       if (bus.connected) return Promise.resolve(true);
