@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { folderBlobs } from "../../src/blobs/folder.ts";
+import { ACK_WAIT_MS } from "../../src/bus/queues.ts";
 import { type Stack, startStack, type TaskJson, until } from "../stack.ts";
 import { endsOf, jobsOf, tokensOf } from "./records.ts";
 
@@ -210,9 +211,11 @@ test("kill -9 of the supervisor: the next `up` on the folder finishes what ran a
   await first.kill();
 
   const next = await start();
+  const resumedAt = performance.now();
   const tasks = await Promise.all([slow, ...waiting].map(({ task_id }) => next.ended(task_id, 60_000)));
   expect(tasks.filter(({ status }) => status !== "SUCCESS")).toEqual([]);
   expect(tasks.map(({ attempt }) => attempt)).toEqual([2, ...waiting.map(() => 1)]);
+  expect(performance.now() - resumedAt).toBeLessThan(ACK_WAIT_MS / 2); // handed back, not lapsed
   const ends = await endsOf(next.bus);
   expect([...ends.values()].filter((records) => records.length !== 1)).toEqual([]);
   expect(ends.size).toBe(31);

@@ -1,11 +1,12 @@
 // The broker has stored a record and its publisher never hears of it: the PubAck is lost, with the connection or without.
 // Neither a task nor a result may be doubled or lost by that.
-import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { folderBlobs } from "../../src/blobs/folder.ts";
 import { type Bus, openBus } from "../../src/bus/connection.ts";
+import { ACK_WAIT_MS } from "../../src/bus/queues.ts";
 import { resolveServerBinary, type Server, startServer } from "../../src/bus/server.ts";
 import { ensureTopology } from "../../src/bus/topology.ts";
 import { systemClock } from "../../src/clock.ts";
@@ -149,32 +150,53 @@ test.each(cutOrNot)("a CANCELLED whose PubAck is lost $how follows its marker on
   expect(tokensOf(await endsOf(bus), taskId)).toEqual(["cancelling", "cancelled"]);
 });
 
-test("a whole service whose broker loses PubAcks of jobs, results and markers ends each task once", async () => {
-  const settings = { NATS_URL: proxy.url, MODELS: "echo", PARTITIONS: String(PARTITIONS), DURABILITY: "fsync" };
-  const stack: Stack = await startStack({ settings });
-  try {
-    for (const cut of [true, false]) {
-      const job = proxy.loseAck(JOB, cut);
-      const result = proxy.loseAck(/^millrace\.results\..*\.success\./, cut);
-      const [{ task_id: id }] = await Promise.all([
-        stack.submit({ model: "echo", input: { text: "kept" }, client_request_id: `service-${cut}` }),
-        job.lost,
-      ]);
-      const [task] = await Promise.all([stack.ended(id, 30_000), result.lost]);
-      expect(task).toMatchObject({ status: "SUCCESS", attempt: 1 });
-      expect((await jobsOf(bus)).get(id)).toBe(1);
-      expect(tokensOf(await endsOf(bus), id)).toEqual(["success"]);
+describe("a whole service behind the proxy", () => {
+  let stack: Stack;
+  beforeAll(async () => {
+    const settings = { NATS_URL: proxy.url, MODELS: "echo", PARTITIONS: String(PARTITIONS), DURABILITY: "fsync" };
+    stack = await startStack({ settings });
+  });
+  afterAll(() => stack.stop());
 
-      const { task_id: long } = await stack.submit({ model: "echo", input: { sleep_ms: 600_000 } });
-      await stack.started(long);
-      const marker = proxy.loseAck(/^millrace\.results\..*\.cancelling\./, cut);
-      const cancelled = proxy.loseAck(/^millrace\.results\..*\.cancelled\./, cut);
-      const [answer] = await Promise.all([stack.call("POST", `/v1/tasks/${long}/cancel`), marker.lost]);
-      expect(answer.status).toBe(202);
-      await Promise.all([stack.ended(long, 30_000), cancelled.lost]);
-      expect(tokensOf(await endsOf(bus), long)).toEqual(["cancelling", "cancelled"]);
-    }
-  } finally {
-    await stack.stop();
-  }
+  test.each(cutOrNot)("ends a task once whose job and result lose their PubAcks $how", async ({ cut }) => {
+    const job = proxy.loseAck(JOB, cut);
+    const result = proxy.loseAck(/^millrace\.results\..*\.success\./, cut);
+    const [{ task_id: id }] = await Promise.all([
+      stack.submit({ model: "echo", input: { text: "kept" }, client_request_id: `service-${cut}` }),
+      job.lost,
+    ]);
+    const [task] = await Promise.all([stack.ended(id, 30_000), result.lost]);
+    expect(task).toMatchObject({ status: "SUCCESS", attempt: 1 });
+    expect((await jobsOf(bus)).get(id)).toBe(1);
+    expect(tokensOf(await endsOf(bus), id)).toEqual(["success"]);
+  });
+
+  test.each(cutOrNot)("cancels a task once whose marker and end lose their PubAcks $how", async ({ cut }) => {
+    const { task_id: id } = await stack.submit({ model: "echo", input: { sleep_ms: 600_000 } });
+    await stack.started(id);
+    const marker = proxy.loseAck(/^millrace\.results\..*\.cancelling\./, cut);
+    const cancelled = proxy.loseAck(/^millrace\.results\..*\.cancelled\./, cut);
+    const [answer] = await Promise.all([stack.call("POST", `/v1/tasks/${id}/cancel`), marker.lost]);
+    expect(answer.status).toBe(202);
+    await Promise.all([stack.ended(id, 30_000), cancelled.lost]);
+    expect(tokensOf(await endsOf(bus), id)).toEqual(["cancelling", "cancelled"]);
+  });
+
+  // A hand-back that is said into a dead connection is not heard, and the job would wait for its lease.
+  test("hands a job back when the connection is back, not before", async () => {
+    const lookUp = proxy.loseAck(/^\$JS\.API\.STREAM\.MSG\.GET\.RESULTS_/, true);
+    const { task_id: id } = await stack.submit({ model: "echo", input: { fail_times: 1 } });
+    await lookUp.lost; // of the second attempt
+    const cutAt = performance.now();
+    expect(await stack.ended(id, 30_000)).toMatchObject({ status: "SUCCESS", attempt: 2 });
+    expect(performance.now() - cutAt).toBeLessThan(ACK_WAIT_MS / 2);
+  });
+
+  test("does not take a lost connection for the death of an actor", async () => {
+    const second = proxy.cutAfter(/^millrace\.events\./, /"attempt":2,.*"STARTED"/);
+    const { task_id: id } = await stack.submit({ model: "echo", input: { fail_times: 1 }, max_attempts: 2 });
+    await second;
+    expect(await stack.ended(id, 30_000)).toMatchObject({ status: "SUCCESS", attempt: 2 });
+    expect(tokensOf(await endsOf(bus), id)).toEqual(["success"]);
+  });
 });

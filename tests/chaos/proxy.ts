@@ -15,6 +15,8 @@ export interface LossyProxy {
    * a broker dies; otherwise the publisher only waits.
    */
   loseAck(subject: RegExp, cut: boolean): LostAck;
+  /** Cuts the connection of the next publish that matches, as soon as it has passed. Resolves then. */
+  cutAfter(subject: RegExp, payload: RegExp): Promise<void>;
   /** Cuts every connection and lets none through until the returned function is called. */
   goAway(): () => void;
   close(): Promise<void>;
@@ -32,6 +34,7 @@ interface Trap {
 export async function startProxy(brokerUrl: string): Promise<LossyProxy> {
   const target = new URL(brokerUrl);
   const traps = new Set<Trap>();
+  const cuts = new Set<{ readonly subject: RegExp; readonly payload: RegExp; readonly spring: () => void }>();
   const sockets = new Set<Socket>();
   let away = false;
   const server = createServer((client) => {
@@ -46,14 +49,19 @@ export async function startProxy(brokerUrl: string): Promise<LossyProxy> {
       sockets.add(socket);
       socket.on("error", cut).on("close", () => {
         sockets.delete(socket);
-        cut();
+        if (!broker.writableEnded) cut();
       });
     }
     const asked = frames((head, frame) => {
       const [verb, subject = "", reply = ""] = head.split(" ");
       const trap = [...traps].find((one) => one.inbox === null && one.subject.test(subject));
       if (trap && (verb === "HPUB" || verb === "PUB")) trap.inbox = reply;
-      broker.write(frame);
+      const last = [...cuts].find((one) => one.subject.test(subject) && one.payload.test(frame.toString()));
+      if (!last) return void broker.write(frame);
+      cuts.delete(last);
+      broker.end(frame);
+      client.destroy();
+      last.spring();
     });
     const answered = frames((head, frame) => {
       const [verb, subject] = head.split(" ");
@@ -77,6 +85,9 @@ export async function startProxy(brokerUrl: string): Promise<LossyProxy> {
       const lost = Promise.withResolvers<void>();
       traps.add({ subject, cut, inbox: null, spring: lost.resolve });
       return { lost: lost.promise };
+    },
+    cutAfter(subject, payload) {
+      return new Promise((resolve) => cuts.add({ subject, payload, spring: resolve }));
     },
     goAway() {
       away = true;
