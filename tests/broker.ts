@@ -16,6 +16,8 @@ export interface Broker {
   readonly server: Server;
   /** A further connection, closed by stop(). */
   connect(): Promise<Bus>;
+  /** Subscriptions of all clients, as the broker counts them. */
+  subscriptions(): Promise<number>;
   /** SIGKILL; resolves when the process is gone and the connection has noticed. */
   kill(): Promise<void>;
   /** After kill(): the same store on the same port; resolves when `bus` is connected again. */
@@ -53,6 +55,12 @@ export async function startBroker(options: BrokerOptions = {}): Promise<Broker> 
       return server;
     },
     connect,
+    async subscriptions() {
+      for (const each of buses) await each.flush(5_000);
+      const response = await fetch(`${server.monitorUrl}/connz`);
+      const { connections } = (await response.json()) as { connections: { subscriptions: number }[] };
+      return connections.reduce((sum, client) => sum + client.subscriptions, 0);
+    },
     async kill() {
       const gone = new Promise<void>((resolve) => {
         const stop = bus.onDisconnect(() => {

@@ -117,15 +117,10 @@ describe("follow", () => {
   });
 
   test("a stream that is missing is an error, and leaves nothing behind", async () => {
-    const subscriptions = async (): Promise<number> => {
-      await broker.bus.flush(5_000);
-      const response = await fetch(`${broker.server.monitorUrl}/varz`);
-      return ((await response.json()) as { subscriptions: number }).subscriptions;
-    };
-    const before = await subscriptions();
+    const before = await broker.subscriptions();
     const failed = await start(0, { stream: "NOT_THERE" }).catch(asAppError);
     expect(failed).toMatchObject({ code: "broker_unavailable" });
-    expect(await subscriptions()).toBe(before);
+    expect(await broker.subscriptions()).toBe(before);
   });
 
   test("kill -9 of the broker in the middle of the traffic: no gap, no repeat, no other order", async () => {

@@ -151,14 +151,9 @@ describe("readRange", () => {
   });
 
   test("leaves no subscription", async () => {
-    const connz = async () => {
-      await broker.bus.flush(5_000);
-      const response = await fetch(`${broker.server.monitorUrl}/varz`);
-      return ((await response.json()) as { subscriptions: number }).subscriptions;
-    };
-    const before = await connz();
+    const before = await broker.subscriptions();
     for (let i = 0; i < 5; i++) await readRange(broker.bus, streams.events, subjects.events(freshId()), 1);
-    expect(await connz()).toBe(before);
+    expect(await broker.subscriptions()).toBe(before);
   });
 
   test("an event without content does not end it", async () => {
