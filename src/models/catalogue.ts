@@ -2,7 +2,7 @@
 // schemas are compiled once per version. Runner code is never imported here, only its description read.
 import type { Bus } from "../bus/connection.ts";
 import { follow } from "../bus/follow.ts";
-import { anyInBucket, bucketStream, buckets } from "../bus/subjects.ts";
+import { anyInBucket, bucketStream, bucketSubject, buckets } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
 import { type FieldProblem, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -32,7 +32,8 @@ export async function openCatalogue(bus: Bus, formats: Formats, clock: Clock, lo
   const actors = new Map<string, { readonly entry: ActorEntry; readonly seenAtMs: number }>();
 
   const learnModel = (text: string): void => {
-    const { model } = JSON.parse(text) as ModelEntry;
+    const { v, model } = JSON.parse(text) as ModelEntry;
+    if (v !== 1 || typeof model?.name !== "string") throw new TypeError("not a model entry of version 1");
     let check: Check | null = null;
     try {
       check = compileSchema(model.inputSchema, { formats });
@@ -47,10 +48,13 @@ export async function openCatalogue(bus: Bus, formats: Formats, clock: Clock, lo
   };
   const learnActor = (subject: string, text: string): void => {
     if (text === "") {
-      for (const [id] of actors) if (subject.endsWith(`.${id}`)) actors.delete(id);
+      for (const [id] of actors) if (subject === bucketSubject(buckets.actors, id)) actors.delete(id);
       return;
     }
     const entry = JSON.parse(text) as ActorEntry;
+    if (entry?.v !== 1 || typeof entry.id !== "string" || !Array.isArray(entry.models)) {
+      throw new TypeError("not an actor entry of version 1");
+    }
     actors.set(entry.id, { entry, seenAtMs: clock.monotonicMs() });
   };
   const guarded = (what: string, learn: (subject: string, text: string) => void) => {
