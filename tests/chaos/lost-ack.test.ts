@@ -74,9 +74,9 @@ test("a large input stays in the store while nobody knows whether its task was a
   const answer = accept(request, owner, null);
   answer.catch(() => {}); // looked at below
   await trap.lost;
-  const comeBack = proxy.goAway();
+  const absence = proxy.goAway();
   await expect(answer).rejects.toMatchObject({ code: "broker_unavailable" });
-  comeBack();
+  absence.comeBack();
   expect(await throughProxy.whenConnected(20_000)).toBe(true);
   const again = await accept(request, owner, null);
   expect(again.replayed).toBe(true);
@@ -187,6 +187,10 @@ describe("a whole service behind the proxy", () => {
     const lookUp = proxy.loseAck(/^\$JS\.API\.STREAM\.MSG\.GET\.RESULTS_/, true);
     const { task_id: id } = await stack.submit({ model: "echo", input: { fail_times: 1 } });
     await lookUp.lost; // of the second attempt
+    const absence = proxy.goAway();
+    await stack.logged({ message: "job could not be finished; handed back", task_id: id });
+    await absence.refused(20); // by all processes: each dials a few times a second
+    absence.comeBack();
     const cutAt = performance.now();
     expect(await stack.ended(id, 30_000)).toMatchObject({ status: "SUCCESS", attempt: 2 });
     expect(performance.now() - cutAt).toBeLessThan(ACK_WAIT_MS / 2);

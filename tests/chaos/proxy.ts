@@ -17,9 +17,15 @@ export interface LossyProxy {
   loseAck(subject: RegExp, cut: boolean): LostAck;
   /** Cuts the connection of the next publish that matches, as soon as it has passed. Resolves then. */
   cutAfter(subject: RegExp, payload: RegExp): Promise<void>;
-  /** Cuts every connection and lets none through until the returned function is called. */
-  goAway(): () => void;
+  /** Cuts every connection and lets none through until comeBack(). */
+  goAway(): Absence;
   close(): Promise<void>;
+}
+
+export interface Absence {
+  /** Resolves when `count` connections have been refused. */
+  refused(count: number): Promise<void>;
+  comeBack(): void;
 }
 
 interface Trap {
@@ -37,8 +43,12 @@ export async function startProxy(brokerUrl: string): Promise<LossyProxy> {
   const cuts = new Set<{ readonly subject: RegExp; readonly payload: RegExp; readonly spring: () => void }>();
   const sockets = new Set<Socket>();
   let away = false;
+  let onRefused = (): void => {};
   const server = createServer((client) => {
-    if (away) return void client.destroy();
+    if (away) {
+      client.destroy();
+      return onRefused();
+    }
     const broker = connectTcp(Number(target.port), target.hostname);
     const cut = (): void => {
       client.destroy();
@@ -92,8 +102,18 @@ export async function startProxy(brokerUrl: string): Promise<LossyProxy> {
     goAway() {
       away = true;
       for (const socket of sockets) socket.destroy();
-      return () => {
-        away = false;
+      return {
+        refused(count) {
+          const enough = Promise.withResolvers<void>();
+          let left = count;
+          onRefused = () => {
+            if (--left === 0) enough.resolve();
+          };
+          return enough.promise;
+        },
+        comeBack() {
+          away = false;
+        },
       };
     },
     async close() {
