@@ -255,8 +255,9 @@ async function dial(options: ConnectionOptions, timeoutMs: number): Promise<Nats
     try {
       return await (/^tls:/.test(String(options.servers)) ? connect(options) : connectPlain(options));
     } catch (error) {
-      const again = /refused|timeout|not available|ECONN|closed|reset/i.test(messageOf(error));
-      if (!again || performance.now() > deadline) {
+      // What time does not mend: a wrong token, a wrong URL. Anything else may be a broker that is not up yet.
+      const final = error instanceof Error && /Auth|Invalid|Protocol/.test(error.name);
+      if (final || performance.now() > deadline) {
         throw new AppError("broker_unavailable", `cannot connect to the broker: ${messageOf(error)}`, { cause: error });
       }
       await Bun.sleep(50);
