@@ -1,17 +1,18 @@
 // One gateway process: HTTP in front, the logs and the read model behind. The composition root of the `gateway` command.
+import type { Blobs } from "./blobs/blobs.ts";
 import { openBlobs } from "./blobs/open.ts";
 import { openBus } from "./bus/connection.ts";
 import { ensureTopology } from "./bus/topology.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { openDb } from "./db/db.ts";
-import { messageOf } from "./errors.ts";
 import { createHttp } from "./http/http.ts";
 import { createKeys } from "./keys/keys.ts";
 import { createLog } from "./log.ts";
 import { openCatalogue } from "./models/catalogue.ts";
 import { urlProblem } from "./net/public-url.ts";
 import { openGatewayTasks } from "./tasks/gateway.ts";
+import { projectInThread } from "./tasks/projector.ts";
 
 /** Requests in flight have so long to finish. */
 const GRACE_MS = 8_000;
@@ -25,27 +26,18 @@ export async function runGateway(config: Config): Promise<void> {
   });
   const bus = await openBus(config.natsUrl ?? "", "millrace gateway", log);
   const blobs = await openBlobs(config);
-  let storeProblem: string | null = "not asked yet";
-  const askStore = (): Promise<void> =>
-    blobs.ready().then(
-      () => {
-        storeProblem = null;
-      },
-      (error) => {
-        storeProblem = messageOf(error);
-      },
-    );
   const formats = { "public-url": (url: string) => urlProblem(url, config.fetchAllowHosts) === null };
-  const [{ partitions }, db] = await Promise.all([
-    ensureTopology(bus, config, log),
-    openDb(config.dataDir),
-    askStore(),
+  const [{ partitions }, db] = await Promise.all([ensureTopology(bus, config, log), openDb(config.dataDir)]);
+  const { natsUrl, dataDir, logLevel } = config;
+  const [store, catalogue, projector] = await Promise.all([
+    watchStore(blobs),
+    openCatalogue(bus, formats, systemClock, log),
+    projectInThread({ natsUrl: natsUrl ?? "", dataDir, partitions, logLevel }),
   ]);
-  const storeTimer = setInterval(() => void askStore(), 10_000);
-  const catalogue = await openCatalogue(bus, formats, systemClock, log);
   const tasks = await openGatewayTasks({
     bus,
     sql: db.sql,
+    projector,
     blobs,
     partitions,
     taskTtlMs: config.taskTtlMs,
@@ -62,7 +54,7 @@ export async function runGateway(config: Config): Promise<void> {
     blobs,
     readiness: () => [
       part("broker", bus.connected, "not connected"),
-      part("store", storeProblem === null, "the object store does not answer"),
+      part("store", store.isReady(), "the object store does not answer"),
       part(
         "models",
         catalogue.list().some((model) => model.healthy),
@@ -77,7 +69,7 @@ export async function runGateway(config: Config): Promise<void> {
 
   await asked;
   log.info({}, "gateway stops");
-  clearInterval(storeTimer);
+  store.stop();
   await http.stop(GRACE_MS);
   await tasks.stop();
   catalogue.stop();
@@ -86,3 +78,22 @@ export async function runGateway(config: Config): Promise<void> {
 }
 
 const part = (name: string, ready: boolean, detail: string) => ({ part: name, ready, ...(!ready && { detail }) });
+
+const STORE_ASKED_EVERY_MS = 10_000;
+
+/** Whether the object store answers, asked now and again; resolves after the first answer. */
+async function watchStore(blobs: Blobs): Promise<{ isReady(): boolean; stop(): void }> {
+  let ready = false;
+  const ask = (): Promise<void> =>
+    blobs.ready().then(
+      () => {
+        ready = true;
+      },
+      () => {
+        ready = false; // told to whoever asks for readiness; a task that needs the store gets the reason
+      },
+    );
+  await ask();
+  const timer = setInterval(() => void ask(), STORE_ASKED_EVERY_MS);
+  return { isReady: () => ready, stop: () => clearInterval(timer) };
+}

@@ -7,7 +7,7 @@ import { ensureTopology } from "./bus/topology.ts";
 import type { Config } from "./config.ts";
 import { dbPath, openDb } from "./db/db.ts";
 import { createLog } from "./log.ts";
-import { rebuild } from "./tasks/gateway.ts";
+import { projectHere } from "./tasks/projector.ts";
 
 export async function runRebuild(config: Config): Promise<void> {
   const log = createLog("rebuild", config.logLevel);
@@ -16,11 +16,13 @@ export async function runRebuild(config: Config): Promise<void> {
   const folder = join(config.dataDir, "rebuild");
   await rm(folder, { recursive: true, force: true });
   const db = await openDb(folder);
-  const records = await rebuild(bus, db.sql, partitions, log);
+  const projector = await projectHere({ bus, sql: db.sql, partitions, log });
+  await projector.caughtUp;
+  await projector.stop();
   await db.close();
   await bus.close();
   for (const suffix of ["-wal", "-shm"]) await rm(`${dbPath(config.dataDir)}${suffix}`, { force: true });
   await rename(dbPath(folder), dbPath(config.dataDir));
   await rm(folder, { recursive: true, force: true });
-  process.stdout.write(`read model rebuilt from ${records} records\n`);
+  process.stdout.write(`read model rebuilt from ${projector.records()} records\n`);
 }

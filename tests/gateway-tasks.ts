@@ -10,6 +10,7 @@ import { partitionOf, randomToken } from "../src/ids.ts";
 import { silentLog } from "../src/log.ts";
 import { type Committed, commitResult } from "../src/tasks/commit.ts";
 import { type GatewayTasks, openGatewayTasks } from "../src/tasks/gateway.ts";
+import { projectHere } from "../src/tasks/projector.ts";
 import { parseJobRecord } from "../src/tasks/records.ts";
 import type { TerminalStatus } from "../src/tasks/task.ts";
 import { startBroker } from "./broker.ts";
@@ -41,6 +42,8 @@ export interface TestTasks {
   }): Promise<{ taskId: string; replayed: boolean }>;
   /** Ends the task as an actor would. */
   end(taskId: string, ending?: Ending): Promise<Committed>;
+  /** Subscriptions of all clients, as the broker counts them. */
+  subscriptions(): Promise<number>;
   /** Whether the logs hold the task's job and its result. */
   inLogs(taskId: string): Promise<{ job: boolean; result: boolean }>;
   /** Resolves when the read model has the end of the task. */
@@ -59,6 +62,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
   const tasks = await openGatewayTasks({
     bus,
     sql,
+    projector: await projectHere({ bus, sql, partitions, log: silentLog }),
     blobs: folderBlobs(`${broker.folder}/blobs`),
     partitions,
     taskTtlMs,
@@ -114,6 +118,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
       const commit = { ...head, dataJson: JSON.stringify(data), expectedSequence };
       return commitResult(bus, partitions, commit, { signal: AbortSignal.timeout(5_000) });
     },
+    subscriptions: broker.subscriptions,
     async inLogs(taskId) {
       const partition = partitionOf(taskId, partitions);
       const result = await readLast(bus, streams.results(partition), subjects.anyResult(partition, taskId), 5_000);

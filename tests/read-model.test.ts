@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { dbPath, openDb } from "../src/db/db.ts";
 import { silentLog } from "../src/log.ts";
-import { rebuild } from "../src/tasks/gateway.ts";
+import { projectHere } from "../src/tasks/projector.ts";
 import { events } from "./event-reader.ts";
 import { type Stack, startStack } from "./stack.ts";
 
@@ -93,7 +93,10 @@ test("rebuilt from the logs it has the same rows, column by column", async () =>
     return rows.length === ended.length + open.length && settled.length === ended.length ? rows : null;
   });
   const db = await openDb(join(folder, "rebuilt"));
-  const records = await rebuild(stack.bus, db.sql, 3, silentLog);
+  const projector = await projectHere({ bus: stack.bus, sql: db.sql, partitions: 3, log: silentLog });
+  await projector.caughtUp;
+  await projector.stop();
+  const records = projector.records();
   await db.close();
   // A job each, an end for each that ended, and a marker for each of the eight that were cancelled.
   expect(records).toBe(live.length + ended.length + 8);

@@ -1,22 +1,11 @@
-// What a gateway hears of the logs as they grow: it follows every partition of both, keeps the newest ends in memory,
-// wakes who waits for one, and hands everything on to the projection. A record heard here is in the log; one not heard
-// yet may be in it all the same, so "not here" is never an answer.
+// What a gateway hears of the log of results as it grows: it keeps the newest ends in memory and wakes who waits for one.
+// A record heard here is in the log; one not heard yet may be in it all the same, so "not here" is never an answer.
 import type { Bus } from "../bus/connection.ts";
-import { type FollowedRecord, type Follower, follow } from "../bus/follow.ts";
-import { parseResult, streams } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
-import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { type JobRecord, parseJobRecord, parseResultRecord, type ResultRecord, statusOf } from "./records.ts";
+import { followLogs, type HeardResult } from "./logs.ts";
+import { statusOf } from "./records.ts";
 import type { TerminalStatus } from "./task.ts";
-
-/** The end of a task, or its cancel marker. */
-export interface HeardResult {
-  readonly record: ResultRecord;
-  readonly partition: number;
-  readonly model: string;
-  readonly sequence: number;
-}
 
 export interface EndedTask {
   readonly keyId: string;
@@ -36,9 +25,7 @@ export interface FeedOptions {
   readonly clock: Clock;
   /** After this time from its end the same id may belong to another task. */
   readonly taskTtlMs: number;
-  /** `read` parses the job: most are not wanted, because their task has ended meanwhile. Throws for an unknown form. */
-  readonly onJob: (taskId: string, read: () => JobRecord, stream: string, sequence: number) => void;
-  readonly onResult: (heard: HeardResult, stream: string) => void;
+  readonly onResult: (heard: HeardResult) => void;
 }
 
 export interface Feed {
@@ -46,8 +33,6 @@ export interface Feed {
   recent(taskId: string): EndedTask | undefined;
   /** Calls `wake` once when the task's end is heard. The returned function takes it back. */
   onEnd(taskId: string, wake: (ended: EndedTask) => void): () => void;
-  /** Resolves when all that was in the logs at the start has been heard. */
-  readonly caughtUp: Promise<void>;
   stop(): void;
 }
 
@@ -71,11 +56,9 @@ export async function openFeed(options: FeedOptions): Promise<Feed> {
       recent.delete(oldest);
     }
   };
-  const heardResult = (stream: string, record: FollowedRecord): void => {
-    const at = parseResult(record.subject);
-    if (!at) return;
-    const result = parseResultRecord(record.text());
-    options.onResult({ record: result, partition: at.partition, model: at.model, sequence: record.sequence }, stream);
+  const heardResult = (heard: HeardResult): void => {
+    options.onResult(heard);
+    const { record: result } = heard;
     const status = statusOf(result.token);
     if (!status) return;
     const ended: EndedTask = {
@@ -85,34 +68,13 @@ export async function openFeed(options: FeedOptions): Promise<Feed> {
       dataJson: result.dataJson,
       endedAtMs: result.timeMs,
     };
-    remember(at.taskId, ended);
-    const wakes = waiting.get(at.taskId);
+    remember(result.taskId, ended);
+    const wakes = waiting.get(result.taskId);
     if (!wakes) return;
-    waiting.delete(at.taskId);
+    waiting.delete(result.taskId);
     for (const wake of wakes) wake(ended);
   };
-  const guarded = (stream: string, heard: (record: FollowedRecord) => void) => {
-    return (record: FollowedRecord): void => {
-      try {
-        heard(record);
-      } catch (error) {
-        log.error({ stream, sequence: record.sequence, error: messageOf(error) }, "record left out of the read model");
-      }
-    };
-  };
-  const followers: Follower[] = [];
-  const start = async (stream: string, heard: (record: FollowedRecord) => void): Promise<void> => {
-    const fromSequence = (cursors.get(stream) ?? 0) + 1;
-    followers.push(await follow(bus, { stream, fromSequence, log, onRecord: guarded(stream, heard) }));
-  };
-  const all = Array.from({ length: partitions }, (_, p) => [
-    start(streams.jobs(p), (record) => {
-      const taskId = record.subject.slice(record.subject.lastIndexOf(".") + 1);
-      options.onJob(taskId, () => parseJobRecord(record.text()), streams.jobs(p), record.sequence);
-    }),
-    start(streams.results(p), (record) => heardResult(streams.results(p), record)),
-  ]);
-  await Promise.all(all.flat());
+  const logs = await followLogs({ bus, partitions, cursors, log, onJob: null, onResult: heardResult });
 
   return {
     recent(taskId) {
@@ -131,9 +93,6 @@ export async function openFeed(options: FeedOptions): Promise<Feed> {
         if (wakes.size === 0 && waiting.get(taskId) === wakes) waiting.delete(taskId);
       };
     },
-    caughtUp: Promise.all(followers.map((follower) => follower.caughtUp)).then(() => {}),
-    stop: () => {
-      for (const follower of followers) follower.stop();
-    },
+    stop: logs.stop,
   };
 }

@@ -3,7 +3,7 @@
 import type { SQL } from "bun";
 import type { Blobs } from "../blobs/blobs.ts";
 import type { Bus } from "../bus/connection.ts";
-import { type Clock, systemClock } from "../clock.ts";
+import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createAccept } from "./accept.ts";
@@ -11,7 +11,7 @@ import { createCanceller } from "./cancel.ts";
 import { taskEvents } from "./event-stream.ts";
 import { type EndedTask, openFeed } from "./feed.ts";
 import { startJanitor } from "./janitor.ts";
-import { openProjection } from "./projection.ts";
+import type { Projector } from "./projector.ts";
 import { createReader, type Reader, type Reading, viewOf } from "./reader.ts";
 import { statusOf } from "./records.ts";
 import { loadCursors, openCancels } from "./store.ts";
@@ -20,6 +20,8 @@ import type { Owner, TaskResult, Tasks, TaskView } from "./tasks.ts";
 export interface GatewayTasksOptions {
   readonly bus: Bus;
   readonly sql: SQL;
+  /** Keeps `sql` in step with the logs; stopped with the tasks. */
+  readonly projector: Projector;
   readonly blobs: Blobs;
   readonly partitions: number;
   readonly taskTtlMs: number;
@@ -39,8 +41,7 @@ export interface GatewayTasks extends Tasks {
 const WAIT_MS_MAX = 60_000;
 
 export async function openGatewayTasks(options: GatewayTasksOptions): Promise<GatewayTasks> {
-  const { bus, sql, partitions, clock, log } = options;
-  const projection = openProjection(sql, log);
+  const { bus, sql, projector, partitions, clock, log } = options;
   // The feed speaks before these stand; what it says then is in the logs, which they read.
   let canceller: ReturnType<typeof createCanceller> | null = null;
   let reader: Reader | null = null;
@@ -51,9 +52,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     log,
     clock,
     taskTtlMs: options.taskTtlMs,
-    onJob: projection.job,
-    onResult: (heard, stream) => {
-      projection.result(heard, stream);
+    onResult: (heard) => {
       const { taskId, keyId, token } = heard.record;
       if (statusOf(token)) {
         reader?.closed(taskId);
@@ -70,7 +69,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
   const accept = createAccept({ bus, blobs: options.blobs, partitions, clock, isFull: janitor.isFull });
 
   return {
-    caughtUp: feed.caughtUp.then(() => projection.flush()),
+    caughtUp: projector.caughtUp,
     async accept(request, owner, trace) {
       const { job, replayed } = await accept(request, owner, trace);
       if (!replayed) {
@@ -94,7 +93,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     async stop() {
       feed.stop();
       await Promise.all([settled.stop(), janitor.stop()]);
-      await projection.stop();
+      await projector.stop();
     },
   };
 }
@@ -139,30 +138,4 @@ function resultOf(taskId: string, reading: Reading): TaskResult | null {
     return { kind: "json", json: JSON.stringify(result ?? null) };
   const contentType = typeof content_type === "string" ? content_type : "application/octet-stream";
   return { kind: "blob", key: s3_key, contentType, sizeBytes: size_bytes, sha256 };
-}
-
-/** Writes the read model anew from the logs; `sql` is an empty one. Resolves to the number of records read. */
-export async function rebuild(bus: Bus, sql: SQL, partitions: number, log: Log): Promise<number> {
-  const projection = openProjection(sql, log);
-  let records = 0;
-  const feed = await openFeed({
-    bus,
-    partitions,
-    cursors: new Map(),
-    log,
-    clock: systemClock,
-    taskTtlMs: 0,
-    onJob: (taskId, read, stream, sequence) => {
-      records++;
-      projection.job(taskId, read, stream, sequence);
-    },
-    onResult: (heard, stream) => {
-      records++;
-      projection.result(heard, stream);
-    },
-  });
-  await feed.caughtUp;
-  feed.stop();
-  await projection.stop();
-  return records;
 }

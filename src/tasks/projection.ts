@@ -1,10 +1,10 @@
-// Writes what the logs say into SQL, in batches, each with its cursors in one transaction. Fed by feed.ts; the only
+// Writes what the logs say into SQL, in batches, each with its cursors in one transaction. Fed by projector.ts; the only
 // writer of task rows. A task that ends within a second of its start is written once. It may lag, and must never make a
 // row older: the upsert ignores what would.
 import type { SQL } from "bun";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
-import type { HeardResult } from "./feed.ts";
+import type { HeardResult } from "./logs.ts";
 import { type FinishedTask, type JobRecord, statusOf } from "./records.ts";
 import { saveBatch, type TaskRow } from "./store.ts";
 import { initial, step } from "./task.ts";

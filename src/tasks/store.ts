@@ -96,7 +96,8 @@ export async function endedBelow(
   firstSequence: number,
 ): Promise<Map<string, number>> {
   const rows: { task_id: string; finished_ms: number }[] = await sql`
-    SELECT task_id, finished_ms FROM tasks WHERE finished_ms IS NOT NULL AND coalesce(result_sequence, 0) < ${firstSequence}
+    SELECT task_id, finished_ms FROM tasks
+    WHERE finished_ms IS NOT NULL AND coalesce(result_sequence, 0) < ${firstSequence}
       AND task_id IN (SELECT value FROM json_each(${JSON.stringify(taskIds)}))`;
   return new Map(rows.map((row) => [row.task_id, row.finished_ms]));
 }
