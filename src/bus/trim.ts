@@ -104,7 +104,7 @@ export async function deleteRecord(bus: Bus, stream: string, sequence: number): 
   const body = JSON.stringify({ seq: sequence, no_erase: true });
   const reply = await bus.request(`$JS.API.STREAM.MSG.DELETE.${stream}`, body, { timeoutMs: CALL_MS_MAX });
   const { error } = JSON.parse(reply.text()) as { error?: { description?: string } };
-  if (error && !/no message found|not found/i.test(error.description ?? "")) {
+  if (error && !/^(no message found|sequence \d+ not found)/.test(error.description ?? "")) {
     throw new AppError("broker_unavailable", error.description ?? "cannot delete", { retryAfterS: 1 });
   }
 }

@@ -96,6 +96,7 @@ describe("the events of a task", () => {
     expect((await stream.next())?.event).toBe("PENDING");
     await all.bus.request(subjects.events(taskId), "not json", { timeoutMs: 5_000 });
     await all.bus.request(subjects.events(taskId), '{"v":9}', { timeoutMs: 5_000 });
+    expect((await all.tasks.read(taskId, owner)).status).toBe("PENDING");
     await publish(taskId, 1, 1, "STARTED");
     expect((await stream.next())?.id).toBe("1.1");
     await all.end(taskId, { eventId: "1.2" });
@@ -117,12 +118,12 @@ describe("the events of a task", () => {
     await early.next();
     const late = await open(taskId);
     await late.next();
-    const waiting = late.next();
     expect(await all.subscriptions()).toBe(before + 3);
+    const waiting = late.next();
     for (const { controller } of [never, late, early]) controller.abort();
     expect(await waiting).toBeUndefined();
-    expect(await early.next()).toBeUndefined();
     expect(await all.subscriptions()).toBe(before);
+    expect(await early.next()).toBeUndefined();
     await codeOf(all.tasks.events(taskId, { keyId: "other" }, null, new AbortController().signal));
     expect(await all.subscriptions()).toBe(before);
   });

@@ -7,7 +7,7 @@ import { streams, subjects } from "../bus/subjects.ts";
 import type { EndedTask, Feed } from "./feed.ts";
 import type { Reader, Reading } from "./reader.ts";
 import { viewOf } from "./reader.ts";
-import { type EventRecord, type FinishedTask, parseEventRecord } from "./records.ts";
+import { type EventRecord, type FinishedTask, readEventRecord } from "./records.ts";
 import { initial } from "./task.ts";
 import type { Owner, TaskEvent } from "./tasks.ts";
 
@@ -79,7 +79,7 @@ async function* stream(
   const replay = async (): Promise<EventRecord[]> => {
     const stored = await readRange(bus, streams.events, subjects.events(taskId), sequence);
     sequence = (stored.at(-1)?.sequence ?? sequence - 1) + 1;
-    return stored.map((record) => parseEventRecord(record.text));
+    return stored.flatMap((record) => readEventRecord(record.text) ?? []);
   };
   const events = function* (records: readonly EventRecord[]): Generator<TaskEvent> {
     for (const record of records) {
@@ -160,12 +160,10 @@ function listen({ bus, feed }: EventStreamOptions, taskId: string, signal: Abort
   let ended: EndedTask | null = null;
   let wake: ((more: boolean) => void) | null = null;
   const notify = (): void => wake?.(true);
-  const onAbort = (): void => wake?.(false);
-  signal.addEventListener("abort", onAbort);
   const subscription = bus.subscribe(subjects.events(taskId), (message: BusMessage) => {
     if (waiting.length >= WAITING_MAX) overflow = true;
     else {
-      const record = parsed(message);
+      const record = readEventRecord(message.text());
       if (record) waiting.push(record);
     }
     notify();
@@ -175,6 +173,15 @@ function listen({ bus, feed }: EventStreamOptions, taskId: string, signal: Abort
     notify();
   };
   const takeBack = feed.onEnd(taskId, hear);
+  const close = (): void => {
+    signal.removeEventListener("abort", close);
+    subscription.unsubscribe();
+    takeBack();
+    wake?.(false);
+  };
+  // Not only when the events are read to their end: who has left may never ask for the next one.
+  signal.addEventListener("abort", close);
+  if (signal.aborted) close();
   return {
     get ended() {
       return ended;
@@ -199,19 +206,6 @@ function listen({ bus, feed }: EventStreamOptions, taskId: string, signal: Abort
         };
       });
     },
-    close() {
-      signal.removeEventListener("abort", onAbort);
-      subscription.unsubscribe();
-      takeBack();
-    },
+    close,
   };
-}
-
-/** Null for an event of a form that this version does not know: it is left out, as the log's reader does. */
-function parsed(message: BusMessage): EventRecord | null {
-  try {
-    return parseEventRecord(message.text());
-  } catch {
-    return null;
-  }
 }

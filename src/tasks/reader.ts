@@ -12,8 +12,8 @@ import type { EndedTask, Feed } from "./feed.ts";
 import {
   type EventRecord,
   type JobRecord,
-  parseEventRecord,
   parseJobRecord,
+  readEventRecord,
   type StartedData,
   statusOf,
 } from "./records.ts";
@@ -76,7 +76,7 @@ export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Rea
     const record = parseJobRecord(job.text);
     if (!own(record.key, owner)) throw notFound();
     const markerSequence = result?.sequence ?? 0;
-    const open = { job: record, last: event && parseEventRecord(event.text), markerSequence };
+    const open = { job: record, last: event && readEventRecord(event.text), markerSequence };
     return { kind: "open", open: { ...open, cancelRequestedMs: result?.record.timeMs ?? 0 } };
   };
 

@@ -176,6 +176,15 @@ export function parseEventRecord(text: string): EventRecord {
   return event;
 }
 
+/** Null for an event of a form that this version does not know: who shows events leaves it out. */
+export function readEventRecord(text: string): EventRecord | null {
+  try {
+    return parseEventRecord(text);
+  } catch {
+    return null;
+  }
+}
+
 function parseVersioned(text: string): unknown {
   let value: { v?: unknown } | null = null;
   try {
