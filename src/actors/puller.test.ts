@@ -9,10 +9,15 @@ import { createPuller, type Puller } from "./puller.ts";
 
 let broker: Broker;
 let models = 0;
+/** Three levels in each: more queues than a puller waits at. */
+const PARTITIONS = 8;
 beforeAll(async () => {
-  broker = await startBroker({ partitions: 2 });
+  broker = await startBroker({ partitions: PARTITIONS });
 });
 afterAll(() => broker.stop());
+
+const listAll = async () =>
+  (await Promise.all(Array.from({ length: PARTITIONS }, (_, p) => listQueues(broker.bus, p)))).flat();
 
 interface Taken {
   readonly id: string;
@@ -79,11 +84,11 @@ async function start(roomMax: number) {
       }
     },
     async learn(): Promise<void> {
-      puller.learn((await Promise.all([0, 1].map((p) => listQueues(broker.bus, p)))).flat());
+      puller.learn(await listAll());
     },
     async depths() {
       await broker.bus.flush(5_000);
-      const found = (await Promise.all([0, 1].map((p) => listQueues(broker.bus, p)))).flat();
+      const found = await listAll();
       return found.filter(({ at }) => at.model === model).map(({ pending, ackPending }) => ({ pending, ackPending }));
     },
     async [Symbol.asyncDispose]() {
@@ -185,6 +190,8 @@ describe("a puller", () => {
     await all.publish(20);
     await all.publish(20, all.queue("low"));
     await all.publish(20, all.queue("high", 1));
+    // The broker's count of what waits follows the PubAck, it does not come before it.
+    for (let waiting = 0; waiting < 60; ) waiting = (await all.depths()).reduce((sum, { pending }) => sum + pending, 0);
     await all.learn();
     all.setRoom(1);
     await all.work(60);
@@ -220,6 +227,35 @@ describe("a puller", () => {
     await all.work(2);
   });
 
+  test("a job handed back is found at a queue where no pull stands", async () => {
+    await using all = await start(1);
+    const [lost = ""] = await all.publish(1, all.queue("low", 0));
+    await all.learn();
+    await all.until(() => all.taken.length === 1);
+    const given = all.taken[0]?.ackSubject ?? "";
+    all.held.clear();
+    all.puller.pump();
+    // Work comes from so many other queues that the puller waits at those.
+    let count = 1;
+    for (const partition of [1, 2, 3, 4, 5, 6, 7]) {
+      for (const level of ["high", "normal", "low"] as const) {
+        await all.publish(1, all.queue(level, partition));
+        all.puller.ring(all.queue(level, partition), 1);
+        await all.until(() => all.taken.length === count + 1);
+        count++;
+        for (const job of all.held.values()) ack(broker.bus, job.ackSubject);
+        all.held.clear();
+        all.puller.pump();
+      }
+    }
+    nak(broker.bus, given);
+    await broker.bus.flush(5_000);
+    await all.learn();
+    await all.until(() => all.taken.length === count + 1);
+    expect(all.taken.at(-1)?.id).toBe(lost);
+    await all.work(count + 1);
+  });
+
   test("bells that lie, before the job and without one, lose nothing and leave no spin", async () => {
     await using all = await start(2);
     await ensureQueue(broker.bus, all.queue());
@@ -248,6 +284,21 @@ describe("a puller", () => {
     expect(all.taken).toHaveLength(2);
     expect(await all.depths()).toEqual([{ pending: 3, ackPending: 2 }]);
   });
+
+  test("after kill -9 of the broker an idle one waits again: the old pulls are forgotten", async () => {
+    await using all = await start(2);
+    await ensureQueue(broker.bus, all.queue());
+    await all.learn();
+    await broker.bus.flush(5_000);
+    await broker.kill();
+    await broker.restart();
+    all.puller.reset();
+    await all.learn();
+    await broker.bus.flush(5_000);
+    await all.publish(1);
+    await all.until(() => all.taken.length === 1);
+    await all.work(1);
+  }, 40_000);
 
   test("goes on after kill -9 of the broker, with nothing lost", async () => {
     await using all = await start(2);

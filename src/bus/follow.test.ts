@@ -152,9 +152,11 @@ describe("follow", () => {
     const before = heard.length;
     await broker.kill();
     await broker.restart();
+    const backAtMs = performance.now();
     await write(0, 20);
     const last = await lastSequence(broker.bus, streams.results(0));
     await until(() => (heard.at(-1)?.sequence ?? 0) >= last);
+    expect(performance.now() - backAtMs).toBeLessThan(10_000); // silence alone would be noticed later
     expect(heard.length - before).toBe(20);
     expect(sequences(heard)).toEqual(upTo(1, last));
   }, 60_000);

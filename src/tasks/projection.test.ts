@@ -140,6 +140,29 @@ test("a row for each task, with what the logs say of it", async () => {
   await db.close();
 });
 
+test("a cursor never stands past a task that has no row yet, so that nothing is lost when it stops there", async () => {
+  const db = await freshSql();
+  const projection = openProjection(db.sql, silentLog);
+  // Every second task has ended and is written at once; the others are held back for a while.
+  const count = 40;
+  const outcomes = Array.from({ length: count }, (_, n): Outcome => (n % 2 === 0 ? "open" : "success"));
+  const logs = logsOf(outcomes, [...outcomes.keys()]);
+  for (const put of [...logs.jobs, ...logs.results]) put(projection);
+  const deadline = performance.now() + 20_000;
+  for (let looks = 1; ; looks++) {
+    const [{ read, written }] = await db.sql`SELECT (SELECT sequence FROM cursors WHERE stream = 'JOBS_0') AS read,
+      (SELECT count(*) FROM tasks WHERE task_id <= ${idOf(0)}) AS written`;
+    expect({ looks, read: Number(read) }).toEqual({ looks, read: written === 0 ? 0 : expect.any(Number) });
+    if (read === count) break;
+    expect(performance.now()).toBeLessThan(deadline);
+    // SQLite answers without a turn of the event loop, and the projection writes by a timer.
+    await new Promise((turn) => setImmediate(turn));
+  }
+  await projection.stop();
+  expect(await rowsOf(db.sql)).toHaveLength(count);
+  await db.close();
+}, 30_000);
+
 test("a job of an unknown form is left out, and holds nobody else", async () => {
   const db = await freshSql();
   const projection = openProjection(db.sql, silentLog);
