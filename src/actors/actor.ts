@@ -140,7 +140,7 @@ function startPulling(
 }
 
 /** `[[partition, level, lane, count], …]`; nothing for a text of another form. */
-export function parseBell(text: string, model: string): [QueueAddress, number][] {
+function parseBell(text: string, model: string): [QueueAddress, number][] {
   try {
     const rung = JSON.parse(text) as [number, Level, "a" | "b", number][];
     return rung.map(([partition, level, lane, count]) => [{ partition, level, lane, model }, count]);
