@@ -53,7 +53,8 @@ interface Queue {
   asked: number;
   askedAtMs: number;
   deliveredAtMs: number;
-  rungAtMs: number;
+  /** The last exact pull found nothing where something was thought to wait. */
+  doubted: boolean;
 }
 
 /** Queues that an idle actor waits at; the others are reached by bells. */
@@ -63,8 +64,8 @@ const STANDING_EXPIRES_MS = 30_000;
 const HOT_MS = 50;
 /** An exact pull whose answer is so late was lost. */
 const ASKED_MS_MAX = 2_000;
-/** A bell can be quicker than the consumer's own count: an empty answer within this time is asked again once. */
-const EARLY_MS = 5;
+/** Before an empty answer of a queue where something should wait is believed. */
+const DOUBT_MS = 1;
 
 export function createPuller(options: PullerOptions): Puller {
   const { bus, clock } = options;
@@ -100,7 +101,7 @@ export function createPuller(options: PullerOptions): Puller {
         asked: 0,
         askedAtMs: 0,
         deliveredAtMs: never,
-        rungAtMs: never,
+        doubted: false,
       };
       queues.set(key, queue);
     }
@@ -115,6 +116,7 @@ export function createPuller(options: PullerOptions): Puller {
       if (kind === "x") queue.asked = Math.max(0, queue.asked - 1);
       else queue.standing = Math.max(0, queue.standing - 1);
       queue.pending = delivery.pending;
+      queue.doubted = false;
       queue.deliveredAtMs = clock.monotonicMs();
     }
     if (stopped || options.room() <= 0) {
@@ -131,13 +133,14 @@ export function createPuller(options: PullerOptions): Puller {
     if (kind === "s") queue.standing = 0;
     else {
       queue.asked = 0;
-      const early = status === 404 && clock.monotonicMs() - queue.rungAtMs < EARLY_MS;
-      if (early) {
-        queue.rungAtMs = Number.NEGATIVE_INFINITY;
+      // The broker's count of what waits follows the PubAck, and a bell or a look can be quicker: asked once more.
+      if (status === 404 && !queue.doubted) {
+        queue.doubted = true;
         queue.pending = Math.max(1, queue.pending);
-        setTimeout(pump, 1);
+        setTimeout(pump, DOUBT_MS);
         return;
       }
+      queue.doubted = false;
       queue.pending = 0;
     }
     pump();
@@ -215,7 +218,6 @@ export function createPuller(options: PullerOptions): Puller {
     ring(at, count) {
       const queue = queueOf(at);
       queue.pending += count;
-      queue.rungAtMs = clock.monotonicMs();
       pump();
     },
     learn(found) {
