@@ -3,7 +3,7 @@ import { type Broker, signal, startBroker } from "../../tests/broker.ts";
 import { append } from "../bus/log.ts";
 import { ack, ensureQueue, listQueues, nak } from "../bus/queues.ts";
 import { type Delivery, type Level, parseJob, type QueueAddress, subjects } from "../bus/subjects.ts";
-import { systemClock } from "../clock.ts";
+import { type Clock, systemClock } from "../clock.ts";
 import { randomTaskId } from "../ids.ts";
 import { createPuller, type Puller } from "./puller.ts";
 
@@ -27,7 +27,7 @@ interface Taken {
 }
 
 /** A model of its own, its queues, and a puller whose jobs are held until the test lets go of them. */
-async function start(roomMax: number) {
+async function start(roomMax: number, clock: Clock = systemClock) {
   const model = `model-${models++}`;
   const taken: Taken[] = [];
   const held = new Map<string, Taken>();
@@ -38,7 +38,7 @@ async function start(roomMax: number) {
   const puller: Puller = createPuller({
     bus: broker.bus,
     model,
-    clock: systemClock,
+    clock,
     room: () => roomNow - held.size,
     take: (message, delivery) => {
       const at = parseJob(message.subject);
@@ -186,7 +186,7 @@ describe("a puller", () => {
   });
 
   test("high comes first: before all that waits below it", async () => {
-    await using all = await start(0);
+    await using all = await start(0, { now: Date.now, monotonicMs: () => 60_000 + performance.now() });
     await all.publish(20);
     await all.publish(20, all.queue("low"));
     await all.publish(20, all.queue("high", 1));

@@ -67,10 +67,13 @@ const ASKED_MS_MAX = 2_000;
 /** Before an empty answer of a queue where something should wait is believed. */
 const DOUBT_MS = 1;
 
+const waits = (queue: Queue): boolean => queue.pending > queue.standing;
+
 export function createPuller(options: PullerOptions): Puller {
   const { bus, clock } = options;
   const queues = new Map<string, Queue>();
   const lookedAtMs: Record<Level, number> = { high: 0, normal: 0, low: 0 };
+  const passedOver: Record<Level, number> = { high: 0, normal: 0, low: 0 };
   const prefix = bus.inbox();
   let generation = 0;
   let standing = subscribe("s");
@@ -108,6 +111,16 @@ export function createPuller(options: PullerOptions): Puller {
     return queue;
   }
 
+  /** So many jobs are known to wait. A level in which none did begins to age now. */
+  function setPending(queue: Queue, pending: number): void {
+    const { level } = queue.at;
+    if (pending > queue.standing && ![...queues.values()].some((each) => each.at.level === level && waits(each))) {
+      lookedAtMs[level] = clock.monotonicMs();
+      passedOver[level] = 0;
+    }
+    queue.pending = pending;
+  }
+
   function arrived(message: BusMessage, kind: string): void {
     const delivery = parseDelivery(message.reply);
     if (!delivery) return;
@@ -115,7 +128,7 @@ export function createPuller(options: PullerOptions): Puller {
     if (queue) {
       if (kind === "x") queue.asked = Math.max(0, queue.asked - 1);
       else queue.standing = Math.max(0, queue.standing - 1);
-      queue.pending = delivery.pending;
+      setPending(queue, delivery.pending);
       queue.doubted = false;
       queue.deliveredAtMs = clock.monotonicMs();
     }
@@ -162,6 +175,7 @@ export function createPuller(options: PullerOptions): Puller {
       queue.asked = batch;
       queue.askedAtMs = now;
       lookedAtMs[queue.at.level] = now;
+      for (const level of levels) passedOver[level] = level === queue.at.level ? 0 : passedOver[level] + batch;
       room -= batch;
       pull(bus, { at: queue.at, batch, expiresMs: null, inbox: `${exact.subject}.${queue.key.replace("/", "~")}` });
     }
@@ -172,15 +186,18 @@ export function createPuller(options: PullerOptions): Puller {
   function nextWaiting(now: number): Queue | null {
     const best: Record<Level, Queue | null> = { high: null, normal: null, low: null };
     for (const queue of queues.values()) {
-      if (queue.asked > 0 || queue.pending <= queue.standing) continue;
+      if (queue.asked > 0 || !waits(queue)) continue;
       const other = best[queue.at.level];
       if (!other || queue.askedAtMs < other.askedAtMs) best[queue.at.level] = queue;
     }
     const states = {} as Record<Level, LevelState>;
     for (const level of levels) {
       const waiting = best[level] !== null;
-      if (!waiting) lookedAtMs[level] = now;
-      states[level] = { waiting, lookedAtMs: lookedAtMs[level] };
+      if (!waiting) {
+        lookedAtMs[level] = now;
+        passedOver[level] = 0;
+      }
+      states[level] = { waiting, lookedAtMs: lookedAtMs[level], passedOver: passedOver[level] };
     }
     const level = chooseLevel(states, now);
     return level && best[level];
@@ -217,7 +234,7 @@ export function createPuller(options: PullerOptions): Puller {
   return {
     ring(at, count) {
       const queue = queueOf(at);
-      queue.pending += count;
+      setPending(queue, queue.pending + count);
       pump();
     },
     learn(found) {
@@ -229,7 +246,7 @@ export function createPuller(options: PullerOptions): Puller {
         if (queue.standing > 0 && now > queue.standingUntilMs) queue.standing = 0;
         if (queue.asked > 0) continue;
         // What was handed back or has lost its lease is not "pending"; one job is asked for to see.
-        queue.pending = Math.max(state.pending, state.ackPending > 0 && queue.standing === 0 ? 1 : 0);
+        setPending(queue, Math.max(state.pending, state.ackPending > 0 && queue.standing === 0 ? 1 : 0));
       }
       pump();
     },
