@@ -1,18 +1,10 @@
 // The contract between the HTTP layer and the models: what a gateway says of a runner without ever loading it.
 // catalogue.ts implements it; nothing of NATS is visible here.
 import type { FieldProblem } from "../errors.ts";
+import type { RunnerDescription } from "../registry/description.ts";
 
-/** One entry of `GET /v1/models`. Schemas are JSON Schema documents. */
-export interface ModelDescription {
-  readonly name: string;
-  readonly version: string;
-  readonly summary: string;
-  readonly inputSchema: object;
-  readonly outputSchema: object;
-  readonly example?: unknown;
-  readonly slots: number;
-  readonly timeoutMs: number;
-  readonly maxAttempts: number;
+/** One entry of `GET /v1/models`: what the runner says of itself, and what this gateway sees of it. */
+export interface ModelDescription extends Omit<RunnerDescription, "sdk"> {
   /** Live actors that host it. */
   readonly actors: number;
   readonly healthy: boolean;
