@@ -3,7 +3,7 @@
 // does). It never queues work for a broker that is away: callers learn `broker_unavailable` and decide.
 
 import { createInbox, type Msg, type NatsConnection } from "@nats-io/nats-core";
-import { MsgHdrsImpl } from "@nats-io/nats-core/internal";
+import type { NatsConnectionImpl } from "@nats-io/nats-core/internal";
 import { type ConnectionOptions, connect } from "@nats-io/transport-node";
 import { AppError, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -39,8 +39,11 @@ export interface Bus {
   /** The raw connection, for the management clients in this folder only. */
   readonly connection: NatsConnection;
   publish(subject: string, data: string | Uint8Array, reply?: string): void;
-  /** The first reply. Throws `broker_unavailable` on a timeout, a lost connection, or when nobody listens. */
-  request(subject: string, data: string | Uint8Array, options: RequestOptions): Promise<BusMessage>;
+  /**
+   * The first reply. Throws `broker_unavailable` on a timeout, a lost connection, or when nobody listens. `data` is at
+   * most the broker's `max_payload` (1 MiB): the caller's care.
+   */
+  request(subject: string, data: string, options: RequestOptions): Promise<BusMessage>;
   /** `handler` must not throw; it runs in the read loop, so it must be quick. */
   subscribe(subject: string, handler: (message: BusMessage) => void): Subscription;
   /** Calls back after each reconnect, when subscriptions are in place again. Returns a function that stops it. */
@@ -67,38 +70,56 @@ const encoder = new TextEncoder();
 const REQUESTS_MAX = 65_536;
 const SWEEP_MS = 100;
 
-function wrap(message: Msg): BusMessage {
-  return {
-    subject: message.subject,
-    reply: message.reply ?? "",
-    data: message.data,
-    get status() {
-      return message.data.length === 0 && message.headers ? message.headers.code : 0;
-    },
-    header: (name) => message.headers?.get(name) ?? "",
-    text: () => decoder.decode(message.data),
-  };
+/** Reads of the library's message only what is asked for: most need neither the reply subject nor the headers. */
+class Received implements BusMessage {
+  private readonly message: Msg;
+
+  constructor(message: Msg) {
+    this.message = message;
+  }
+
+  get subject(): string {
+    return this.message.subject;
+  }
+
+  get reply(): string {
+    return this.message.reply ?? "";
+  }
+
+  get data(): Uint8Array {
+    return this.message.data;
+  }
+
+  get status(): number {
+    const { data, headers } = this.message;
+    return data.length === 0 && headers ? headers.code : 0;
+  }
+
+  header(name: string): string {
+    return this.message.headers?.get(name) ?? "";
+  }
+
+  text(): string {
+    return decoder.decode(this.message.data);
+  }
 }
 
-/** Headers of names and values that this code wrote: the client's own type checks each character, every time. */
-class FixedHeaders extends MsgHdrsImpl {
-  private readonly text: string;
-
-  constructor(headers: Headers) {
-    super();
-    let text = "NATS/1.0\r\n";
-    for (const name in headers) text += `${name}: ${headers[name]}\r\n`;
-    this.text = `${text}\r\n`;
-  }
-
-  override encode(): Uint8Array {
-    return encoder.encode(this.text);
-  }
+/**
+ * A publish with headers as one piece of bytes; the client's own checks each character of a header and encodes four
+ * pieces. Names and values are of our making, in ASCII.
+ */
+function frame(subject: string, reply: string, headers: Headers, data: string): Uint8Array {
+  let head = "NATS/1.0\r\n";
+  for (const name in headers) head += `${name}: ${headers[name]}\r\n`;
+  head += "\r\n";
+  const size = head.length + Buffer.byteLength(data);
+  return encoder.encode(`HPUB ${subject} ${reply} ${head.length} ${size}\r\n${head}${data}\r\n`);
 }
 
 /** Connects; retries for `timeoutMs` before it throws `broker_unavailable`. Afterwards it reconnects for ever. */
 export async function openBus(url: string, name: string, log: Log, timeoutMs = 10_000): Promise<Bus> {
   const connection = await dial({ ...connectionOptions(url, name), timeout: Math.min(timeoutMs, 5_000) }, timeoutMs);
+  const { protocol } = connection as NatsConnectionImpl;
   const inboxPrefix = createInbox();
   const waiting = new Map<string, Waiting>();
   const reconnectHandlers = new Set<() => void>();
@@ -117,7 +138,7 @@ export async function openBus(url: string, name: string, log: Log, timeoutMs = 1
       const entry = waiting.get(key);
       if (!entry) return;
       waiting.delete(key);
-      const reply = error ? null : wrap(message);
+      const reply = error ? null : new Received(message);
       if (!reply || reply.status === 503) {
         entry.reject(new AppError("broker_unavailable", "nobody serves this subject", { retryAfterS: 1 }));
       } else entry.resolve(reply);
@@ -166,17 +187,14 @@ export async function openBus(url: string, name: string, log: Log, timeoutMs = 1
         const key = (nextToken++).toString(36);
         waiting.set(key, { deadlineMs: performance.now() + options.timeoutMs, resolve, reject });
         const reply = `${inboxPrefix}.${key}`;
-        connection.publish(
-          subject,
-          data,
-          options.headers ? { reply, headers: new FixedHeaders(options.headers) } : { reply },
-        );
+        if (options.headers) protocol.sendCommand(frame(subject, reply, options.headers, data));
+        else connection.publish(subject, data, { reply });
       });
     },
     subscribe(subject, handler) {
       const subscription = connection.subscribe(subject, {
         callback: (error, message) => {
-          if (!error) handler(wrap(message));
+          if (!error) handler(new Received(message));
         },
       });
       return {

@@ -72,7 +72,7 @@ export async function follow(bus: Bus, options: FollowOptions): Promise<Follower
         subject: message.subject,
         sequence: delivery.streamSequence,
         pending: delivery.pending,
-        text: message.text,
+        text: () => message.text(),
       });
       if (delivery.pending === 0) reachEnd();
     });

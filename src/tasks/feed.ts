@@ -36,25 +36,28 @@ export interface Feed {
   stop(): void;
 }
 
-/** Ends kept in memory: enough for the clients that ask right after an end, few enough to cost some megabytes. */
-const RECENT_MAX = 8_000;
-const RECENT_BYTES_MAX = 8 * 1024 * 1024;
+/**
+ * Ends kept in memory, in two generations: when the younger is full it becomes the older, and that one is forgotten.
+ * Enough for the clients that ask right after an end, few enough to cost some megabytes.
+ */
+const GENERATION_MAX = 4_000;
+const GENERATION_CHARS_MAX = 4 * 1024 * 1024;
 
 export async function openFeed(options: FeedOptions): Promise<Feed> {
   const { bus, partitions, cursors, log, clock, taskTtlMs } = options;
-  const recent = new Map<string, EndedTask>();
-  let recentBytes = 0;
+  let young = new Map<string, EndedTask>();
+  let old = new Map<string, EndedTask>();
+  let youngChars = 0;
   const waiting = new Map<string, Set<(ended: EndedTask) => void>>();
 
   const remember = (taskId: string, ended: EndedTask): void => {
-    recentBytes += ended.dataJson.length - (recent.get(taskId)?.dataJson.length ?? 0);
-    recent.delete(taskId);
-    recent.set(taskId, ended);
-    while (recent.size > RECENT_MAX || recentBytes > RECENT_BYTES_MAX) {
-      const [oldest = taskId] = recent.keys();
-      recentBytes -= recent.get(oldest)?.dataJson.length ?? 0;
-      recent.delete(oldest);
+    if (young.size >= GENERATION_MAX || youngChars + ended.dataJson.length > GENERATION_CHARS_MAX) {
+      old = young;
+      young = new Map();
+      youngChars = 0;
     }
+    young.set(taskId, ended);
+    youngChars += ended.dataJson.length;
   };
   const heardResult = (heard: HeardResult): void => {
     options.onResult(heard);
@@ -78,7 +81,7 @@ export async function openFeed(options: FeedOptions): Promise<Feed> {
 
   return {
     recent(taskId) {
-      const ended = recent.get(taskId);
+      const ended = young.get(taskId) ?? old.get(taskId);
       return ended && clock.now() - ended.endedAtMs < taskTtlMs ? ended : undefined;
     },
     onEnd(taskId, wake) {

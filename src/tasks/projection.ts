@@ -18,8 +18,8 @@ export interface Projection {
   stop(): Promise<void>;
 }
 
-/** A batch's rows; SQLite writes some thousands a second-tenth, and a larger one would hold up the event loop. */
-const BATCH_MAX = 256;
+/** Rows of one batch: 10 to 20 ms of SQLite. */
+const BATCH_MAX = 1_024;
 const FLUSH_EVERY_MS = 50;
 /** How long a task that has not ended is held back, in the hope of writing it once. */
 const HOLD_MS = 1_000;

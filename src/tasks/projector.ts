@@ -68,7 +68,7 @@ const STOP_MS_MAX = 5_000;
 
 /** Resolves when the thread follows the logs. A thread that dies takes the process with it: it would lag unseen. */
 export function projectInThread(options: ThreadOptions): Promise<Projector> {
-  const worker = new Worker(new URL("./projector-thread.ts", import.meta.url).href, { smol: true });
+  const worker = new Worker(new URL("./projector-thread.ts", import.meta.url).href);
   const following = Promise.withResolvers<void>();
   const caughtUp = Promise.withResolvers<void>();
   const stopped = Promise.withResolvers<void>();
