@@ -54,7 +54,7 @@ export async function runGateway(config: Config): Promise<void> {
     blobs,
     readiness: () => [
       part("broker", bus.connected, "not connected"),
-      part("store", store.isReady(), "the object store does not answer"),
+      part("store", store.isReady(), "the object store takes no objects"),
       part(
         "models",
         catalogue.list().some((model) => model.healthy),

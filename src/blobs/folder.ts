@@ -107,8 +107,14 @@ export function folderBlobs(rootDir: string, options: FolderBlobsOptions = {}): 
     ready: () =>
       onDisk(async () => {
         const probe = join(await root(), TEMP, randomToken());
-        await (await createFile(probe)).close();
-        await unlink(probe);
+        const file = await createFile(probe);
+        try {
+          await file.write("x"); // an empty file finds room on a full disk
+          await file.datasync();
+        } finally {
+          await file.close();
+          await unlink(probe);
+        }
       }),
   };
 }

@@ -41,11 +41,11 @@ export function createAccept(options: AcceptOptions): Accept {
   const queues = createQueueGuard(bus);
 
   return async (request, owner, trace) => {
-    if (options.isFull()) {
-      throw new AppError("queue_full", "The queue is nearly full: no new tasks until it has room", { retryAfterS: 5 });
-    }
     const crid = request.client_request_id;
     const taskId = crid === undefined ? randomTaskId(clock.now()) : derivedTaskId(owner.keyId, crid);
+    if (options.isFull() && (crid === undefined || !(await stands(bus, partitions, taskId)))) {
+      throw new AppError("queue_full", "The queue is nearly full: no new tasks until it has room", { retryAfterS: 5 });
+    }
     const nonce = randomToken();
     const level = request.priority ?? "normal";
     const at: QueueAddress = { partition: partitionOf(taskId, partitions), level, lane: "a", model: request.model };
@@ -88,6 +88,12 @@ export function createAccept(options: AcceptOptions): Accept {
       throw error;
     }
   };
+}
+
+/** Whether the task was accepted before: asking for it again takes no room. */
+async function stands(bus: Bus, partitions: number, taskId: string): Promise<boolean> {
+  const partition = partitionOf(taskId, partitions);
+  return (await readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), ACCEPT_MS_MAX)) !== null;
 }
 
 /** Null when this publish stored the job, else the job that stands. */
