@@ -32,6 +32,22 @@ describe("request", () => {
     silent.unsubscribe();
   });
 
+  test.each([{ timeoutMs: 5_000 }, { timeoutMs: 5_000, headers: { "x-number": "1" } }])(
+    "more than the broker takes is refused here and cuts nothing: %p",
+    async (options) => {
+      const { bus } = broker;
+      const reconnected = { count: 0 };
+      const stop = bus.onReconnect(() => void reconnected.count++);
+      const server = bus.subscribe("large", (message) => bus.publish(message.reply, String(message.data.length)));
+      const send = (bytes: number) => bus.request("large", "x".repeat(bytes), options);
+      expect(await codeOf(send(1024 * 1024))).toBe("internal");
+      expect((await send(1_000_000)).text()).toBe("1000000");
+      expect(reconnected.count).toBe(0);
+      server.unsubscribe();
+      stop();
+    },
+  );
+
   test("an answer that comes late goes to nobody else", async () => {
     const { bus } = broker;
     const replies: string[] = [];

@@ -40,8 +40,8 @@ export interface Bus {
   readonly connection: NatsConnection;
   publish(subject: string, data: string | Uint8Array, reply?: string): void;
   /**
-   * The first reply. Throws `broker_unavailable` on a timeout, a lost connection, or when nobody listens. `data` is at
-   * most the broker's `max_payload` (1 MiB): the caller's care.
+   * The first reply. Throws `broker_unavailable` on a timeout, a lost connection, or when nobody listens, and `internal`
+   * for more than the broker's `max_payload` (1 MiB): it would cut the connection.
    */
   request(subject: string, data: string, options: RequestOptions): Promise<BusMessage>;
   /** `handler` must not throw; it runs in the read loop, so it must be quick. */
@@ -105,15 +105,16 @@ class Received implements BusMessage {
 }
 
 /**
- * A publish with headers as one piece of bytes; the client's own checks each character of a header and encodes four
- * pieces. Names and values are of our making, in ASCII.
+ * A publish as one piece of bytes; the client's own checks each character of a header and encodes up to four pieces.
+ * Subjects, names and values are of our making, in ASCII.
  */
-function frame(subject: string, reply: string, headers: Headers, data: string): Uint8Array {
+function frame(subject: string, reply: string, headers: Headers | null, data: string): Uint8Array {
+  const size = Buffer.byteLength(data);
+  if (!headers) return encoder.encode(`PUB ${subject} ${reply} ${size}\r\n${data}\r\n`);
   let head = "NATS/1.0\r\n";
   for (const name in headers) head += `${name}: ${headers[name]}\r\n`;
   head += "\r\n";
-  const size = head.length + Buffer.byteLength(data);
-  return encoder.encode(`HPUB ${subject} ${reply} ${head.length} ${size}\r\n${head}${data}\r\n`);
+  return encoder.encode(`HPUB ${subject} ${reply} ${head.length} ${head.length + size}\r\n${head}${data}\r\n`);
 }
 
 /** Connects; retries for `timeoutMs` before it throws `broker_unavailable`. Afterwards it reconnects for ever. */
@@ -183,12 +184,15 @@ export async function openBus(url: string, name: string, log: Log, timeoutMs = 1
       if (waiting.size >= REQUESTS_MAX) {
         return Promise.reject(new AppError("broker_unavailable", "too many requests under way", { retryAfterS: 1 }));
       }
+      const key = (nextToken++).toString(36);
+      const reply = `${inboxPrefix}.${key}`;
+      const bytes = frame(subject, reply, options.headers ?? null, data);
+      if (bytes.length > (protocol.info?.max_payload ?? 0)) {
+        return Promise.reject(new AppError("internal", `${bytes.length} bytes are more than the broker takes at once`));
+      }
       return new Promise((resolve, reject) => {
-        const key = (nextToken++).toString(36);
         waiting.set(key, { deadlineMs: performance.now() + options.timeoutMs, resolve, reject });
-        const reply = `${inboxPrefix}.${key}`;
-        if (options.headers) protocol.sendCommand(frame(subject, reply, options.headers, data));
-        else connection.publish(subject, data, { reply });
+        protocol.sendCommand(bytes);
       });
     },
     subscribe(subject, handler) {
