@@ -5,7 +5,7 @@ import { openBus } from "./bus/connection.ts";
 import { ensureTopology } from "./bus/topology.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
-import { openDb } from "./db/db.ts";
+import { openKept, openReadModel } from "./db/db.ts";
 import { createHttp } from "./http/http.ts";
 import { createKeys } from "./keys/keys.ts";
 import { createLog } from "./log.ts";
@@ -27,7 +27,11 @@ export async function runGateway(config: Config): Promise<void> {
   const bus = await openBus(config.natsUrl ?? "", "millrace gateway", log);
   const blobs = await openBlobs(config);
   const formats = { "public-url": (url: string) => urlProblem(url, config.fetchAllowHosts) === null };
-  const [{ partitions }, db] = await Promise.all([ensureTopology(bus, config, log), openDb(config.dataDir)]);
+  const [{ partitions }, db, kept] = await Promise.all([
+    ensureTopology(bus, config, log),
+    openReadModel(config.dataDir),
+    openKept(config.dataDir),
+  ]);
   const { natsUrl, dataDir, logLevel } = config;
   const [store, catalogue, projector] = await Promise.all([
     watchStore(blobs),
@@ -73,7 +77,7 @@ export async function runGateway(config: Config): Promise<void> {
   await http.stop(GRACE_MS);
   await tasks.stop();
   catalogue.stop();
-  await db.close();
+  await Promise.all([db.close(), kept.close()]);
   await bus.close();
 }
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { openBus } from "./bus/connection.ts";
 import { ensureTopology } from "./bus/topology.ts";
 import type { Config } from "./config.ts";
-import { dbPath, openDb } from "./db/db.ts";
+import { openReadModel, readModelPath } from "./db/db.ts";
 import { createLog } from "./log.ts";
 import { projectHere } from "./tasks/projector.ts";
 
@@ -15,14 +15,14 @@ export async function runRebuild(config: Config): Promise<void> {
   const { partitions } = await ensureTopology(bus, config, log);
   const folder = join(config.dataDir, "rebuild");
   await rm(folder, { recursive: true, force: true });
-  const db = await openDb(folder);
+  const db = await openReadModel(folder);
   const projector = await projectHere({ bus, sql: db.sql, partitions, log });
   await projector.caughtUp;
   await projector.stop();
   await db.close();
   await bus.close();
-  for (const suffix of ["-wal", "-shm"]) await rm(`${dbPath(config.dataDir)}${suffix}`, { force: true });
-  await rename(dbPath(folder), dbPath(config.dataDir));
+  for (const suffix of ["-wal", "-shm"]) await rm(`${readModelPath(config.dataDir)}${suffix}`, { force: true });
+  await rename(readModelPath(folder), readModelPath(config.dataDir));
   await rm(folder, { recursive: true, force: true });
   process.stdout.write(`read model rebuilt from ${projector.records()} records\n`);
 }

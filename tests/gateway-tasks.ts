@@ -5,7 +5,7 @@ import type { Bus } from "../src/bus/connection.ts";
 import { readLast } from "../src/bus/log.ts";
 import { type Level, streams, subjects } from "../src/bus/subjects.ts";
 import { type Clock, rfc3339 } from "../src/clock.ts";
-import { openDb } from "../src/db/db.ts";
+import { openReadModel } from "../src/db/db.ts";
 import { partitionOf, randomToken } from "../src/ids.ts";
 import { silentLog } from "../src/log.ts";
 import { type Committed, commitResult } from "../src/tasks/commit.ts";
@@ -15,7 +15,7 @@ import { parseJobRecord } from "../src/tasks/records.ts";
 import type { TerminalStatus } from "../src/tasks/task.ts";
 import { startBroker } from "./broker.ts";
 
-type Db = Awaited<ReturnType<typeof openDb>>;
+type Db = Awaited<ReturnType<typeof openReadModel>>;
 
 export const owner = { keyId: "test" };
 
@@ -55,7 +55,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
   const { partitions, taskTtlMs } = options;
   const broker = await startBroker({ partitions, taskTtlMs });
   const { bus } = broker;
-  const db = await openDb(broker.folder);
+  const db = await openReadModel(broker.folder);
   const { sql } = db;
   let offsetMs = 0;
   const clock: Clock = { now: () => Date.now() + offsetMs, monotonicMs: () => performance.now() + offsetMs };

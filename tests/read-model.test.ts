@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { dbPath, openDb } from "../src/db/db.ts";
+import { openReadModel, readModelPath } from "../src/db/db.ts";
 import { silentLog } from "../src/log.ts";
 import { projectHere } from "../src/tasks/projector.ts";
 import { events } from "./event-reader.ts";
@@ -77,7 +77,7 @@ test("rebuilt from the logs it has the same rows, column by column", async () =>
   // Written after the markers were heard: the reading has gone on beyond them when the gateway dies.
   const { task_id: last } = await stack.submit({ model: "echo", input: {} });
   await stack.until("the last row", 10_000, async () =>
-    rowsOf(dbPath(stack.dataDir)).some((row) => row.task_id === last && row.finished_ms !== null) ? true : null,
+    rowsOf(readModelPath(stack.dataDir)).some((row) => row.task_id === last && row.finished_ms !== null) ? true : null,
   );
   process.kill(await stack.pidOf("gateway"), "SIGKILL");
   await stack.logged({ message: "child is ready", process: "gateway", start: 2 });
@@ -88,11 +88,11 @@ test("rebuilt from the logs it has the same rows, column by column", async () =>
   for (const id of ended) await stack.ended(id);
 
   const live = await stack.until("the read model", 20_000, async () => {
-    const rows = rowsOf(dbPath(stack.dataDir));
+    const rows = rowsOf(readModelPath(stack.dataDir));
     const settled = rows.filter(({ finished_ms }) => finished_ms !== null);
     return rows.length === ended.length + open.length && settled.length === ended.length ? rows : null;
   });
-  const db = await openDb(join(folder, "rebuilt"));
+  const db = await openReadModel(join(folder, "rebuilt"));
   const projector = await projectHere({ bus: stack.bus, sql: db.sql, partitions: 3, log: silentLog });
   await projector.caughtUp;
   await projector.stop();
@@ -100,7 +100,7 @@ test("rebuilt from the logs it has the same rows, column by column", async () =>
   await db.close();
   // A job each, an end for each that ended, and a marker for each of the eight that were cancelled.
   expect(records).toBe(live.length + ended.length + 8);
-  const rebuilt = rowsOf(dbPath(join(folder, "rebuilt")));
+  const rebuilt = rowsOf(readModelPath(join(folder, "rebuilt")));
   expect(rebuilt).toEqual(live);
 
   const statuses = live.map(({ status }) => status);

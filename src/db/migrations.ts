@@ -1,11 +1,13 @@
-// The tables, as steps that are only ever added to.
+// The tables, as steps that are only ever added to. Names are unique over both lists: on a shared server both are one
+// database.
 
 export interface Migration {
   readonly name: string;
   readonly statements: readonly string[];
 }
 
-export const migrations: readonly Migration[] = [
+/** What is derived from the logs. */
+export const readModelMigrations: readonly Migration[] = [
   {
     name: "0001-tasks",
     statements: [
@@ -38,3 +40,6 @@ export const migrations: readonly Migration[] = [
     statements: ["ALTER TABLE tasks ADD COLUMN result_sequence INTEGER"],
   },
 ];
+
+/** What stands nowhere else. */
+export const keptMigrations: readonly Migration[] = [];

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { SQL } from "bun";
 import fc from "fast-check";
 import { rfc3339 } from "../clock.ts";
-import { openDb } from "../db/db.ts";
+import { openReadModel } from "../db/db.ts";
 import { silentLog } from "../log.ts";
 import type { HeardResult } from "./logs.ts";
 import { openProjection, type Projection } from "./projection.ts";
@@ -69,7 +69,7 @@ function logsOf(outcomes: readonly Outcome[], order: readonly number[]): Logs {
 }
 
 async function freshSql() {
-  return openDb(join(folder, String(databases++)));
+  return openReadModel(join(folder, String(databases++)));
 }
 const rowsOf = async (sql: SQL): Promise<object[]> => {
   const rows: { row_id: number }[] = await sql`SELECT * FROM tasks ORDER BY task_id`;

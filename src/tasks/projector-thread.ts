@@ -1,7 +1,7 @@
 // The thread of a gateway that keeps its read model: a connection to the broker and one to the database of its own.
 // Started by projector.ts, which it tells how far it is; shares no memory with the gateway.
 import { openBus } from "../bus/connection.ts";
-import { openDb } from "../db/db.ts";
+import { openReadModel } from "../db/db.ts";
 import { messageOf } from "../errors.ts";
 import { createLog } from "../log.ts";
 import { type FromProjector, projectHere, type ThreadOptions, type ToProjector } from "./projector.ts";
@@ -13,7 +13,7 @@ const tell = (message: FromProjector): void => self.postMessage(message);
 async function main(options: ThreadOptions): Promise<() => Promise<void>> {
   const log = createLog("projector", options.logLevel);
   const bus = await openBus(options.natsUrl, "millrace projector", log);
-  const db = await openDb(options.dataDir);
+  const db = await openReadModel(options.dataDir);
   const projector = await projectHere({ bus, sql: db.sql, partitions: options.partitions, log });
   tell({ type: "following" });
   void projector.caughtUp.then(() => tell({ type: "caught-up" }));

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openDb } from "../db/db.ts";
+import { openReadModel } from "../db/db.ts";
 import {
   deleteHistory,
   endedBelow,
@@ -15,10 +15,10 @@ import {
 } from "./store.ts";
 
 let folder = "";
-let db: Awaited<ReturnType<typeof openDb>>;
+let db: Awaited<ReturnType<typeof openReadModel>>;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "millrace store "));
-  db = await openDb(folder);
+  db = await openReadModel(folder);
 });
 afterEach(async () => {
   await db.close();
