@@ -7,6 +7,7 @@ import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { openKept, openReadModel } from "./db/db.ts";
 import { createHttp } from "./http/http.ts";
+import { startSubmitService } from "./http/submit-service.ts";
 import { createKeys } from "./keys/keys.ts";
 import { createLog } from "./log.ts";
 import { openCatalogue } from "./models/catalogue.ts";
@@ -68,13 +69,14 @@ export async function runGateway(config: Config): Promise<void> {
     log,
   });
   const { url } = await http.listen();
+  const submitService = startSubmitService({ bus, clock: systemClock, fetch: http.fetch, log });
   process.send?.({ type: "ready", url });
   log.info({ url, partitions }, "gateway is ready");
 
   await asked;
   log.info({}, "gateway stops");
   store.stop();
-  await http.stop(GRACE_MS);
+  await Promise.all([http.stop(GRACE_MS), submitService.stop(GRACE_MS)]);
   await tasks.stop();
   catalogue.stop();
   await Promise.all([db.close(), kept.close()]);

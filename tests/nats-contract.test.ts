@@ -1,5 +1,5 @@
 // What other services see on NATS: the subject table of nats/README.md says what src/bus/subjects.ts builds, a result
-// is a CloudEvent, and the example service hears every end though the broker and it are killed.
+// is a CloudEvent, one example service hears every end though the broker and it are killed, another submits.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -26,6 +26,7 @@ test("the subject table names what is published, token by token", () => {
     "millrace.events.<task_id>": subjects.events(taskId),
     "millrace.bell.<model>": subjects.bell("echo"),
     "millrace.control.<task_id>": subjects.control(taskId),
+    "millrace.submit": subjects.submit,
     "$KV.models.<model>": bucketSubject(buckets.models, "echo"),
     "$KV.actors.<actor_id>": bucketSubject(buckets.actors, "actor-0"),
   };
@@ -112,4 +113,22 @@ test("the example service hears every end, though it and the broker are killed",
   });
   await heard(await finish(5));
   await service.kill();
+});
+
+test("the example client submits over NATS, once however often it asks", async () => {
+  const submit = async (key: string, ...args: string[]): Promise<{ code: number; output: string; errors: string }> => {
+    const child = Bun.spawn([process.execPath, "docs/examples/submit-task.ts", ...args], {
+      cwd: root,
+      env: { PATH: process.env.PATH, NATS_URL: stack.natsUrl, MILLRACE_API_KEY: key },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const [output, errors] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+    return { code: await child.exited, output: output.trim(), errors };
+  };
+  const first = await submit(stack.key, "echo", '{"text":"over NATS"}', "order-1");
+  expect(await stack.ended(first.output)).toMatchObject({ result: { echo: { text: "over NATS" } } });
+  expect(await submit(stack.key, "echo", '{"text":"over NATS"}', "order-1")).toEqual(first);
+  const refused = await submit("wrong", "echo");
+  expect([refused.code, refused.output]).toEqual([1, ""]);
+  expect(refused.errors).toContain("(unauthorized)");
 });

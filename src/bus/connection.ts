@@ -15,7 +15,10 @@ export interface BusMessage {
   readonly data: Uint8Array;
   /** The status of a JetStream control message (404, 408, 409, 503…), 0 for a message with content. */
   readonly status: number;
+  /** The value of the header with exactly this name; empty without it. */
   header(name: string): string;
+  /** Every header with its values. Of the sender's making: any names, any values. */
+  headers(): Iterable<[string, readonly string[]]>;
   text(): string;
 }
 
@@ -44,8 +47,13 @@ export interface Bus {
    * for more than the broker's `max_payload` (1 MiB): it would cut the connection.
    */
   request(subject: string, data: string, options: RequestOptions): Promise<BusMessage>;
-  /** `handler` must not throw; it runs in the read loop, so it must be quick. */
-  subscribe(subject: string, handler: (message: BusMessage) => void): Subscription;
+  /** Answers a request of a stranger. False, and nothing is sent, without a connection or where `answerable` is false. */
+  respond(request: BusMessage, data: string, headers?: Headers): boolean;
+  /**
+   * `handler` must not throw; it runs in the read loop, so it must be quick. Of the subscribers with the same `queue`
+   * each message reaches one.
+   */
+  subscribe(subject: string, handler: (message: BusMessage) => void, queue?: string): Subscription;
   /** Calls back after each reconnect, when subscriptions are in place again. Returns a function that stops it. */
   onReconnect(handler: () => void): () => void;
   onDisconnect(handler: () => void): () => void;
@@ -63,6 +71,12 @@ interface Waiting {
   readonly resolve: (message: BusMessage) => void;
   readonly reject: (error: Error) => void;
 }
+
+/**
+ * Whether the reply subject is an inbox: `_INBOX…`, or what the broker puts in its place between accounts (`_R_`, `_GR_`).
+ * The sender chose it; another one would have us write to a log, or to another service, in its stead.
+ */
+export const answerable = (request: BusMessage): boolean => /^_(INBOX|R_|GR_)/.test(request.reply);
 
 const decoder = new TextDecoder();
 const encoder = new TextEncoder();
@@ -97,6 +111,10 @@ class Received implements BusMessage {
 
   header(name: string): string {
     return this.message.headers?.get(name) ?? "";
+  }
+
+  headers(): Iterable<[string, readonly string[]]> {
+    return this.message.headers ?? [];
   }
 
   text(): string {
@@ -195,8 +213,14 @@ export async function openBus(url: string, name: string, log: Log, timeoutMs = 1
         protocol.sendCommand(bytes);
       });
     },
-    subscribe(subject, handler) {
+    respond(request, data, headers) {
+      if (!answerable(request) || !bus.connected) return false;
+      protocol.sendCommand(frame(request.reply, "", headers ?? null, data));
+      return true;
+    },
+    subscribe(subject, handler, queue) {
       const subscription = connection.subscribe(subject, {
+        ...(queue !== undefined && { queue }),
         callback: (error, message) => {
           if (!error) handler(new Received(message));
         },

@@ -75,6 +75,11 @@ export const subjects = {
   bell: (model: string): string => `millrace.bell.${token(model)}`,
   control: (taskId: string): string => `millrace.control.${taskId}`,
   anyControl: "millrace.control.*",
+  /** The service that takes tasks. */
+  submit: "millrace.submit",
+  /** Where services are asked for (NATS micro protocol): all of them, those of a name, or one. */
+  discovery: (verb: "PING" | "INFO" | "STATS", ...names: readonly string[]): string =>
+    ["$SRV", verb, ...names.map(token)].join("."),
 } as const;
 
 /** The durable consumer of a queue, unique within its stream. */

@@ -34,6 +34,8 @@ export interface Http {
   readonly app: Elysia;
   /** The table that is served and described. */
   readonly routes: readonly Route[];
+  /** Answers a request that came otherwise than by the socket. One that waits or streams must come by the socket. */
+  readonly fetch: (request: Request) => Response | Promise<Response>;
   /** Requests that wait or stream now. */
   readonly heldCount: () => number;
   /** Throws `port_taken`. */
@@ -66,6 +68,7 @@ export function createHttp(parts: HttpParts): Http {
   return {
     app,
     routes,
+    fetch,
     heldCount: holds.count,
     listen: () => server.listen(),
     async stop(graceMs) {
