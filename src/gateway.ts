@@ -12,6 +12,7 @@ import { createKeys } from "./keys/keys.ts";
 import { createLog } from "./log.ts";
 import { openCatalogue } from "./models/catalogue.ts";
 import { urlProblem } from "./net/public-url.ts";
+import { createFind } from "./tasks/find.ts";
 import { openGatewayTasks } from "./tasks/gateway.ts";
 import { projectInThread } from "./tasks/projector.ts";
 
@@ -54,6 +55,7 @@ export async function runGateway(config: Config): Promise<void> {
   const http = createHttp({
     config,
     tasks,
+    find: createFind(db.sql, tasks),
     models: catalogue,
     keys: createKeys(config.apiKeys),
     blobs,

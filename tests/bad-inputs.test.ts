@@ -39,7 +39,7 @@ afterAll(() => stack.stop());
 /** What a row promises beyond its status. */
 const promises: Readonly<Record<string, (answers: readonly Answered[]) => void>> = {
   auth_none: ([answer]) => expect(answer?.headers.get("www-authenticate")).toStartWith("Bearer"),
-  method_unknown: ([answer]) => expect(answer?.headers.get("allow")).toBe("POST, OPTIONS"),
+  method_unknown: ([answer]) => expect(answer?.headers.get("allow")).toBe("POST, GET, HEAD, OPTIONS"),
   sse_post: ([answer]) => expect(answer?.headers.get("allow")).toBe("GET, HEAD, OPTIONS"),
   cors_unlisted_origin: ([answer]) => expect(answer?.headers.get("access-control-allow-origin")).toBeNull(),
   model_unknown: ([answer]) => expect(codeOf(answer)).toBe("unknown_model"),

@@ -32,6 +32,7 @@ export function endedTask(
     created_at: rfc3339(job.created),
     started_at: held.startedAtMs > 0 ? rfc3339(held.startedAtMs) : null,
     finished_at: rfc3339(nowMs),
+    ...(job.retryOf !== undefined && { retry_of: job.retryOf }),
     metadata: job.metadata,
   };
   const result = outcome.resultJson === undefined ? "" : `,"result":${outcome.resultJson}`;

@@ -39,6 +39,20 @@ export const readModelMigrations: readonly Migration[] = [
     // Where the end stands in its log: the task may leave the log of jobs only when its end has left the log of results.
     statements: ["ALTER TABLE tasks ADD COLUMN result_sequence INTEGER"],
   },
+  {
+    name: "0003-find",
+    statements: [
+      // What a search looks at, in lower case. `input_text` is null while the job has not been read.
+      "ALTER TABLE tasks ADD COLUMN input_text TEXT",
+      "ALTER TABLE tasks ADD COLUMN error_text TEXT",
+      "ALTER TABLE tasks ADD COLUMN retry_of TEXT",
+      // A key's tasks by age: every list reads it from the end, and new rows are appended there.
+      "CREATE INDEX tasks_by_age ON tasks (key_id, created_ms, task_id)",
+      // Most tasks succeed, and are written once: they cost nothing here. Open and failed ones are found at once.
+      `CREATE INDEX tasks_without_success ON tasks (key_id, status, created_ms, task_id)
+        WHERE status <> 'SUCCESS'`,
+    ],
+  },
 ];
 
 /** What stands nowhere else. */

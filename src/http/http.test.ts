@@ -96,7 +96,7 @@ test("unknown paths are 404, other methods 405 with Allow, OPTIONS 204 without C
     method: "OPTIONS",
     headers: { origin: "https://evil.example" },
   });
-  expect([options.status, options.headers.get("allow")]).toEqual([204, "POST, OPTIONS"]);
+  expect([options.status, options.headers.get("allow")]).toEqual([204, "POST, GET, HEAD, OPTIONS"]);
   expect([...options.headers.keys()].filter((name) => name.startsWith("access-control"))).toEqual([]);
 });
 
@@ -196,6 +196,7 @@ test("a taken port is said, with what to do", async () => {
   const second = createHttp({
     config: { host: "127.0.0.1", port },
     tasks: {} as never,
+    find: {} as never,
     models,
     keys: createKeys([]),
     blobs: {} as never,

@@ -7,9 +7,11 @@ import type { Config } from "../config.ts";
 import type { Keys } from "../keys/keys.ts";
 import type { Log } from "../log.ts";
 import type { Models } from "../models/models.ts";
+import type { Find } from "../tasks/find.ts";
 import type { Tasks } from "../tasks/tasks.ts";
 import { createDispatch } from "./dispatch.ts";
 import { docsRoutes } from "./docs.ts";
+import { findRoutes } from "./find.ts";
 import { healthRoutes, type PartReadiness } from "./health.ts";
 import { createHolds } from "./holds.ts";
 import { modelRoutes } from "./models.ts";
@@ -21,6 +23,7 @@ import { taskRoutes } from "./tasks.ts";
 export interface HttpParts {
   readonly config: Pick<Config, "host" | "port">;
   readonly tasks: Tasks;
+  readonly find: Find;
   readonly models: Models;
   readonly keys: Keys;
   readonly blobs: Blobs;
@@ -58,6 +61,7 @@ export function createHttp(parts: HttpParts): Http {
   const openapi = (): string => (document ??= JSON.stringify(openapiDocument(routes, packageJson.version)));
   const routes: readonly Route[] = [
     ...taskRoutes({ ...parts, holds }),
+    ...findRoutes(parts.find),
     ...modelRoutes(parts.models),
     ...healthRoutes(readiness),
     ...docsRoutes(openapi),

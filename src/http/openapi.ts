@@ -1,6 +1,7 @@
 // The OpenAPI 3.1 document, rendered from the route table that is served, so that the two cannot differ. Called once,
 // when the document is first asked for.
 import { type ErrorCode, errorKinds } from "../errors.ts";
+import { findSchemas } from "./find-schemas.ts";
 import { problemBody } from "./problem.ts";
 import type { Operation, Route } from "./route.ts";
 import { schemas } from "./schemas.ts";
@@ -50,7 +51,7 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
     ],
     paths,
     components: {
-      schemas,
+      schemas: { ...schemas, ...findSchemas },
       securitySchemes: {
         apiKey: { type: "apiKey", in: "header", name: "x-api-key", description: "An API key." },
         bearer: { type: "http", scheme: "bearer", description: "The same key as a Bearer token." },

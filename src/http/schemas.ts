@@ -4,6 +4,7 @@ import { priorities, statuses } from "../tasks/task.ts";
 
 export const modelPattern = "^[a-z0-9][a-z0-9-]{0,63}$";
 export const taskIdPattern = "^[0-7][0-9a-hjkmnp-tv-z]{25}$";
+export const metadataNamePattern = "^[A-Za-z0-9_.-]{1,64}$";
 export const clientRequestIdPattern = "^[\\x21-\\x7e]{1,255}$";
 
 export const taskRequestSchema = {
@@ -52,7 +53,7 @@ export const taskRequestSchema = {
     metadata: {
       type: "object",
       maxProperties: 16,
-      propertyNames: { pattern: "^[A-Za-z0-9_.-]{1,64}$" },
+      propertyNames: { pattern: metadataNamePattern },
       additionalProperties: { type: "string", maxLength: 512 },
       description: "Up to 16 strings of yours of up to 512 characters each, kept with the task and its events.",
       examples: [{ order: "4711" }],
@@ -157,6 +158,7 @@ const taskSchema = {
     created_at: time("When the task was accepted"),
     started_at: { ...time("When the last attempt began"), type: ["string", "null"] },
     finished_at: time("When the task ended"),
+    retry_of: { ...taskId, description: "Id of the ended task that this one repeats." },
     cancel_requested_at: time("When its cancellation was accepted, until it has ended"),
     metadata: {
       type: "object",

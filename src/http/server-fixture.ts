@@ -6,6 +6,7 @@ import { AppError } from "../errors.ts";
 import { createKeys } from "../keys/keys.ts";
 import { type Log, silentLog } from "../log.ts";
 import type { ModelDescription, Models } from "../models/models.ts";
+import type { Find } from "../tasks/find.ts";
 import type { Accepted, Tasks, TaskView } from "../tasks/tasks.ts";
 import type { PartReadiness } from "./health.ts";
 import { createHttp, type Http } from "./http.ts";
@@ -25,6 +26,7 @@ export interface Fixture extends AsyncDisposable {
 
 export interface FixtureOptions {
   readonly tasks?: Partial<Tasks>;
+  readonly find?: Partial<Find>;
   readonly blobs?: Partial<Blobs>;
   readonly readiness?: () => readonly PartReadiness[];
   readonly log?: Log;
@@ -88,6 +90,11 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
   const http = createHttp({
     config: { host: "127.0.0.1", port: 0 },
     tasks,
+    find: {
+      tasks: async () => ({ items: [], next: null }),
+      rows: async () => ({ items: [], next: null }),
+      ...options.find,
+    },
     models,
     keys: createKeys([
       { id: "alice", secret: testKey },

@@ -64,6 +64,7 @@ export function createAccept(options: AcceptOptions): Accept {
       ...(inputRef && { inputRef }),
       ...(request.max_attempts !== undefined && { maxAttempts: request.max_attempts }),
       ...(request.timeout_ms !== undefined && { timeoutMs: request.timeout_ms }),
+      ...(request.retry_of !== undefined && { retryOf: request.retry_of }),
       metadata: request.metadata ?? {},
     };
     const payload = inputRef ? JSON.stringify(job) : `${JSON.stringify(job).slice(0, -1)},"input":${inputJson}}`;

@@ -158,6 +158,7 @@ function cancelled(taskId: string, task: OpenTask, nowMs: number): Commit {
     created_at: rfc3339(job.created),
     started_at: null,
     finished_at: rfc3339(nowMs),
+    ...(job.retryOf !== undefined && { retry_of: job.retryOf }),
     metadata: job.metadata,
   };
   return {

@@ -41,6 +41,7 @@ function logsOf(outcomes: readonly Outcome[], order: readonly number[]): Logs {
       trace: "",
       model: `m${n % 3}`,
       priority: n % 2 === 0 ? "high" : "low",
+      input: { text: `Input ${n}` },
       metadata: { n: String(n) },
     };
     return (projection) => projection.job(job.id, () => job, "JOBS_0", n + 1);
@@ -52,6 +53,7 @@ function logsOf(outcomes: readonly Outcome[], order: readonly number[]): Logs {
       model: `m${n % 3}`,
       priority: n % 2 === 0 ? "high" : "low",
       created_at: rfc3339(1_000 + n),
+      input: { text: `Input ${n}` },
       metadata: { n: String(n) },
       ...(token === "cancelling" ? {} : { attempt: 1 + (n % 2) }),
     };

@@ -6,6 +6,7 @@ import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { HeardResult } from "./logs.ts";
 import { type FinishedTask, type JobRecord, statusOf } from "./records.ts";
+import { searchText } from "./search-text.ts";
 import { saveBatch, type TaskRow } from "./store.ts";
 import { initial, step } from "./task.ts";
 
@@ -33,8 +34,10 @@ interface Place {
 }
 
 interface Unwritten {
-  /** The row so far; a function where only the job is known, and nobody has needed it yet. */
-  readonly row: TaskRow | (() => JobRecord);
+  /** What the log of results has said; null where only the job is known. */
+  readonly row: TaskRow | null;
+  /** Parses the job, which is done when the row is written; null where it has not been heard. */
+  readonly read: (() => JobRecord) | null;
   readonly heardAtMs: number;
   /** Where the task's job stands, while no row of it is written. */
   readonly job: Place | null;
@@ -99,19 +102,25 @@ export function openProjection(sql: SQL, log: Log): Projection {
   const timer = setInterval(() => void write(false), FLUSH_EVERY_MS);
 
   const rowsOf = (batch: readonly [string, Unwritten][]): TaskRow[] =>
-    batch.flatMap(([id, { row }]) => {
-      if (typeof row !== "function") return [row];
+    batch.flatMap(([id, { row, read }]) => {
       try {
-        return [rowOfJob(row())];
+        if (!read) return row ? [row] : [];
+        const ofJob = rowOfJob(read());
+        return [row ? { ...row, inputText: ofJob.inputText, retryOf: ofJob.retryOf } : ofJob];
       } catch (error) {
         log.error({ task_id: id, error: messageOf(error) }, "job left out of the read model");
-        return [];
+        return row ? [row] : [];
       }
     });
-  const put = (id: string, row: Unwritten["row"], job: Place | null, result: Place | null): void => {
+  const put = (id: string, heard: Partial<Unwritten>): void => {
     const before = unwritten.get(id);
-    const heardAtMs = before?.heardAtMs ?? performance.now();
-    unwritten.set(id, { row, heardAtMs, job: before?.job ?? job, result: before?.result ?? result });
+    unwritten.set(id, {
+      row: heard.row ?? before?.row ?? null,
+      read: before?.read ?? heard.read ?? null,
+      heardAtMs: before?.heardAtMs ?? performance.now(),
+      job: before?.job ?? heard.job ?? null,
+      result: before?.result ?? heard.result ?? null,
+    });
   };
   const note = (stream: string, sequence: number): void => {
     seen.set(stream, Math.max(sequence, seen.get(stream) ?? 0));
@@ -121,14 +130,13 @@ export function openProjection(sql: SQL, log: Log): Projection {
   return {
     job(taskId, read, stream, sequence) {
       note(stream, sequence);
-      // A row that the other log has filled already says all that this one would.
-      if (!ended.has(taskId) && !unwritten.has(taskId)) put(taskId, read, { stream, sequence }, null);
+      put(taskId, { read, job: { stream, sequence } });
     },
     result(heard, stream) {
       note(stream, heard.sequence);
-      const before = unwritten.get(heard.record.taskId)?.row;
-      const row = rowOfResult(heard, typeof before === "object" ? before : null);
-      put(heard.record.taskId, row, null, { stream, sequence: heard.sequence });
+      const { taskId } = heard.record;
+      const row = rowOfResult(heard, unwritten.get(taskId)?.row ?? null);
+      put(taskId, { row, result: { stream, sequence: heard.sequence } });
       if (statusOf(heard.record.token)) ended.add(heard.record.taskId);
     },
     async flush() {
@@ -149,12 +157,12 @@ export function openProjection(sql: SQL, log: Log): Projection {
 function joined(older: Unwritten, newer: Unwritten | undefined): Unwritten {
   if (!newer) return older;
   const { heardAtMs, job, result } = older;
-  const places = { heardAtMs, job: job ?? newer.job, result: result ?? newer.result };
-  if (typeof newer.row === "function") return { ...places, row: older.row };
-  if (typeof older.row === "function") return { ...places, row: newer.row };
+  const read = older.read ?? newer.read;
+  const entry = { read, heardAtMs, job: job ?? newer.job, result: result ?? newer.result };
+  if (!newer.row || !older.row) return { ...entry, row: newer.row ?? older.row };
   const { cancelSequence, cancelRequestedMs } = older.row;
   const cancel = newer.row.cancelSequence === null ? { cancelSequence, cancelRequestedMs } : {};
-  return { ...places, row: { ...newer.row, ...cancel } };
+  return { ...entry, row: { ...newer.row, ...cancel } };
 }
 
 function rowOfJob(job: JobRecord): TaskRow {
@@ -173,6 +181,9 @@ function rowOfJob(job: JobRecord): TaskRow {
     eventId: null,
     data: null,
     resultSequence: null,
+    inputText: searchText(job.input),
+    errorText: null,
+    retryOf: job.retryOf ?? null,
   };
 }
 
@@ -204,6 +215,9 @@ function rowOfResult({ record, sequence }: HeardResult, before: TaskRow | null):
     eventId: null,
     data: null,
     resultSequence: null,
+    inputText: null,
+    errorText: "error" in data && data.error ? searchText([data.error.code, data.error.message]) : null,
+    retryOf: "retry_of" in data && data.retry_of ? data.retry_of : null,
   };
   if (!status) return { ...base, cancelSequence: sequence, cancelRequestedMs: record.timeMs };
   const attempt = "attempt" in data ? data.attempt : 0;

@@ -148,6 +148,7 @@ export function viewOf(taskId: string, reading: Reading): TaskView {
     created_at: rfc3339(job.created),
     started_at: started?.started_at ?? null,
     ...(cancelRequestedMs > 0 && { cancel_requested_at: rfc3339(cancelRequestedMs) }),
+    ...(job.retryOf !== undefined && { retry_of: job.retryOf }),
     metadata: job.metadata,
   };
   return { taskId, status: state.status, terminal: false, json: JSON.stringify(view) };

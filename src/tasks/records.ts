@@ -36,6 +36,8 @@ export interface JobRecord {
   readonly inputRef?: InputReference;
   readonly maxAttempts?: number;
   readonly timeoutMs?: number;
+  /** Id of the ended task that this one repeats. */
+  readonly retryOf?: string;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -78,6 +80,7 @@ export interface FinishedTask {
   readonly created_at: string;
   readonly started_at: string | null;
   readonly finished_at: string;
+  readonly retry_of?: string;
   readonly metadata: Readonly<Record<string, string>>;
 }
 

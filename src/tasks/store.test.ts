@@ -40,6 +40,9 @@ const open = (id: string, fields: Partial<TaskRow> = {}): TaskRow => ({
   eventId: null,
   data: null,
   resultSequence: null,
+  inputText: null,
+  errorText: null,
+  retryOf: null,
   ...fields,
 });
 const ended = (id: string, fields: Partial<TaskRow> = {}): TaskRow =>

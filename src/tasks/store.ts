@@ -21,6 +21,10 @@ export interface TaskRow {
   readonly data: string | null;
   /** Sequence of the end in its log of results. */
   readonly resultSequence: number | null;
+  /** What a search finds, in lower case; null where the job has not been read. */
+  readonly inputText: string | null;
+  readonly errorText: string | null;
+  readonly retryOf: string | null;
 }
 
 const SAVE_CURSORS = `
@@ -38,8 +42,9 @@ export async function saveBatch(
 ): Promise<void> {
   await sql.begin(async (transaction) => {
     if (rows.length > 0) {
-      await transaction`
-        INSERT INTO tasks ${transaction(rows.map(columnsOf))}
+      const columns = rows.map(columnsOf);
+      const { count } = await transaction`
+        INSERT INTO tasks ${transaction(columns)}
         ON CONFLICT (task_id) DO UPDATE SET
           key_id = excluded.key_id, model = excluded.model, priority = excluded.priority,
           created_ms = excluded.created_ms, metadata = excluded.metadata, status = excluded.status,
@@ -48,8 +53,18 @@ export async function saveBatch(
           cancel_sequence = CASE WHEN tasks.trimmed = 1 THEN excluded.cancel_sequence
             ELSE coalesce(excluded.cancel_sequence, tasks.cancel_sequence) END,
           cancel_requested_ms = CASE WHEN tasks.trimmed = 1 THEN excluded.cancel_requested_ms
-            ELSE coalesce(excluded.cancel_requested_ms, tasks.cancel_requested_ms) END
+            ELSE coalesce(excluded.cancel_requested_ms, tasks.cancel_requested_ms) END,
+          input_text = CASE WHEN tasks.trimmed = 1 THEN excluded.input_text
+            ELSE coalesce(excluded.input_text, tasks.input_text) END,
+          error_text = excluded.error_text, retry_of = excluded.retry_of
         WHERE tasks.finished_ms IS NULL OR (tasks.trimmed = 1 AND tasks.created_ms <> excluded.created_ms)`;
+      // A row that had ended was left as it is: its end may have been read before its job, which knows the input.
+      if (count < rows.length) {
+        await transaction`
+          INSERT INTO tasks ${transaction(columns)}
+          ON CONFLICT (task_id) DO UPDATE SET input_text = excluded.input_text
+          WHERE tasks.input_text IS NULL AND tasks.created_ms = excluded.created_ms`;
+      }
     }
     await transaction.unsafe(SAVE_CURSORS, [JSON.stringify(cursors)]);
   });
@@ -70,6 +85,9 @@ const columnsOf = (row: TaskRow): Record<string, string | number | null> => ({
   event_id: row.eventId,
   data: row.data,
   result_sequence: row.resultSequence,
+  input_text: row.inputText,
+  error_text: row.errorText,
+  retry_of: row.retryOf,
 });
 
 /** Sequence up to which each stream has been read. */

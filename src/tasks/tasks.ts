@@ -11,6 +11,8 @@ export interface TaskRequest {
   readonly max_attempts?: number;
   readonly timeout_ms?: number;
   readonly metadata?: Readonly<Record<string, string>>;
+  /** Set by a retry, never by a client: id of the task that this one repeats. */
+  readonly retry_of?: string;
 }
 
 /** Who asks. Tasks of another key do not exist for it. */
