@@ -16,7 +16,7 @@ const exampleTask = {
   finished_at: "2026-11-21T10:00:01.031Z",
   metadata: { order: "4711" },
 };
-export const exampleCursor = "MTc5NTI1NTIwMDAwMC4wMWpkNXczdjltN2sycTR4OG42dDByNXkxeg";
+const exampleCursor = "MTc5NTI1NTIwMDAwMC4wMWpkNXczdjltN2sycTR4OG42dDByNXkxeg";
 
 const query = (name: string, schema: { readonly description?: string }, example?: unknown): Parameter => ({
   name,

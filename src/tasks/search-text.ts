@@ -2,7 +2,7 @@
 // for. Pure. It bounds what a row grows by; a search must never have to read an input again.
 
 /** Characters kept of an input or an error. A million tasks cost at most 4 GB so, and usually a tenth of it. */
-export const SEARCH_CHARS_MAX = 4_000;
+const SEARCH_CHARS_MAX = 4_000;
 
 /**
  * Every string and number in `value`, in order and without the names of fields, in lower case and with single spaces,
