@@ -1,11 +1,12 @@
 // One gateway process: HTTP in front, the logs and the read model behind. The composition root of the `gateway` command.
 import type { Blobs } from "./blobs/blobs.ts";
 import { openBlobs } from "./blobs/open.ts";
-import { openBus } from "./bus/connection.ts";
+import { type Bus, openBus } from "./bus/connection.ts";
 import { ensureTopology } from "./bus/topology.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { openKept, openReadModel } from "./db/db.ts";
+import type { PartReadiness } from "./http/health.ts";
 import { createHttp } from "./http/http.ts";
 import { startSubmitService } from "./http/submit-service.ts";
 import { createKeys } from "./keys/keys.ts";
@@ -59,15 +60,7 @@ export async function runGateway(config: Config): Promise<void> {
     models: catalogue,
     keys: createKeys(config.apiKeys),
     blobs,
-    readiness: () => [
-      part("broker", bus.connected, "not connected"),
-      part("store", store.isReady(), "the object store takes no objects"),
-      part(
-        "models",
-        catalogue.list().some((model) => model.healthy),
-        "no actor has announced itself yet",
-      ),
-    ],
+    readiness: () => readinessOf(bus, store, catalogue),
     log,
   });
   const { url } = await http.listen();
@@ -84,6 +77,20 @@ export async function runGateway(config: Config): Promise<void> {
   await Promise.all([db.close(), kept.close()]);
   await bus.close();
 }
+
+const readinessOf = (
+  bus: Bus,
+  store: { isReady(): boolean },
+  models: { list(): readonly { readonly healthy: boolean }[] },
+): readonly PartReadiness[] => [
+  part("broker", bus.connected, "not connected"),
+  part("store", store.isReady(), "the object store takes no objects"),
+  part(
+    "models",
+    models.list().some((model) => model.healthy),
+    "no actor has announced itself yet",
+  ),
+];
 
 const part = (name: string, ready: boolean, detail: string) => ({ part: name, ready, ...(!ready && { detail }) });
 
