@@ -114,6 +114,11 @@ describe("loadConfig", () => {
     ["DURABILITY", ["fsync", "FAST"], ["always"]],
     ["TASK_TTL", ["1s", "30", "3650d"], ["0", "999ms", "-1s", "3651d", "999999999d"]],
     ["HISTORY_TTL", ["30d"], ["1y", "999999999d"]],
+    [
+      "CORS_ORIGINS",
+      ["https://a.example", "http://localhost:5173,https://b.example:8443"],
+      ["*", "null", "https://a.example/", "https://*.a.example", "a.example", "https://A.example", "file:///x"],
+    ],
     ["GPU_IDS", ["0,1", "GPU-8f7e", "MIG-1"], ["0,0", "a/b", "a.b", ",", "a b"]],
   ])("%s takes %p and refuses %p", (name, good, bad) => {
     for (const value of good) expect(() => loadConfig({ [name]: value })).not.toThrow();

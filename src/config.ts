@@ -36,6 +36,8 @@ export interface Config {
   readonly pluginsDir: string;
   /** Hosts (or host:port) that user-given URLs may reach although they are not public. */
   readonly fetchAllowHosts: readonly string[];
+  /** Origins, as `URL.origin` writes them, whose pages may call the API. */
+  readonly corsOrigins: readonly string[];
   readonly logLevel: string;
   readonly taskTtlMs: number;
   readonly historyTtlMs: number;
@@ -110,6 +112,7 @@ export function loadConfig(env: Environment): Config {
     models: list(text("MODELS") ?? "*"),
     pluginsDir: resolve(text("PLUGINS_DIR") ?? "./plugins"),
     fetchAllowHosts,
+    corsOrigins: parseOrigins(list(text("CORS_ORIGINS")), problem),
     logLevel: oneOf("LOG_LEVEL", ["debug", "info", "warn", "error", "silent"], "info"),
     taskTtlMs: durationMs("TASK_TTL", 24 * 3_600_000),
     historyTtlMs: durationMs("HISTORY_TTL", 30 * 24 * 3_600_000),
@@ -155,6 +158,21 @@ function parseApiKeys(value: string | null, problem: Report): ApiKey[] {
     else keys.push({ id, secret });
   }
   return keys;
+}
+
+/** Whole origins and nothing else: a pattern or `null` would let in pages that nobody named. */
+function parseOrigins(origins: readonly string[], problem: Report): string[] {
+  const isOrigin = (text: string): boolean =>
+    /^https?:\/\/[a-z0-9.[\]:-]+$/.test(text) && URL.parse(text)?.origin === text;
+  for (const [index, text] of origins.entries()) {
+    if (!isOrigin(text)) {
+      problem(
+        "CORS_ORIGINS",
+        `entry ${index + 1} must be an origin such as https://app.example.com, without a path or *`,
+      );
+    }
+  }
+  return [...new Set(origins)];
 }
 
 function parseS3(text: (name: string) => string | null, problem: Report): Config["s3"] {

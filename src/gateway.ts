@@ -11,6 +11,8 @@ import { createHttp } from "./http/http.ts";
 import { startSubmitService } from "./http/submit-service.ts";
 import { createKeys } from "./keys/keys.ts";
 import { createLog } from "./log.ts";
+import { createMetrics } from "./metrics/metrics.ts";
+import { addProcessMetrics } from "./metrics/process.ts";
 import { openCatalogue } from "./models/catalogue.ts";
 import { urlProblem } from "./net/public-url.ts";
 import { createFind } from "./tasks/find.ts";
@@ -27,6 +29,8 @@ export async function runGateway(config: Config): Promise<void> {
     process.once("SIGTERM", () => resolve());
     process.once("SIGINT", () => resolve());
   });
+  const metrics = createMetrics(log);
+  const stopLag = addProcessMetrics(metrics, systemClock);
   const bus = await openBus(config.natsUrl ?? "", "millrace gateway", log);
   const blobs = await openBlobs(config);
   const formats = { "public-url": (url: string) => urlProblem(url, config.fetchAllowHosts) === null };
@@ -61,6 +65,7 @@ export async function runGateway(config: Config): Promise<void> {
     keys: createKeys(config.apiKeys),
     blobs,
     readiness: () => readinessOf(bus, store, catalogue),
+    metrics,
     log,
   });
   const { url } = await http.listen();
@@ -70,6 +75,7 @@ export async function runGateway(config: Config): Promise<void> {
 
   await asked;
   log.info({}, "gateway stops");
+  stopLag();
   store.stop();
   await Promise.all([http.stop(GRACE_MS), submitService.stop(GRACE_MS)]);
   await tasks.stop();

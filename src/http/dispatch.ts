@@ -9,10 +9,12 @@ import { requestIdOf } from "./correlation.ts";
 import { ownerOf } from "./credentials.ts";
 import { problemReply } from "./problem.ts";
 import { type Route, replyEmpty } from "./route.ts";
+import type { RouteTraffic, Traffic } from "./traffic.ts";
 
 interface Target {
   readonly route: Route;
   readonly pattern: RegExp;
+  readonly traffic: RouteTraffic;
 }
 
 export interface Dispatch {
@@ -20,12 +22,13 @@ export interface Dispatch {
   readonly fetch: (request: Request) => Response | Promise<Response>;
 }
 
-export function createDispatch(routes: readonly Route[], keys: Keys, log: Log): Dispatch {
+export function createDispatch(routes: readonly Route[], keys: Keys, traffic: Traffic, log: Log): Dispatch {
   const targets = routes.map((route) => ({
     route,
+    traffic: traffic.route(route.method, route.path),
     pattern: new RegExp(`^${route.path.replaceAll(".", "\\.").replace("{id}", "([^/]+)")}$`),
   }));
-  const app = createApp(targets, keys, log);
+  const app = createApp(targets, keys, traffic, log);
   // Elysia answers HEAD by reading the whole body of the GET to count it, which an event stream would not survive.
   const fetch = (request: Request): Response | Promise<Response> =>
     (request.method === "HEAD" && serveHead(targets, request, keys, log)) || app.fetch(request);
@@ -36,41 +39,52 @@ export function createDispatch(routes: readonly Route[], keys: Keys, log: Log): 
  * The routes on Elysia. Lean on purpose, as measured: no hooks, no schemas, no parsed headers or query, bodies read by
  * us (`parse: "none"`). `standardHostname: false`: it would not find the path behind a host name of one or two letters.
  */
-function createApp(targets: readonly Target[], keys: Keys, log: Log): Elysia {
+function createApp(targets: readonly Target[], keys: Keys, traffic: Traffic, log: Log): Elysia {
   const app = new Elysia({ aot: true, normalize: false, strictPath: true, handler: { standardHostname: false } });
-  for (const { route } of targets) {
+  for (const target of targets) {
+    const { route } = target;
     const path = route.path.replace("{id}", ":id");
     if (path === route.path) {
-      app.route(route.method, path, ({ request }) => serve(route, request, "", keys, log), { parse: "none" });
+      app.route(route.method, path, ({ request }) => serve(target, request, "", keys, log), { parse: "none" });
     } else {
       const handler = ({ request, params }: { request: Request; params: Record<string, string> }) =>
-        serve(route, request, params.id ?? "", keys, log);
+        serve(target, request, params.id ?? "", keys, log);
       app.route(route.method, path, handler, { parse: "none" });
     }
   }
   app.onError(({ request, error }) => {
-    if ("code" in error && error.code === "NOT_FOUND") return unrouted(targets, request, keys, log);
+    if ("code" in error && error.code === "NOT_FOUND") {
+      const startMs = performance.now();
+      const response = unrouted(targets, request, keys, log);
+      traffic.unrouted.answered(request, response.status, startMs);
+      return response;
+    }
     return problemReply(error, { request, requestId: requestIdOf(request) }, log);
   });
   return app.compile();
 }
 
-async function serve(route: Route, request: Request, id: string, keys: Keys, log: Log): Promise<Response> {
+async function serve(target: Target, request: Request, id: string, keys: Keys, log: Log): Promise<Response> {
+  const startMs = performance.now();
+  const { route, traffic } = target;
   const requestId = requestIdOf(request);
+  let response: Response;
   try {
     const call = { request, id, requestId };
-    if (route.access === "public") return await route.handle(call);
-    return await route.handle({ ...call, owner: ownerOf(request, keys) });
+    if (route.access === "public") response = await route.handle(call);
+    else response = await route.handle({ ...call, owner: ownerOf(request, keys) });
   } catch (error) {
-    return problemReply(error, { request, requestId }, log);
+    response = problemReply(error, { request, requestId }, log);
   }
+  traffic.answered(request, response.status, startMs);
+  return response;
 }
 
 function serveHead(targets: readonly Target[], request: Request, keys: Keys, log: Log): Promise<Response> | null {
   const { pathname } = new URL(request.url);
-  for (const { route, pattern } of targets) {
-    const match = route.method === "GET" ? pattern.exec(pathname) : null;
-    if (match) return serve(route, request, match[1] ?? "", keys, log);
+  for (const target of targets) {
+    const match = target.route.method === "GET" ? target.pattern.exec(pathname) : null;
+    if (match) return serve(target, request, match[1] ?? "", keys, log);
   }
   return null;
 }
@@ -83,7 +97,7 @@ function unrouted(targets: readonly Target[], request: Request, keys: Keys, log:
   const methods = here.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
   const allow = [...methods, "OPTIONS"].join(", ");
   try {
-    // Without CORS headers: browsers of other origins learn nothing, and are refused by that.
+    // Without CORS headers, which cors.ts adds for the origins that are configured: others are refused by that.
     if (request.method === "OPTIONS" && methods.length > 0) return replyEmpty(call, 204, { allow });
     if (pathname.startsWith("/v1/")) ownerOf(request, keys);
     if (methods.length > 0) throw new AppError("method_not_allowed", `This path takes ${allow}.`);

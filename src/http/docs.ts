@@ -18,7 +18,7 @@ const contentSecurityPolicy = [
 
 const pageHeaders = {
   "content-security-policy": contentSecurityPolicy,
-  "referrer-policy": "no-referrer",
+  "cross-origin-opener-policy": "same-origin",
   "cache-control": "no-cache",
 };
 

@@ -16,19 +16,26 @@ export interface Hold {
 
 export interface Holds {
   /** Throws `not_ready` when too many requests wait already. After `stop` the signal is aborted from the start. */
-  open(request: Request): Hold;
+  open(request: Request, kind?: HoldKind): Hold;
   /** Aborts all that are open and will be opened. */
   stop(): void;
-  /** How many are open. */
-  count(): number;
+  /** How many are open, of a kind or in all. */
+  count(kind?: HoldKind): number;
+  /** Whether this request waits here or has: its length says nothing about this gateway. */
+  wasHeld(request: Request): boolean;
 }
+
+/** A long poll, or an event stream. */
+export type HoldKind = "wait" | "stream";
 
 /** `keepOpen` switches the idle timeout of a request's socket off. */
 export function createHolds(keepOpen: (request: Request) => void): Holds {
   const open = new Set<AbortController>();
+  const held = new WeakSet<Request>();
+  const counts = { wait: 0, stream: 0 };
   let stopped = false;
   return {
-    open(request) {
+    open(request, kind = "wait") {
       if (open.size >= holdsMax) {
         throw new AppError("not_ready", "Too many requests wait here already.", { retryAfterS: 1 });
       }
@@ -38,11 +45,13 @@ export function createHolds(keepOpen: (request: Request) => void): Holds {
       if (stopped || request.signal.aborted) abort();
       request.signal.addEventListener("abort", abort, { once: true });
       open.add(controller);
+      held.add(request);
+      counts[kind]++;
       return {
         signal: controller.signal,
         abort,
         release() {
-          open.delete(controller);
+          if (open.delete(controller)) counts[kind]--;
           request.signal.removeEventListener("abort", abort);
         },
       };
@@ -51,6 +60,7 @@ export function createHolds(keepOpen: (request: Request) => void): Holds {
       stopped = true;
       for (const controller of open) controller.abort();
     },
-    count: () => open.size,
+    count: (kind) => (kind ? counts[kind] : open.size),
+    wasHeld: (request) => held.has(request),
   };
 }

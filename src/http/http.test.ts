@@ -5,6 +5,7 @@ import { connect } from "node:net";
 import { AppError } from "../errors.ts";
 import { createKeys } from "../keys/keys.ts";
 import { type Log, silentLog } from "../log.ts";
+import { createMetrics } from "../metrics/metrics.ts";
 import type { TaskView } from "../tasks/tasks.ts";
 import { createHttp } from "./http.ts";
 import { finished, jsonPost, knownTaskId, models, otherKey, startFixture, testKey } from "./server-fixture.ts";
@@ -65,13 +66,34 @@ test("health, pages and the document need no key", async () => {
   }
 });
 
-test("every answer has a request id and nosniff; a harmless id of the client's is kept", async () => {
+/** What a browser is told by every answer, whatever it is. */
+const securityHeaders = {
+  "x-content-type-options": "nosniff",
+  "x-frame-options": "DENY",
+  "referrer-policy": "no-referrer",
+  "cross-origin-resource-policy": "same-origin",
+  "content-security-policy": expect.stringMatching(/default-src 'none'.*frame-ancestors 'none'/),
+  "cache-control": expect.stringMatching(/no-store|no-cache/),
+};
+
+test("every answer has a request id and the security headers; a harmless id of the client's is kept", async () => {
   await using server = await startFixture();
+  const cancel = `/v1/tasks/${knownTaskId}/cancel`;
+  for (const [path, method] of [
+    ["/v1/tasks", "OPTIONS"],
+    [cancel, "POST"],
+    [cancel, "PUT"],
+    ["/openapi.json", "HEAD"],
+  ]) {
+    const response = await server.send(path ?? "", { method: method ?? "" });
+    await response.body?.cancel();
+    expect(Object.fromEntries(response.headers)).toMatchObject(securityHeaders);
+  }
   for (const path of [`/v1/tasks/${knownTaskId}`, "/v1/models/none", "/nothing", "/health/live", "/docs"]) {
     const response = await server.send(path, { headers: { "x-request-id": "mine-1" } });
     await response.body?.cancel();
     expect(response.headers.get("x-request-id")).toBe("mine-1");
-    expect(response.headers.get("x-content-type-options")).toBe("nosniff");
+    expect(Object.fromEntries(response.headers)).toMatchObject(securityHeaders);
     for (const bad of ["a b", "x".repeat(129), "<b>"]) {
       const other = await server.send(path, { headers: { "x-request-id": bad } });
       await other.body?.cancel();
@@ -194,13 +216,14 @@ test("a taken port is said, with what to do", async () => {
   await using server = await startFixture();
   const port = Number(new URL(server.url).port);
   const second = createHttp({
-    config: { host: "127.0.0.1", port },
+    config: { env: "dev", host: "127.0.0.1", port, corsOrigins: [] },
     tasks: {} as never,
     find: {} as never,
     models,
     keys: createKeys([]),
     blobs: {} as never,
     readiness: () => [],
+    metrics: createMetrics(silentLog),
     log: silentLog,
   });
   const failure = await second.listen().catch((error: unknown) => error);

@@ -6,22 +6,26 @@ import type { Blobs } from "../blobs/blobs.ts";
 import type { Config } from "../config.ts";
 import type { Keys } from "../keys/keys.ts";
 import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics/metrics.ts";
 import type { Models } from "../models/models.ts";
 import type { Find } from "../tasks/find.ts";
 import type { Tasks } from "../tasks/tasks.ts";
+import { withCors } from "./cors.ts";
 import { createDispatch } from "./dispatch.ts";
 import { docsRoutes } from "./docs.ts";
 import { findRoutes } from "./find.ts";
 import { healthRoutes, type PartReadiness } from "./health.ts";
 import { createHolds } from "./holds.ts";
+import { isLoopback, metricsRoute } from "./metrics.ts";
 import { modelRoutes } from "./models.ts";
 import { openapiDocument } from "./openapi.ts";
 import type { Route } from "./route.ts";
 import { createServer } from "./server.ts";
 import { taskRoutes } from "./tasks.ts";
+import { createTraffic } from "./traffic.ts";
 
 export interface HttpParts {
-  readonly config: Pick<Config, "host" | "port">;
+  readonly config: Pick<Config, "env" | "host" | "port" | "corsOrigins">;
   readonly tasks: Tasks;
   readonly find: Find;
   readonly models: Models;
@@ -29,6 +33,7 @@ export interface HttpParts {
   readonly blobs: Blobs;
   /** Asked on every `GET /health/ready`. */
   readonly readiness: () => readonly PartReadiness[];
+  readonly metrics: Metrics;
   readonly log: Log;
 }
 
@@ -64,10 +69,11 @@ export function createHttp(parts: HttpParts): Http {
     ...findRoutes(parts.find),
     ...modelRoutes(parts.models),
     ...healthRoutes(readiness),
+    metricsRoute(parts.metrics, config.env === "dev" && isLoopback(config.host)),
     ...docsRoutes(openapi),
   ];
-  const { app, fetch } = createDispatch(routes, parts.keys, parts.log);
-  const server = createServer({ host: config.host, port: config.port, fetch });
+  const { app, fetch } = createDispatch(routes, parts.keys, createTraffic(parts.metrics, holds), parts.log);
+  const server = createServer({ host: config.host, port: config.port, fetch: withCors(fetch, config.corsOrigins) });
 
   return {
     app,

@@ -45,7 +45,7 @@ test("bytes come as an attachment that no browser runs", async () => {
     "content-type": "image/png",
     "content-length": "100",
     "content-disposition": `attachment; filename="${knownTaskId}.png"`,
-    "content-security-policy": "sandbox",
+    "content-security-policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "accept-ranges": "bytes",
     "cache-control": "private, no-cache",

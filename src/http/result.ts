@@ -14,6 +14,9 @@ type BlobResult = Extract<TaskResult, { kind: "blob" }>;
  */
 const gatheredBytesMax = 4 * 1024 * 1024;
 
+/** Also where a browser opens it in spite of the attachment: an origin of its own, and nothing runs. */
+const inertPolicy = "sandbox; default-src 'none'; frame-ancestors 'none'";
+
 const MEDIA_TYPE = /^[\w.+-]{1,64}\/[\w.+-]{1,64}(?:; ?charset=[\w-]{1,32})?$/;
 
 export function createResult(tasks: Tasks, blobs: Blobs): (call: KeyedCall) => Promise<Response> {
@@ -24,7 +27,7 @@ export function createResult(tasks: Tasks, blobs: Blobs): (call: KeyedCall) => P
       const view = await tasks.read(taskId, call.owner);
       return replyJson(call, 202, view.json, { "retry-after": "1" });
     }
-    if (result.kind === "json") return replyJson(call, 200, result.json, { "content-security-policy": "sandbox" });
+    if (result.kind === "json") return replyJson(call, 200, result.json, { "content-security-policy": inertPolicy });
     return sendBlob(call, taskId, result, blobs);
   };
 }
@@ -38,7 +41,7 @@ async function sendBlob(call: KeyedCall, taskId: string, blob: BlobResult, blobs
     "cache-control": "private, no-cache",
     "accept-ranges": "bytes",
     "content-disposition": `attachment; filename="${taskId}${extensionOf(blob.key)}"`,
-    "content-security-policy": "sandbox",
+    "content-security-policy": inertPolicy,
   };
   if (matches(headers.get("if-none-match"), etag)) return replyEmpty(call, 304, always);
 

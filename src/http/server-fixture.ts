@@ -5,11 +5,12 @@ import type { Blobs } from "../blobs/blobs.ts";
 import { AppError } from "../errors.ts";
 import { createKeys } from "../keys/keys.ts";
 import { type Log, silentLog } from "../log.ts";
+import { createMetrics } from "../metrics/metrics.ts";
 import type { ModelDescription, Models } from "../models/models.ts";
 import type { Find } from "../tasks/find.ts";
 import type { Accepted, Tasks, TaskView } from "../tasks/tasks.ts";
 import type { PartReadiness } from "./health.ts";
-import { createHttp, type Http } from "./http.ts";
+import { createHttp, type Http, type HttpParts } from "./http.ts";
 
 export const testKey = "test-key-of-alice";
 export const otherKey = "test-key-of-bob";
@@ -30,6 +31,7 @@ export interface FixtureOptions {
   readonly blobs?: Partial<Blobs>;
   readonly readiness?: () => readonly PartReadiness[];
   readonly log?: Log;
+  readonly config?: Partial<HttpParts["config"]>;
 }
 
 const echo: ModelDescription = {
@@ -88,7 +90,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     },
   });
   const http = createHttp({
-    config: { host: "127.0.0.1", port: 0 },
+    config: { env: "dev", host: "127.0.0.1", port: 0, corsOrigins: [], ...options.config },
     tasks,
     find: {
       tasks: async () => ({ items: [], next: null }),
@@ -102,6 +104,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     ]),
     blobs: { get: unexpected, read: unexpected, ...options.blobs } as Blobs,
     readiness: options.readiness ?? (() => [{ part: "broker", ready: true }]),
+    metrics: createMetrics(silentLog),
     log: options.log ?? silentLog,
   });
   const { url } = await http.listen();
