@@ -6,6 +6,7 @@ import { ensureTopology } from "./bus/topology.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { openKept, openReadModel } from "./db/db.ts";
+import { createFiles } from "./files/files.ts";
 import type { PartReadiness } from "./http/health.ts";
 import { createHttp } from "./http/http.ts";
 import { startSubmitService } from "./http/submit-service.ts";
@@ -64,6 +65,7 @@ export async function runGateway(config: Config): Promise<void> {
     models: catalogue,
     keys: createKeys(config.apiKeys),
     blobs,
+    files: createFiles({ sql: kept.sql, blobs, clock: systemClock, historyTtlMs: config.historyTtlMs }),
     readiness: () => readinessOf(bus, store, catalogue),
     metrics,
     log,

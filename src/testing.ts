@@ -74,7 +74,7 @@ async function withRunner<T>(
       blobs: folderBlobs(folder),
       clock: systemClock,
       fetchInput,
-      readImage: (input) => readImage(input, { fetch: fetchInput }),
+      readImage: (input, { readFile }) => readImage(input, { fetch: fetchInput, readFile }),
     });
     try {
       return await use(runner);
@@ -102,6 +102,7 @@ function execute(
     },
     signal: options.signal ?? new AbortController().signal,
     log: silentLog,
+    readFile: () => Promise.reject(new AppError("file_not_found", "A test has no uploaded files; give the bytes")),
     ...sinks,
   });
 }

@@ -170,7 +170,7 @@ test("the pages name no other origin and hold no inline script", async () => {
 
 const codesOf = (operation: Operation): string[] =>
   Object.values(operation.responses).flatMap(({ content }) =>
-    Object.keys(content?.["application/problem+json"]?.examples ?? {}),
+    Object.keys((content?.["application/problem+json"] ?? content?.["application/json"])?.examples ?? {}),
   );
 
 const patternOf = (document: Document): string => {

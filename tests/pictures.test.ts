@@ -12,6 +12,7 @@ setDefaultTimeout(60_000);
 const photo = await readFile(join(import.meta.dir, "../examples/cat.jpg"));
 const WIDTH = 451;
 const HEIGHT = 300;
+const OTHER_KEY = "stack-other-key";
 
 let stack: Stack;
 let host: ReturnType<typeof servePictures>;
@@ -63,7 +64,7 @@ function endless(): ReadableStream<Uint8Array> {
 beforeAll(async () => {
   host = servePictures();
   const settings = { MODELS: "superres-*,image-scoring,echo", FETCH_ALLOW_HOSTS: `127.0.0.1:${host.port}` };
-  stack = await startStack({ settings });
+  stack = await startStack({ settings, apiKeys: `test:stack-test-key,other:${OTHER_KEY}` });
   actorPid = await stack.pidOf("actor-0");
 });
 
@@ -122,6 +123,29 @@ describe("superres", () => {
       digests.push((ended.result as { sha256: string }).sha256);
     }
     expect(new Set(digests).size).toBe(1);
+  });
+
+  test("from an upload: the same bytes, for the key that uploaded it alone", async () => {
+    const upload = async (key: string): Promise<string> => {
+      const form = new FormData();
+      form.append("purpose", "vision");
+      form.append("file", new File([photo], "cat.jpg", { type: "image/jpeg" }));
+      const init = { method: "POST", headers: { "x-api-key": key }, body: form };
+      return ((await (await fetch(`${stack.url}/v1/files`, init)).json()) as { id: string }).id;
+    };
+    const [mine, theirs] = await Promise.all([upload(stack.key), upload(OTHER_KEY)]);
+    const ended = await run("superres-x2", { file_id: mine });
+    const direct = await run("superres-x2", asInput(photo));
+    expect(ended).toMatchObject({
+      status: "SUCCESS",
+      result: { sha256: (direct.result as { sha256: string }).sha256 },
+    });
+    const refused = await run("superres-x2", { file_id: theirs });
+    expect(refused).toMatchObject({
+      status: "FAILURE",
+      attempt: 1,
+      error: { code: "file_not_found", stage: "prepare" },
+    });
   });
 
   test("progress is told on the way", async () => {

@@ -2,6 +2,7 @@
 // which keeps the book of what is held (Custody). The order is the guarantee: blob, then result by compare-and-set, then
 // ack; it never infers again for a result that it could not write down.
 import type { Blobs } from "../blobs/blobs.ts";
+import { readUserFile } from "../blobs/user-file.ts";
 import type { Bus } from "../bus/connection.ts";
 import { subjects } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
@@ -105,6 +106,7 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
       task: { id: job.id, model: job.model, attempt, metadata: job.metadata },
       signal: held.controller.signal,
       log,
+      readFile: (fileId, sizeBytesMax) => readUserFile(blobs, job.key, fileId, sizeBytesMax),
       onProgress: (fraction, message) => publishEvent(held, "progress", { fraction, message }),
       onDelta: (json) => publishEvent(held, "delta", JSON.parse(json)),
     });

@@ -38,7 +38,8 @@ export async function loadHostedRunners(config: Config, options: HostOptions): P
           blobs,
           clock: systemClock,
           fetchInput: fetchFor,
-          readImage: (input, signal) => readImage(input, { fetch: (url) => fetchFor(url, signal) }),
+          readImage: (input, { signal, readFile }) =>
+            readImage(input, { fetch: (url) => fetchFor(url, signal), readFile }),
         });
         loaded.set(definition.name, runner);
       } catch (error) {

@@ -56,4 +56,24 @@ export const readModelMigrations: readonly Migration[] = [
 ];
 
 /** What stands nowhere else. */
-export const keptMigrations: readonly Migration[] = [];
+export const keptMigrations: readonly Migration[] = [
+  {
+    name: "kept-files",
+    statements: [
+      // What a client uploaded; the bytes are in the object store. Ids sort by the time of the upload.
+      `CREATE TABLE files (
+        file_id TEXT PRIMARY KEY,
+        key_id TEXT NOT NULL,
+        filename TEXT NOT NULL,
+        purpose TEXT NOT NULL,
+        content_type TEXT NOT NULL,
+        size_bytes BIGINT NOT NULL,
+        sha256 TEXT NOT NULL,
+        created_ms BIGINT NOT NULL,
+        expires_ms BIGINT NOT NULL
+      )`,
+      "CREATE INDEX files_of_key ON files (key_id, file_id)",
+      "CREATE INDEX files_by_expiry ON files (expires_ms)",
+    ],
+  },
+];

@@ -74,7 +74,7 @@ async function serve(target: Target, request: Request, id: string, keys: Keys, l
     if (route.access === "public") response = await route.handle(call);
     else response = await route.handle({ ...call, owner: ownerOf(request, keys) });
   } catch (error) {
-    response = problemReply(error, { request, requestId }, log);
+    response = problemReply(error, { request, requestId, errorFormat: route.errorFormat }, log);
   }
   traffic.answered(request, response.status, startMs);
   return response;

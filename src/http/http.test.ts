@@ -48,7 +48,8 @@ test("without a key nothing under /v1 answers, known or not, and no body is read
     const response = await fetch(`${server.url}${route.path.replace("{id}", knownTaskId)}`, { method: route.method });
     expect([route.path, response.status]).toEqual([route.path, 401]);
     expect(response.headers.get("www-authenticate")).toStartWith("Bearer");
-    expect(await response.json()).toMatchObject({ code: "unauthorized", retryable: false });
+    const known = route.errorFormat === "openai" ? { error: { code: "invalid_api_key" } } : { code: "unauthorized" };
+    expect(await response.json()).toMatchObject(known);
   }
   expect((await fetch(`${server.url}/v1/nothing`)).status).toBe(401);
   expect(server.calls).toEqual([]);
@@ -222,6 +223,7 @@ test("a taken port is said, with what to do", async () => {
     models,
     keys: createKeys([]),
     blobs: {} as never,
+    files: {} as never,
     readiness: () => [],
     metrics: createMetrics(silentLog),
     log: silentLog,

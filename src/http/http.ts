@@ -4,6 +4,7 @@ import type { Elysia } from "elysia";
 import packageJson from "../../package.json" with { type: "json" };
 import type { Blobs } from "../blobs/blobs.ts";
 import type { Config } from "../config.ts";
+import type { Files } from "../files/files.ts";
 import type { Keys } from "../keys/keys.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
@@ -13,6 +14,7 @@ import type { Tasks } from "../tasks/tasks.ts";
 import { withCors } from "./cors.ts";
 import { createDispatch } from "./dispatch.ts";
 import { docsRoutes } from "./docs.ts";
+import { fileRoutes } from "./files.ts";
 import { findRoutes } from "./find.ts";
 import { healthRoutes, type PartReadiness } from "./health.ts";
 import { createHolds } from "./holds.ts";
@@ -31,6 +33,7 @@ export interface HttpParts {
   readonly models: Models;
   readonly keys: Keys;
   readonly blobs: Blobs;
+  readonly files: Files;
   /** Asked on every `GET /health/ready`. */
   readonly readiness: () => readonly PartReadiness[];
   readonly metrics: Metrics;
@@ -68,6 +71,7 @@ export function createHttp(parts: HttpParts): Http {
     ...taskRoutes({ ...parts, holds }),
     ...findRoutes(parts.find),
     ...modelRoutes(parts.models),
+    ...fileRoutes(parts.files, parts.blobs),
     ...healthRoutes(readiness),
     metricsRoute(parts.metrics, config.env === "dev" && isLoopback(config.host)),
     ...docsRoutes(openapi),

@@ -2,8 +2,9 @@
 // when the document is first asked for.
 import { type ErrorCode, errorKinds } from "../errors.ts";
 import { findSchemas } from "./find-schemas.ts";
+import { openAiError } from "./openai-error.ts";
 import { problemBody } from "./problem.ts";
-import type { Operation, Route } from "./route.ts";
+import type { ErrorFormat, Operation, Route } from "./route.ts";
 import { schemas } from "./schemas.ts";
 
 /** What every operation can answer, and what every one that needs a key can. */
@@ -29,7 +30,7 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
   const paths: Record<string, Record<string, object>> = {};
   for (const route of routes) {
     if (!route.operation) continue;
-    const operation = operationObject(route.operation, route.access === "key");
+    const operation = operationObject(route.operation, route);
     paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: operation };
   }
   return {
@@ -46,6 +47,7 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
     servers: [{ url: "/", description: "This gateway." }],
     tags: [
       { name: "Tasks", description: "Work that is kept until it has ended." },
+      { name: "Files", description: "Uploads, in the shape of the OpenAI API." },
       { name: "Models", description: "What can run." },
       { name: "Operation", description: "For those who run the service. No key is needed." },
     ],
@@ -60,7 +62,8 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
   };
 }
 
-function operationObject(operation: Operation, keyed: boolean): object {
+function operationObject(operation: Operation, { access, errorFormat = "problem" }: Route): object {
+  const keyed = access === "key";
   const parameters = (operation.parameters ?? []).map((parameter) => ({
     required: parameter.in === "path",
     ...parameter,
@@ -73,14 +76,14 @@ function operationObject(operation: Operation, keyed: boolean): object {
     security: keyed ? [{ apiKey: [] }, { bearer: [] }] : [],
     parameters: [...parameters, requestIdParameter],
     ...(operation.body ? { requestBody: requestBody(operation.body) } : {}),
-    responses: { ...answers(operation), ...problems(errorsOf(operation, keyed)) },
+    responses: { ...answers(operation), ...problems(errorsOf(operation, keyed), errorFormat) },
   };
 }
 
-const requestBody = ({ schema, example }: NonNullable<Operation["body"]>): object => ({
+const requestBody = ({ schema, example, mediaType = "application/json" }: NonNullable<Operation["body"]>): object => ({
   required: true,
-  description: "JSON in UTF-8, not compressed.",
-  content: { "application/json": { schema: { $ref: `#/components/schemas/${schema}` }, example } },
+  description: mediaType === "application/json" ? "JSON in UTF-8, not compressed." : "A form, not compressed.",
+  content: { [mediaType]: { schema: { $ref: `#/components/schemas/${schema}` }, example } },
 });
 
 function answers(operation: Operation): Record<string, object> {
@@ -103,25 +106,36 @@ const errorsOf = (operation: Operation, keyed: boolean): readonly ErrorCode[] =>
 ];
 
 /** One response a status, with one example a code. */
-function problems(codes: readonly ErrorCode[]): Record<string, object> {
+function problems(codes: readonly ErrorCode[], format: ErrorFormat): Record<string, object> {
   const byStatus = Map.groupBy(codes, (code) => errorKinds[code].status);
   const entries = [...byStatus].map(([status, group]) => [
     String(status),
     {
       description: group.map((code) => `\`${code}\`: ${errorKinds[code].title}.`).join(" "),
       headers: { ...requestIdHeader, ...retryAfter(status) },
-      content: {
-        "application/problem+json": {
-          schema: { $ref: "#/components/schemas/Problem" },
-          examples: Object.fromEntries(
-            group.map((code) => [code, { value: problemBody(code, `${errorKinds[code].title}.`, exampleRequestId) }]),
-          ),
-        },
-      },
+      content: format === "openai" ? openAiContent(group) : problemContent(group),
     },
   ]);
   return Object.fromEntries(entries);
 }
+
+const problemContent = (codes: readonly ErrorCode[]): object => ({
+  "application/problem+json": {
+    schema: { $ref: "#/components/schemas/Problem" },
+    examples: Object.fromEntries(
+      codes.map((code) => [code, { value: problemBody(code, `${errorKinds[code].title}.`, exampleRequestId) }]),
+    ),
+  },
+});
+
+const openAiContent = (codes: readonly ErrorCode[]): object => ({
+  "application/json": {
+    schema: { $ref: "#/components/schemas/OpenAiError" },
+    examples: Object.fromEntries(
+      codes.map((code) => [code, { value: openAiError(code, `${errorKinds[code].title}.`) }]),
+    ),
+  },
+});
 
 const retryAfter = (status: number): object =>
   status === 503

@@ -1,8 +1,10 @@
-// Errors on their way out: RFC 9457 problem details, made here and nowhere else. What a client may read is decided by
-// the table in errors.ts; a stack, a path of this machine, a secret or the rejected input never leaves.
+// Errors on their way out: RFC 9457 problem details, or OpenAI's form where its SDKs call, made here and nowhere else.
+// What a client may read is decided by the table in errors.ts; a stack, a path of this machine, a secret or the rejected
+// input never leaves.
 import { type AppError, asAppError, type ErrorCode, errorKinds, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { type Call, reply } from "./route.ts";
+import { openAiError } from "./openai-error.ts";
+import { type Call, type ErrorFormat, reply } from "./route.ts";
 
 /** Enough to repair a request; more would let a client make us write megabytes. */
 const problemsMax = 32;
@@ -10,7 +12,7 @@ const pathCharsMax = 256;
 
 const internalDetail = "Something failed on our side. Quote the request_id when you report it.";
 
-type ProblemCall = Pick<Call, "request" | "requestId">;
+type ProblemCall = Pick<Call, "request" | "requestId"> & { readonly errorFormat?: ErrorFormat | undefined };
 
 /** The answer to anything thrown. Unknown errors become 500 `internal` and are logged, once, with the request id. */
 export function problemReply(error: unknown, call: ProblemCall, log: Log, headers?: Record<string, string>): Response {
@@ -39,6 +41,11 @@ function problem(
   const all: Record<string, string> = { ...headers };
   if (status === 503) all["retry-after"] = String(Math.max(1, Math.ceil(error?.retryAfterS ?? 1)));
   if (status === 401) all["www-authenticate"] ??= 'Bearer realm="millrace"';
+  if (call.errorFormat === "openai") {
+    // Its SDKs repeat 409 and 5xx by themselves.
+    if (errorKinds[code].retry === "never") all["x-should-retry"] = "false";
+    return reply(call, status, "application/json", JSON.stringify(openAiError(code, detail, error?.fields)), all);
+  }
   const body = problemBody(code, detail, call.requestId, error?.fields);
   return reply(call, status, "application/problem+json", JSON.stringify(body), all);
 }

@@ -16,10 +16,15 @@ export interface KeyedCall extends Call {
   readonly owner: Owner;
 }
 
+/** Problem details (RFC 9457), or OpenAI's nested `error`, which its SDKs read, on the routes that they call. */
+export type ErrorFormat = "problem" | "openai";
+
 interface RouteBase {
   readonly method: "GET" | "POST" | "DELETE";
   /** As OpenAPI writes it: `/v1/tasks/{id}`. At most one parameter, called `id`. */
   readonly path: string;
+  /** Default `problem`. */
+  readonly errorFormat?: ErrorFormat;
   /** Absent for the files of the documentation pages, which are no operation of the API. */
   readonly operation?: Operation;
 }
@@ -45,8 +50,13 @@ export interface Operation {
   readonly summary: string;
   readonly description: string;
   readonly parameters?: readonly Parameter[];
-  /** The JSON body, with a full example. */
-  readonly body?: { readonly schema: string; readonly example: object };
+  /** The JSON body with a full example, or a form. */
+  readonly body?: {
+    readonly schema: string;
+    readonly example: object;
+    /** Default `application/json`. */
+    readonly mediaType?: "application/json" | "multipart/form-data";
+  };
   readonly answers: Readonly<Record<string, Answer>>;
   /** Every code that the handler can answer; the ones all routes share are added by openapi.ts. */
   readonly errors: readonly ErrorCode[];

@@ -1,6 +1,8 @@
 // The JSON Schemas of what the API takes and answers, each field with its meaning, unit and range. submit.ts checks
 // bodies against the first; openapi.ts publishes all of them. Pure data, never changed at run time.
+
 import { priorities, statuses } from "../tasks/task.ts";
+import { fileSchemas } from "./file-schemas.ts";
 
 export const modelPattern = "^[a-z0-9][a-z0-9-]{0,63}$";
 export const taskIdPattern = "^[0-7][0-9a-hjkmnp-tv-z]{25}$";
@@ -269,4 +271,5 @@ export const schemas: Readonly<Record<string, object>> = {
   },
   Readiness: readinessSchema,
   Problem: problemSchema,
+  ...fileSchemas,
 };

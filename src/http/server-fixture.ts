@@ -3,6 +3,7 @@
 // the real stack.
 import type { Blobs } from "../blobs/blobs.ts";
 import { AppError } from "../errors.ts";
+import type { Files } from "../files/files.ts";
 import { createKeys } from "../keys/keys.ts";
 import { type Log, silentLog } from "../log.ts";
 import { createMetrics } from "../metrics/metrics.ts";
@@ -29,6 +30,7 @@ export interface FixtureOptions {
   readonly tasks?: Partial<Tasks>;
   readonly find?: Partial<Find>;
   readonly blobs?: Partial<Blobs>;
+  readonly files?: Files;
   readonly readiness?: () => readonly PartReadiness[];
   readonly log?: Log;
   readonly config?: Partial<HttpParts["config"]>;
@@ -103,6 +105,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
       { id: "bob", secret: otherKey },
     ]),
     blobs: { get: unexpected, read: unexpected, ...options.blobs } as Blobs,
+    files: options.files ?? (unexpected as never),
     readiness: options.readiness ?? (() => [{ part: "broker", ready: true }]),
     metrics: createMetrics(silentLog),
     log: options.log ?? silentLog,

@@ -19,7 +19,7 @@ export interface RunnerHost {
   readonly blobs: Blobs;
   readonly clock: Clock;
   readonly fetchInput: (url: string, signal: AbortSignal) => Promise<FetchedBytes>;
-  readonly readImage: (input: ImageInput, signal: AbortSignal) => Promise<DecodedImage>;
+  readonly readImage: (input: ImageInput, job: Pick<RunnerJob, "signal" | "readFile">) => Promise<DecodedImage>;
 }
 
 /** One execution of a runner, as its caller sees it. */
@@ -27,6 +27,8 @@ export interface RunnerJob {
   readonly task: RunnerTask;
   readonly signal: AbortSignal;
   readonly log: Log;
+  /** A file that the owner of the task uploaded. Throws `file_not_found`, `payload_too_large`. */
+  readonly readFile: (fileId: string, sizeBytesMax: number) => Promise<Uint8Array>;
   /** At most ten a second, the last one always. Must not throw. */
   readonly onProgress: ProgressSink;
   /** `json` has no line breaks and at most 32 KiB. Must not throw. */
@@ -50,7 +52,7 @@ export function createTaskContext(host: RunnerHost, shared: LoadContext, state: 
     task: job.task,
     signal: job.signal,
     fetchInput: (url) => host.fetchInput(url, job.signal),
-    image: (input) => host.readImage(input, job.signal),
+    image: (input) => host.readImage(input, job),
     progress(fraction, message) {
       if (ended) return;
       progress ??= createProgress(job.onProgress, host.clock);

@@ -40,7 +40,10 @@ export interface RunnerContext<State> extends LoadContext {
   readonly signal: AbortSignal;
   /** Fetches a URL given by a user: public addresses only, size and time capped. Throws `fetch_*`. */
   fetchInput(url: string): Promise<FetchedBytes>;
-  /** Reads a picture from `image_url` or `image_base64`, checked before it is decoded. Throws `image_*`, `fetch_*`. */
+  /**
+   * Reads a picture from `image_url`, `image_base64` or `file_id` (uploaded by the owner of the task), checked before it
+   * is decoded. Throws `image_*`, `fetch_*`, `file_not_found`.
+   */
   image(input: ImageInput): Promise<DecodedImage>;
   /** Tells watchers how far the task is. `fraction` is 0 to 1. Best effort; at most ten a second leave the process. */
   progress(fraction: number, message?: string): void;

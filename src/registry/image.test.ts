@@ -8,9 +8,11 @@ import { type DecodedImage, decodePixels, type ImageInput, imageInput, readImage
 import { compileSchema } from "./schema.ts";
 
 const noFetch = (): Promise<FetchedBytes> => Promise.reject(new Error("nothing is fetched here"));
+const noFile = (): Promise<Uint8Array> => Promise.reject(new Error("no file is read here"));
+const nothing = { fetch: noFetch, readFile: noFile };
 const base64 = (bytes: Uint8Array): ImageInput => ({ image_base64: Buffer.from(bytes).toString("base64") });
 const read = (bytes: Uint8Array, limits = {}): Promise<DecodedImage> =>
-  readImage(base64(bytes), { fetch: noFetch, ...limits });
+  readImage(base64(bytes), { ...nothing, ...limits });
 
 /** 64 x 48: left half red, right half blue, with noise so that no format makes it trivial. */
 function picture(): Sharp {
@@ -59,6 +61,7 @@ describe("imageInput", () => {
       {},
       { image_url: "https://example.com/", image_base64: "AAAA" },
       { file_id: "x" },
+      { file_id: "file-../../etc/passwd0000000000" },
       { image_base64: "" },
     ];
     for (const input of [...refused, { image_url: 1 }, { image_url: `https://e.com/${"a".repeat(2_048)}` }, null]) {
@@ -101,7 +104,7 @@ describe("readImage", () => {
     const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response(bytes) });
     try {
       const fetch = (url: string): Promise<FetchedBytes> => fetchInput(url, { allowHosts: ["127.0.0.1"] });
-      const image = await readImage({ image_url: `http://127.0.0.1:${server.port}/a.gif` }, { fetch });
+      const image = await readImage({ image_url: `http://127.0.0.1:${server.port}/a.gif` }, { ...nothing, fetch });
       expect(image.format).toBe("png");
       expect(image.width).toBe(64);
     } finally {
@@ -124,14 +127,12 @@ describe("readImage", () => {
       "é€😀=",
     ];
     for (const image_base64 of spoiled) {
-      const reading = readImage({ image_base64 }, { fetch: noFetch });
+      const reading = readImage({ image_base64 }, nothing);
       expect(await codeOf(reading)).toBe("image_unreadable");
       expect(await reading.catch((error) => error.message)).toContain("base64");
     }
-    expect(await codeOf(readImage({}, { fetch: noFetch }))).toBe("invalid_input");
-    const message = await readImage({ image_base64: spoiled[0] ?? "" }, { fetch: noFetch }).catch(
-      (error) => error.message,
-    );
+    expect(await codeOf(readImage({}, nothing))).toBe("invalid_input");
+    const message = await readImage({ image_base64: spoiled[0] ?? "" }, nothing).catch((error) => error.message);
     expect(message).toContain("data: prefix");
   });
 
@@ -179,7 +180,10 @@ describe("readImage", () => {
     expect(await codeOf(read(png(1, 8_193)))).toBe("image_too_large");
     expect(await codeOf(read(png(8_000, 5_001)))).toBe("image_too_large");
     const fetch = async (): Promise<FetchedBytes> => ({ bytes, contentType: "", url: "" });
-    const tooManyBytes = readImage({ image_url: "https://example.com/" }, { fetch, bytesMax: bytes.length - 1 });
+    const tooManyBytes = readImage(
+      { image_url: "https://example.com/" },
+      { ...nothing, fetch, bytesMax: bytes.length - 1 },
+    );
     expect(await codeOf(tooManyBytes)).toBe("image_too_large");
   });
 });

@@ -4,7 +4,7 @@
 import { availableParallelism } from "node:os";
 import { type Static, Type } from "@sinclair/typebox";
 import type sharpFactory from "sharp";
-import { AppError } from "../errors.ts";
+import { AppError, asAppError } from "../errors.ts";
 import type { FetchedBytes } from "../net/fetch-input.ts";
 import { type ImageHeader, readImageHeader } from "./image-header.ts";
 
@@ -17,8 +17,8 @@ const SIDE_MAX = 8_192;
 const base64Length = (sizeBytes: number): number => 4 * Math.ceil(sizeBytes / 3);
 
 /**
- * The schema of a picture: exactly one of `image_url` (http or https, public) and `image_base64` (standard alphabet,
- * padded). `pixelsMax` is told to the client here and enforced where the runner passes it to `decodePixels`.
+ * The schema of a picture: exactly one of `image_url` (http or https, public), `image_base64` (standard alphabet,
+ * padded) and `file_id` (an upload of the same key). `pixelsMax` is told to the client here and enforced where the runner passes it to `decodePixels`.
  */
 export const imageInput = (options: { readonly pixelsMax?: number } = {}) =>
   Type.Object(
@@ -32,6 +32,12 @@ export const imageInput = (options: { readonly pixelsMax?: number } = {}) =>
           maxLength: base64Length(BYTES_MAX),
           contentEncoding: "base64",
           description: "The picture's bytes in padded base64, without a data: prefix or line breaks",
+        }),
+      ),
+      file_id: Type.Optional(
+        Type.String({
+          pattern: "^file-[0-7][0-9a-hjkmnp-tv-z]{25}$",
+          description: "Id of an uploaded file (POST /v1/files) of the same API key",
         }),
       ),
     },
@@ -58,6 +64,8 @@ export interface DecodedImage {
 export interface ReadImageOptions {
   /** How an `image_url` is fetched. */
   readonly fetch: (url: string) => Promise<FetchedBytes>;
+  /** How a `file_id` is read. */
+  readonly readFile: (fileId: string, sizeBytesMax: number) => Promise<Uint8Array>;
   /** Default 25 MiB. */
   readonly bytesMax?: number;
   /** Default 40,000,000. */
@@ -68,12 +76,12 @@ export interface ReadImageOptions {
 
 /**
  * The picture in `input`, judged by its header alone: a few milliseconds and no memory, whatever size it declares. Of
- * an animated one the first frame counts. Throws `image_too_large`, `image_unreadable` and what `fetch` throws. A file
+ * an animated one the first frame counts. Throws `image_too_large`, `image_unreadable` and what `fetch` and `readFile` throw. A file
  * that is cut short behind its header passes here and fails in `decodePixels`.
  */
 export async function readImage(input: ImageInput, options: ReadImageOptions): Promise<DecodedImage> {
   const bytesMax = options.bytesMax ?? BYTES_MAX;
-  const bytes = await bytesOf(input, bytesMax, options.fetch);
+  const bytes = await bytesOf(input, bytesMax, options);
   if (bytes.byteLength > bytesMax) throw new AppError("image_too_large", `The picture has more than ${bytesMax} bytes`);
   const header = readImageHeader(bytes);
   if (header === null) throw new AppError("image_unreadable", "The picture is not a PNG, JPEG or WebP file");
@@ -83,10 +91,22 @@ export async function readImage(input: ImageInput, options: ReadImageOptions): P
   return { bytes, format, width, height };
 }
 
-async function bytesOf(input: ImageInput, bytesMax: number, fetch: ReadImageOptions["fetch"]): Promise<Uint8Array> {
+async function bytesOf(
+  input: ImageInput,
+  bytesMax: number,
+  { fetch, readFile }: ReadImageOptions,
+): Promise<Uint8Array> {
   if (input.image_base64 !== undefined) return base64Bytes(input.image_base64, bytesMax);
   if (input.image_url !== undefined) return (await fetch(input.image_url)).bytes;
-  throw new AppError("invalid_input", "A picture needs image_url or image_base64");
+  if (input.file_id === undefined) {
+    throw new AppError("invalid_input", "A picture needs image_url, image_base64 or file_id");
+  }
+  try {
+    return await readFile(input.file_id, bytesMax);
+  } catch (error) {
+    if (asAppError(error)?.code !== "payload_too_large") throw error;
+    throw new AppError("image_too_large", `The picture has more than ${bytesMax} bytes`);
+  }
 }
 
 /** Strict: Node's decoder skips what it does not know, so that damaged text would become a damaged picture. */

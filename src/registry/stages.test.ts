@@ -57,6 +57,7 @@ const job = (change: Partial<RunnerJob> = {}): RunnerJob => ({
   task: { id: "0".repeat(26), model: "probe", attempt: 1, metadata: {} },
   signal: new AbortController().signal,
   log: silentLog,
+  readFile: () => Promise.reject(new Error("no file is read here")),
   onProgress: () => {},
   onDelta: () => {},
   ...change,
