@@ -147,12 +147,13 @@ describe("loadConfig", () => {
     ["a key that no header can carry", "a:sch\u00f6n"],
     ["a key that is too long", `a:${"x".repeat(257)}`],
     ["a name that is none", "a.b:one"],
+    ["a name like the id of a stored key", "mr_4f0k2m7q9x1t:one"],
   ])("%s is refused", (_, value) => {
     expect(problemsOf({ API_KEYS: value })).toEqual(["API_KEYS"]);
   });
 
   test("prod refuses what is for development", () => {
-    expect(problemsOf({ ENV: "prod" })).toEqual(["API_KEYS"]);
+    expect(loadConfig({ ENV: "prod" }).apiKeys).toEqual([]); // those that are stored are enough
     expect(problemsOf({ ENV: "PROD", API_KEYS: `a:one,b:${DEVELOPMENT_KEY}` })).toEqual(["API_KEYS"]);
     expect(problemsOf({ ENV: "prod", API_KEYS: "a:one", FETCH_ALLOW_HOSTS: "localhost" })).toEqual([
       "FETCH_ALLOW_HOSTS",

@@ -30,6 +30,8 @@ export interface Config {
     readonly bucket: string;
   } | null;
   readonly apiKeys: readonly ApiKey[];
+  /** Requests that a key may make in a minute, on all gateways together; 0: no limit. */
+  readonly rateLimitPerMinute: number;
   readonly gpuIds: readonly string[];
   /** Names or globs of the runners that an actor hosts. */
   readonly models: readonly string[];
@@ -88,7 +90,6 @@ export function loadConfig(env: Environment): Config {
   const fetchAllowHosts = list(text("FETCH_ALLOW_HOSTS"));
   const apiKeys = parseApiKeys(text("API_KEYS"), problem);
   if (mode === "prod") {
-    if (apiKeys.length === 0) problem("API_KEYS", "must be set when ENV=prod");
     if (apiKeys.some((key) => key.secret === DEVELOPMENT_KEY))
       problem("API_KEYS", "holds the development key while ENV=prod");
     if (fetchAllowHosts.length > 0) problem("FETCH_ALLOW_HOSTS", "must be empty when ENV=prod");
@@ -108,6 +109,7 @@ export function loadConfig(env: Environment): Config {
     durability: oneOf("DURABILITY", ["fsync", "fast"], "fsync"),
     s3: parseS3(text, problem),
     apiKeys,
+    rateLimitPerMinute: integer("RATE_LIMIT_PER_MINUTE", 0, 1_000_000) ?? 0,
     gpuIds: parseGpuIds(text("GPU_IDS"), problem),
     models: list(text("MODELS") ?? "*"),
     pluginsDir: resolve(text("PLUGINS_DIR") ?? "./plugins"),
@@ -152,6 +154,7 @@ function parseApiKeys(value: string | null, problem: Report): ApiKey[] {
     // By its place and not by its name: what stands before the colon may be a part of a key without a name.
     const refuse = (why: string): void => problem("API_KEYS", `entry ${index + 1}: ${why}`);
     if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) refuse("a name must be 1 to 64 letters, digits, _ or -");
+    else if (id.startsWith("mr_")) refuse("a name must not begin with mr_, as the ids of stored keys do");
     else if (!/^[\x21-\x7e]{1,256}$/.test(secret)) refuse("a key must be 1 to 256 visible ASCII characters");
     else if (keys.some((key) => key.id === id)) refuse("its name stands twice");
     else if (keys.some((key) => key.secret === secret)) refuse("its key stands twice");

@@ -18,6 +18,7 @@ export const errorKinds = {
   invalid_json: kind(400, "The body is not valid JSON"),
   ambiguous_credentials: kind(400, "Two different credentials were sent"),
   unauthorized: kind(401, "A valid API key is needed"),
+  forbidden: kind(403, "The key may not do this"),
   route_not_found: kind(404, "No such path"),
   task_not_found: kind(404, "No such task"),
   file_not_found: kind(404, "No such file"),
@@ -32,6 +33,7 @@ export const errorKinds = {
   unsupported_media_type: kind(415, "Send application/json"),
   invalid_request: kind(422, "The request is not valid"),
   idempotency_mismatch: kind(422, "This client_request_id was used for another request"),
+  rate_limited: kind(429, "Too many requests", "later"),
   internal: kind(500, "Internal error", "later"),
   broker_unavailable: kind(503, "The broker does not answer", "later"),
   queue_full: kind(503, "The queue is full", "later"),
@@ -64,6 +66,7 @@ export const errorKinds = {
   data_dir_in_use: kind(0, "Another process uses this DATA_DIR"),
   topology_conflict: kind(0, "The broker holds data that this configuration would destroy"),
   invalid_runner: kind(0, "A runner file is not valid"),
+  key_not_found: kind(0, "No such key"),
 } as const satisfies Record<string, ErrorKind>;
 
 export type ErrorCode = keyof typeof errorKinds;

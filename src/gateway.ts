@@ -10,7 +10,7 @@ import { createFiles } from "./files/files.ts";
 import type { PartReadiness } from "./http/health.ts";
 import { createHttp } from "./http/http.ts";
 import { startSubmitService } from "./http/submit-service.ts";
-import { createKeys } from "./keys/keys.ts";
+import { openAccess } from "./keys/access.ts";
 import { createLog } from "./log.ts";
 import { createMetrics } from "./metrics/metrics.ts";
 import { addProcessMetrics } from "./metrics/process.ts";
@@ -58,15 +58,16 @@ export async function runGateway(config: Config): Promise<void> {
     log,
     liveActors: () => catalogue.liveActors().length,
   });
+  const access = await openAccess(config, kept.sql, log);
   const http = createHttp({
     config,
     tasks,
     find: createFind(db.sql, tasks),
     models: catalogue,
-    keys: createKeys(config.apiKeys),
+    keys: access.keys,
     blobs,
     files: createFiles({ sql: kept.sql, blobs, clock: systemClock, historyTtlMs: config.historyTtlMs }),
-    readiness: () => readinessOf(bus, store, catalogue),
+    readiness: () => readinessOf(bus, store, catalogue, access),
     metrics,
     log,
   });
@@ -82,6 +83,7 @@ export async function runGateway(config: Config): Promise<void> {
   await Promise.all([http.stop(GRACE_MS), submitService.stop(GRACE_MS)]);
   await tasks.stop();
   catalogue.stop();
+  await access.stop();
   await Promise.all([db.close(), kept.close()]);
   await bus.close();
 }
@@ -90,8 +92,10 @@ const readinessOf = (
   bus: Bus,
   store: { isReady(): boolean },
   models: { list(): readonly { readonly healthy: boolean }[] },
+  access: { isFresh(): boolean },
 ): readonly PartReadiness[] => [
   part("broker", bus.connected, "not connected"),
+  part("keys", access.isFresh(), "the keys cannot be read"),
   part("store", store.isReady(), "the object store takes no objects"),
   part(
     "models",

@@ -15,6 +15,7 @@ usage: bun millrace <command>
   gateway         start one gateway, beside a running \`up\` or on NATS_URL
   actor --gpu N   start one actor on GPU N, beside a running \`up\` or on NATS_URL
   rebuild         build the read model in SQL anew from the logs, while nothing runs
+  keys …          create, list, rotate and revoke API keys; \`keys --help\` says how
   --help          show this
   --version       show the version
 
@@ -22,12 +23,15 @@ Settings come from the environment and from .env; .env.example lists them.
 `;
 
 interface Command {
-  readonly name: "up" | "gateway" | "actor" | "rebuild" | "help" | "version";
+  readonly name: "up" | "gateway" | "actor" | "rebuild" | "keys" | "help" | "version";
   readonly gpu: string;
+  /** What follows `keys`, which parses it itself. */
+  readonly args?: string[];
 }
 
 /** What the arguments ask for; a text when they make no sense. */
 function parseCommand(args: string[]): Command | string {
+  if (args[0] === "keys") return { name: "keys", gpu: "", args: args.slice(1) };
   try {
     const { values, positionals } = parseArgs({
       args,
@@ -50,6 +54,7 @@ function parseCommand(args: string[]): Command | string {
 }
 
 async function run(command: Command): Promise<void> {
+  if (command.name === "keys") return runKeys(command.args ?? []);
   const config = loadConfig(process.env);
   const log = createLog(command.name === "actor" ? `actor-${command.gpu}` : command.name, config.logLevel);
   process.on("unhandledRejection", (error) => crash(error, log));
@@ -107,6 +112,19 @@ async function explain(error: unknown): Promise<void> {
   } else {
     process.stderr.write(known ? `millrace: ${known.message}\n` : `${textOf(error)}\n`);
   }
+}
+
+/** The `keys` commands, which need neither a broker nor a running `up`. */
+async function runKeys(args: string[]): Promise<void> {
+  const { KEYS_HELP, parseKeysCommand } = await import("./keys/command.ts");
+  const command = parseKeysCommand(args);
+  if (typeof command === "string") {
+    process.stderr.write(`millrace: ${command}\n\n${KEYS_HELP}`);
+    process.exit(2);
+  }
+  const { runKeysCommand } = await import("./keys/run-command.ts");
+  const text = await runKeysCommand(loadConfig(process.env), command, process.stdout.isTTY);
+  await new Promise((resolve) => process.stdout.write(text, resolve));
 }
 
 const command = parseCommand(process.argv.slice(2));

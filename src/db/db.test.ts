@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { keptPath, openKept, openReadModel, readModelPath } from "./db.ts";
+import { keptPath, openKept, openReadModel, openUsage, readModelPath, usagePath } from "./db.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -13,6 +13,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 test.each([
   ["the read model", openReadModel, readModelPath, 0],
   ["what is kept", openKept, keptPath, 2],
+  ["what is counted", openUsage, usagePath, 0],
 ] as const)("%s: opened twice, fsynced or not, read by its owner alone", async (_name, open, pathOf, synchronous) => {
   const [first, second] = await Promise.all([open(folder), open(folder)]);
   expect(await first.sql.unsafe("PRAGMA synchronous")).toEqual([{ synchronous }]);

@@ -1,10 +1,11 @@
-// The two databases, opened and migrated: Bun.SQL on SQLite. Called by composition roots; queries stand beside the nouns
+// The databases, opened and migrated: Bun.SQL on SQLite. Called by composition roots; queries stand beside the nouns
 // that ask them. The read model can be rebuilt from the logs and need not survive a power cut; what is kept (keys,
-// deliveries, schedules, files) exists nowhere else and must, which is why it is a file of its own.
+// deliveries, schedules, files) exists nowhere else and must, which is why it is a file of its own; what gateways count
+// together may be lost, and is a third one so that a write of it never waits for the read model's.
 import { mkdir, open as openFile } from "node:fs/promises";
 import { join } from "node:path";
 import { SQL } from "bun";
-import { keptMigrations, type Migration, readModelMigrations } from "./migrations.ts";
+import { keptMigrations, type Migration, readModelMigrations, usageMigrations } from "./migrations.ts";
 
 export interface Db {
   readonly sql: SQL;
@@ -13,6 +14,7 @@ export interface Db {
 
 export const readModelPath = (dataDir: string): string => join(dataDir, "millrace.sqlite");
 export const keptPath = (dataDir: string): string => join(dataDir, "kept.sqlite");
+export const usagePath = (dataDir: string): string => join(dataDir, "usage.sqlite");
 
 /** Opens `DATA_DIR/millrace.sqlite` and brings its tables up to date. No fsync: a kill of the process loses nothing. */
 export const openReadModel = (dataDir: string): Promise<Db> =>
@@ -20,6 +22,9 @@ export const openReadModel = (dataDir: string): Promise<Db> =>
 
 /** Opens `DATA_DIR/kept.sqlite` and brings its tables up to date. What is committed survives a power cut. */
 export const openKept = (dataDir: string): Promise<Db> => open(dataDir, keptPath(dataDir), "FULL", keptMigrations);
+
+/** Opens `DATA_DIR/usage.sqlite` and brings its tables up to date. No fsync. */
+export const openUsage = (dataDir: string): Promise<Db> => open(dataDir, usagePath(dataDir), "OFF", usageMigrations);
 
 async function open(
   dataDir: string,

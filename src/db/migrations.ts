@@ -1,4 +1,4 @@
-// The tables, as steps that are only ever added to. Names are unique over both lists: on a shared server both are one
+// The tables, as steps that are only ever added to. Names are unique over all lists: on a shared server all are one
 // database.
 
 export interface Migration {
@@ -74,6 +74,39 @@ export const keptMigrations: readonly Migration[] = [
       )`,
       "CREATE INDEX files_of_key ON files (key_id, file_id)",
       "CREATE INDEX files_by_expiry ON files (expires_ms)",
+    ],
+  },
+  {
+    name: "kept-keys",
+    statements: [
+      // Digests are SHA-256 in hexadecimal; scopes are parted by blanks. See src/keys/store.ts.
+      `CREATE TABLE api_keys (
+        id TEXT PRIMARY KEY,
+        env TEXT NOT NULL,
+        name TEXT NOT NULL,
+        scopes TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        previous_digest TEXT,
+        previous_until_ms BIGINT,
+        rate_per_minute BIGINT,
+        created_ms BIGINT NOT NULL,
+        expires_ms BIGINT,
+        revoked_ms BIGINT
+      )`,
+      "CREATE TABLE api_keys_revision (name TEXT PRIMARY KEY, revision BIGINT NOT NULL)",
+      "INSERT INTO api_keys_revision (name, revision) VALUES ('api_keys', 0)",
+    ],
+  },
+];
+
+/** What gateways count together and may lose. */
+export const usageMigrations: readonly Migration[] = [
+  {
+    name: "usage-1",
+    statements: [
+      "CREATE TABLE key_usage (key_id TEXT PRIMARY KEY, last_used_ms BIGINT NOT NULL)",
+      // The requests of a key in its present minute that gateways have taken as their shares.
+      "CREATE TABLE rate_windows (key_id TEXT PRIMARY KEY, started_ms BIGINT NOT NULL, leased BIGINT NOT NULL)",
     ],
   },
 ];

@@ -4,11 +4,12 @@
 import { Elysia } from "elysia";
 import { AppError } from "../errors.ts";
 import type { Keys } from "../keys/keys.ts";
+import { requireScope } from "../keys/principal.ts";
 import type { Log } from "../log.ts";
 import { requestIdOf } from "./correlation.ts";
-import { ownerOf } from "./credentials.ts";
+import { principalOf } from "./credentials.ts";
 import { problemReply } from "./problem.ts";
-import { type Route, replyEmpty } from "./route.ts";
+import { type Route, replyEmpty, scopeOf } from "./route.ts";
 import type { RouteTraffic, Traffic } from "./traffic.ts";
 
 interface Target {
@@ -72,7 +73,11 @@ async function serve(target: Target, request: Request, id: string, keys: Keys, l
   try {
     const call = { request, id, requestId };
     if (route.access === "public") response = await route.handle(call);
-    else response = await route.handle({ ...call, owner: ownerOf(request, keys) });
+    else {
+      const owner = principalOf(request, keys);
+      requireScope(owner, scopeOf(route));
+      response = await route.handle({ ...call, owner });
+    }
   } catch (error) {
     response = problemReply(error, { request, requestId, errorFormat: route.errorFormat }, log);
   }
@@ -99,7 +104,7 @@ function unrouted(targets: readonly Target[], request: Request, keys: Keys, log:
   try {
     // Without CORS headers, which cors.ts adds for the origins that are configured: others are refused by that.
     if (request.method === "OPTIONS" && methods.length > 0) return replyEmpty(call, 204, { allow });
-    if (pathname.startsWith("/v1/")) ownerOf(request, keys);
+    if (pathname.startsWith("/v1/")) principalOf(request, keys);
     if (methods.length > 0) throw new AppError("method_not_allowed", `This path takes ${allow}.`);
     throw new AppError("route_not_found", "There is nothing at this path. The API is described at /docs.");
   } catch (error) {

@@ -4,12 +4,12 @@ import { type ErrorCode, errorKinds } from "../errors.ts";
 import { findSchemas } from "./find-schemas.ts";
 import { openAiError } from "./openai-error.ts";
 import { problemBody } from "./problem.ts";
-import type { ErrorFormat, Operation, Route } from "./route.ts";
+import { type ErrorFormat, type Operation, type Route, scopeOf } from "./route.ts";
 import { schemas } from "./schemas.ts";
 
 /** What every operation can answer, and what every one that needs a key can. */
 const sharedErrors: readonly ErrorCode[] = ["internal"];
-const keyedErrors: readonly ErrorCode[] = ["ambiguous_credentials", "unauthorized"];
+const keyedErrors: readonly ErrorCode[] = ["ambiguous_credentials", "unauthorized", "forbidden", "rate_limited"];
 
 const exampleRequestId = "5e2f0f7a-6f0d-4f0f-9b0c-0d7b6f1c2a11";
 
@@ -55,15 +55,17 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
     components: {
       schemas: { ...schemas, ...findSchemas },
       securitySchemes: {
-        apiKey: { type: "apiKey", in: "header", name: "x-api-key", description: "An API key." },
+        apiKey: { type: "apiKey", in: "header", name: "x-api-key", description: "An API key that has the scope." },
         bearer: { type: "http", scheme: "bearer", description: "The same key as a Bearer token." },
       },
     },
   };
 }
 
-function operationObject(operation: Operation, { access, errorFormat = "problem" }: Route): object {
-  const keyed = access === "key";
+/** Where a key is needed its scope stands beside each scheme, as OpenAPI 3.1 §4.8.30 allows for all. */
+function operationObject(operation: Operation, route: Route): object {
+  const { errorFormat = "problem" } = route;
+  const scope = route.access === "key" ? scopeOf(route) : null;
   const parameters = (operation.parameters ?? []).map((parameter) => ({
     required: parameter.in === "path",
     ...parameter,
@@ -73,10 +75,10 @@ function operationObject(operation: Operation, { access, errorFormat = "problem"
     tags: [operation.tag],
     summary: operation.summary,
     description: operation.description,
-    security: keyed ? [{ apiKey: [] }, { bearer: [] }] : [],
+    security: scope ? [{ apiKey: [scope] }, { bearer: [scope] }] : [],
     parameters: [...parameters, requestIdParameter],
     ...(operation.body ? { requestBody: requestBody(operation.body) } : {}),
-    responses: { ...answers(operation), ...problems(errorsOf(operation, keyed), errorFormat) },
+    responses: { ...answers(operation), ...problems(errorsOf(operation, scope !== null), errorFormat) },
   };
 }
 
@@ -138,6 +140,6 @@ const openAiContent = (codes: readonly ErrorCode[]): object => ({
 });
 
 const retryAfter = (status: number): object =>
-  status === 503
+  status === 503 || status === 429
     ? { "Retry-After": { description: "Seconds after which a repeat makes sense.", schema: { type: "integer" } } }
     : {};

@@ -39,7 +39,7 @@ function problem(
 ): Response {
   const { status } = errorKinds[code];
   const all: Record<string, string> = { ...headers };
-  if (status === 503) all["retry-after"] = String(Math.max(1, Math.ceil(error?.retryAfterS ?? 1)));
+  if (status === 503 || status === 429) all["retry-after"] = String(Math.max(1, Math.ceil(error?.retryAfterS ?? 1)));
   if (status === 401) all["www-authenticate"] ??= 'Bearer realm="millrace"';
   if (call.errorFormat === "openai") {
     // Its SDKs repeat 409 and 5xx by themselves.

@@ -2,6 +2,7 @@
 // Elysia and openapi.ts describes them, so the pages cannot drift from what is served. Nothing here knows of a task.
 import { AppError, type ErrorCode } from "../errors.ts";
 import { isTaskId } from "../ids.ts";
+import type { Scope } from "../keys/principal.ts";
 import type { Owner } from "../tasks/tasks.ts";
 
 /** One request on its way through a route. */
@@ -38,10 +39,15 @@ export interface PublicRoute extends RouteBase {
 /** Needs an API key, checked before any byte of the body is read. */
 export interface KeyedRoute extends RouteBase {
   readonly access: "key";
+  /** What the key must be allowed to do. Default: `tasks:read` for GET, `tasks:write` for the rest. */
+  readonly scope?: Scope;
   handle(call: KeyedCall): Response | Promise<Response>;
 }
 
 export type Route = PublicRoute | KeyedRoute;
+
+export const scopeOf = (route: KeyedRoute): Scope =>
+  route.scope ?? (route.method === "GET" ? "tasks:read" : "tasks:write");
 
 /** What OpenAPI says about a route. */
 export interface Operation {

@@ -4,7 +4,7 @@
 import type { Blobs } from "../blobs/blobs.ts";
 import { AppError } from "../errors.ts";
 import type { Files } from "../files/files.ts";
-import { createKeys } from "../keys/keys.ts";
+import { createKeys, type Keys } from "../keys/keys.ts";
 import { type Log, silentLog } from "../log.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import type { ModelDescription, Models } from "../models/models.ts";
@@ -31,6 +31,8 @@ export interface FixtureOptions {
   readonly find?: Partial<Find>;
   readonly blobs?: Partial<Blobs>;
   readonly files?: Files;
+  /** Default: the keys of alice and bob. */
+  readonly keys?: Keys;
   readonly readiness?: () => readonly PartReadiness[];
   readonly log?: Log;
   readonly config?: Partial<HttpParts["config"]>;
@@ -100,10 +102,12 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
       ...options.find,
     },
     models,
-    keys: createKeys([
-      { id: "alice", secret: testKey },
-      { id: "bob", secret: otherKey },
-    ]),
+    keys:
+      options.keys ??
+      createKeys([
+        { id: "alice", secret: testKey },
+        { id: "bob", secret: otherKey },
+      ]),
     blobs: { get: unexpected, read: unexpected, ...options.blobs } as Blobs,
     files: options.files ?? (unexpected as never),
     readiness: options.readiness ?? (() => [{ part: "broker", ready: true }]),
