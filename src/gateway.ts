@@ -11,7 +11,7 @@ import type { PartReadiness } from "./http/health.ts";
 import { createHttp } from "./http/http.ts";
 import { startSubmitService } from "./http/submit-service.ts";
 import { openAccess } from "./keys/access.ts";
-import { createLog } from "./log.ts";
+import { createLog, type Log } from "./log.ts";
 import { createMetrics } from "./metrics/metrics.ts";
 import { addProcessMetrics } from "./metrics/process.ts";
 import { openCatalogue } from "./models/catalogue.ts";
@@ -19,6 +19,7 @@ import { urlProblem } from "./net/public-url.ts";
 import { createFind } from "./tasks/find.ts";
 import { openGatewayTasks } from "./tasks/gateway.ts";
 import { projectInThread } from "./tasks/projector.ts";
+import { openQueues } from "./tasks/queues.ts";
 
 /** Requests in flight have so long to finish. */
 const GRACE_MS = 8_000;
@@ -26,10 +27,22 @@ const GRACE_MS = 8_000;
 /** Runs until SIGTERM or SIGINT; resolves after an orderly end. Throws AppErrors of the start. */
 export async function runGateway(config: Config): Promise<void> {
   const log = createLog("gateway", config.logLevel);
-  const asked = new Promise<void>((resolve) => {
-    process.once("SIGTERM", () => resolve());
-    process.once("SIGINT", () => resolve());
-  });
+  const asked = toldToEnd();
+  const gateway = await openGateway(config, log);
+  process.send?.({ type: "ready", url: gateway.url });
+  log.info({ url: gateway.url, partitions: gateway.partitions }, "gateway is ready");
+  await asked;
+  log.info({}, "gateway stops");
+  await gateway.stop();
+}
+
+interface Gateway {
+  readonly url: string;
+  readonly partitions: number;
+  stop(): Promise<void>;
+}
+
+async function openGateway(config: Config, log: Log): Promise<Gateway> {
   const metrics = createMetrics(log);
   const stopLag = addProcessMetrics(metrics, systemClock);
   const bus = await openBus(config.natsUrl ?? "", "millrace gateway", log);
@@ -46,6 +59,7 @@ export async function runGateway(config: Config): Promise<void> {
     openCatalogue(bus, formats, systemClock, log),
     projectInThread({ natsUrl: natsUrl ?? "", dataDir, partitions, logLevel }),
   ]);
+  const queues = openQueues({ bus, partitions, clock: systemClock, capacity: catalogue.capacity });
   const tasks = await openGatewayTasks({
     bus,
     sql: db.sql,
@@ -57,6 +71,7 @@ export async function runGateway(config: Config): Promise<void> {
     clock: systemClock,
     log,
     liveActors: () => catalogue.liveActors().length,
+    queues,
   });
   const access = await openAccess(config, kept.sql, log);
   const http = createHttp({
@@ -64,6 +79,8 @@ export async function runGateway(config: Config): Promise<void> {
     tasks,
     find: createFind(db.sql, tasks),
     models: catalogue,
+    queues,
+    actors: catalogue.liveActors,
     keys: access.keys,
     blobs,
     files: createFiles({ sql: kept.sql, blobs, clock: systemClock, historyTtlMs: config.historyTtlMs }),
@@ -73,19 +90,28 @@ export async function runGateway(config: Config): Promise<void> {
   });
   const { url } = await http.listen();
   const submitService = startSubmitService({ bus, clock: systemClock, fetch: http.fetch, log });
-  process.send?.({ type: "ready", url });
-  log.info({ url, partitions }, "gateway is ready");
+  return {
+    url,
+    partitions,
+    async stop() {
+      stopLag();
+      store.stop();
+      await Promise.all([http.stop(GRACE_MS), submitService.stop(GRACE_MS)]);
+      await tasks.stop();
+      catalogue.stop();
+      await access.stop();
+      await Promise.all([db.close(), kept.close()]);
+      await bus.close();
+    },
+  };
+}
 
-  await asked;
-  log.info({}, "gateway stops");
-  stopLag();
-  store.stop();
-  await Promise.all([http.stop(GRACE_MS), submitService.stop(GRACE_MS)]);
-  await tasks.stop();
-  catalogue.stop();
-  await access.stop();
-  await Promise.all([db.close(), kept.close()]);
-  await bus.close();
+/** Resolves on SIGTERM or SIGINT. */
+function toldToEnd(): Promise<void> {
+  return new Promise((resolve) => {
+    process.once("SIGTERM", () => resolve());
+    process.once("SIGINT", () => resolve());
+  });
 }
 
 const readinessOf = (

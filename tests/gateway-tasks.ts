@@ -11,6 +11,7 @@ import { silentLog } from "../src/log.ts";
 import { type Committed, commitResult } from "../src/tasks/commit.ts";
 import { type GatewayTasks, openGatewayTasks } from "../src/tasks/gateway.ts";
 import { projectHere } from "../src/tasks/projector.ts";
+import { openQueues } from "../src/tasks/queues.ts";
 import { parseJobRecord } from "../src/tasks/records.ts";
 import type { TerminalStatus } from "../src/tasks/task.ts";
 import { startBroker } from "./broker.ts";
@@ -70,6 +71,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
     clock,
     log: silentLog,
     liveActors: () => 0,
+    queues: openQueues({ bus, partitions, clock, capacity: () => ({ slots: 0, sinceMs: 0 }) }),
   });
   const readJob = (taskId: string) => {
     const partition = partitionOf(taskId, partitions);

@@ -10,7 +10,7 @@ import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { messageOf } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
-import { announceModels, presenceEntry } from "../models/announce.ts";
+import { announceModels, type Presence, presenceOf } from "../models/announce.ts";
 import { installModules } from "../registry/specifier.ts";
 import type { LoadedRunner } from "../registry/stages.ts";
 import type { FromBeat, ToBeat } from "./beat.ts";
@@ -60,12 +60,10 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
     onAsk: (taskId) => jobs.holds(taskId),
   });
   jobs.useCancels(cancels);
-  const presence = presenceEntry(actor, [...runners.keys()], systemClock.now());
+  const descriptions = [...runners.values()].map((runner) => runner.description);
+  const presence = presenceOf(actor, descriptions, systemClock.now());
   const stopBeat = await startBeat(config, actor.id, boardPath(join(config.dataDir, "run"), gpu), presence);
-  await announceModels(
-    bus,
-    [...runners.values()].map((runner) => runner.description),
-  );
+  await announceModels(bus, descriptions);
   const stopPulling = startPulling(bus, runners, jobs, pullers, partitions, log);
   const deadlines = setInterval(() => jobs.checkDeadlines(), DEADLINE_CHECK_MS);
   process.send?.({ type: "ready" });
@@ -150,12 +148,7 @@ function parseBell(text: string, model: string): [QueueAddress, number][] {
 }
 
 /** Starts the beat thread; resolves when it keeps leases. The returned function ends it. */
-function startBeat(
-  config: Config,
-  actorId: string,
-  path: string,
-  presence: { readonly subject: string; readonly value: string },
-): Promise<() => Promise<void>> {
+function startBeat(config: Config, actorId: string, path: string, presence: Presence): Promise<() => Promise<void>> {
   const worker = new Worker(new URL("./beat.ts", import.meta.url).href, { smol: true });
   const start: ToBeat = {
     type: "start",

@@ -6,6 +6,7 @@ import { ACK_WAIT_MS, working } from "../bus/queues.ts";
 import { parseControl, parseJob, subjects } from "../bus/subjects.ts";
 import { messageOf } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
+import type { Presence } from "../models/announce.ts";
 import { parseControlRequest } from "./cancel-watch.ts";
 import { handBackDead } from "./hand-back.ts";
 import { type BoardJob, type Fate, watchBoard } from "./scoreboard.ts";
@@ -19,7 +20,7 @@ export type ToBeat =
       readonly actorId: string;
       readonly logLevel: string;
       /** Subject and value that say "this actor lives". */
-      readonly presence: { readonly subject: string; readonly value: string };
+      readonly presence: Presence;
       /** The supervisor's process id; null for an actor that runs alone. */
       readonly supervisorPid: number | null;
     }
@@ -30,6 +31,8 @@ export type FromBeat = { readonly type: "started" } | { readonly type: "failed";
 const TICK_MS = 250;
 const BEAT_EVERY_MS = ACK_WAIT_MS / 3;
 const PRESENCE_EVERY_MS = 3_000;
+/** Sooner, where the actor holds more or fewer jobs than it said. */
+const PRESENCE_EVERY_MS_MIN = 1_000;
 /** Time a runner has to heed its signal, after its deadline or a cancel, before its process is ended. */
 export const GRACE_MS = 5_000;
 
@@ -43,6 +46,7 @@ interface Watched {
 class Beat {
   private readonly watched = new Map<string, Watched>();
   private presenceAtMs = 0;
+  private saidBusy = 0;
   private ending = false;
   private readonly bus: Bus;
   private readonly start: Extract<ToBeat, { type: "start" }>;
@@ -82,10 +86,17 @@ class Beat {
       const why = overdue(job, watched, now);
       if (why) return this.end(job, jobs, why);
     }
-    if (now - this.presenceAtMs >= PRESENCE_EVERY_MS) {
-      this.presenceAtMs = now;
-      this.bus.publish(this.start.presence.subject, this.start.presence.value);
-    }
+    this.say(now, jobs.length);
+  }
+
+  /** The actor lives, and holds so many jobs. */
+  private say(now: number, busy: number): void {
+    const everyMs = busy === this.saidBusy ? PRESENCE_EVERY_MS : PRESENCE_EVERY_MS_MIN;
+    if (now - this.presenceAtMs < everyMs) return;
+    this.presenceAtMs = now;
+    this.saidBusy = busy;
+    const { subject, entry } = this.start.presence;
+    this.bus.publish(subject, JSON.stringify({ ...entry, busy }));
   }
 
   private watch(job: BoardJob): Watched {

@@ -63,6 +63,17 @@ export async function readLast(bus: Bus, stream: string, filter: string, timeout
   return getMessage(bus, stream, `{"last_by_subj":"${filter}"}`, timeoutMs);
 }
 
+/** The oldest record under `filter` from `sequence` on, or null. Throws `broker_unavailable`. */
+export async function readNext(
+  bus: Bus,
+  stream: string,
+  filter: string,
+  sequence: number,
+  timeoutMs: number,
+): Promise<LogRecord | null> {
+  return getMessage(bus, stream, `{"seq":${sequence},"next_by_subj":"${filter}"}`, timeoutMs);
+}
+
 async function getMessage(bus: Bus, stream: string, query: string, timeoutMs: number): Promise<LogRecord | null> {
   const reply = await bus.request(`$JS.API.STREAM.MSG.GET.${stream}`, query, { timeoutMs });
   const answer = JSON.parse(reply.text()) as {
@@ -85,15 +96,22 @@ const RANGE_BATCH = 256;
 const RANGE_MS_MAX = 5_000;
 
 /**
- * All records under `filter` from `fromSequence` on, of a stream with direct access. For events only: a cluster's
- * follower may answer, and then the newest are missing. Throws `broker_unavailable`.
+ * All records under `filter` from `fromSequence` on, of a stream with direct access; with `countMax` about so many of the
+ * oldest. For events only: a cluster's follower may answer, and then the newest are missing. Throws
+ * `broker_unavailable`.
  */
-export async function readRange(bus: Bus, stream: string, filter: string, fromSequence: number): Promise<LogRecord[]> {
+export async function readRange(
+  bus: Bus,
+  stream: string,
+  filter: string,
+  fromSequence: number,
+  countMax = Number.POSITIVE_INFINITY,
+): Promise<LogRecord[]> {
   const records: LogRecord[] = [];
   for (let next = fromSequence; ; ) {
     const batch = await readBatch(bus, stream, filter, next);
     records.push(...batch.records);
-    if (batch.pending === 0 || batch.records.length === 0) return records;
+    if (batch.pending === 0 || batch.records.length === 0 || records.length >= countMax) return records;
     next = (batch.records.at(-1)?.sequence ?? next) + 1;
   }
 }

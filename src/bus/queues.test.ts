@@ -59,7 +59,7 @@ describe("ensureQueue and listQueues", () => {
     await ensureQueue(broker.bus, at);
     await publish(at, 3);
     const mine = (await listQueues(broker.bus, 0)).filter((found) => found.at.model === at.model);
-    expect(mine).toEqual([{ at, pending: 3, ackPending: 0 }]);
+    expect(mine).toEqual([{ at, pending: 3, ackPending: 0, deliveredSequence: 0 }]);
     expect((await listQueues(broker.bus, 1)).filter((found) => found.at.model === at.model)).toEqual([]);
   });
 
@@ -71,7 +71,7 @@ describe("ensureQueue and listQueues", () => {
     await publish(queue("apart2"), 1);
     await ensureQueue(broker.bus, at);
     const found = (await listQueues(broker.bus, 0)).find((each) => each.at.model === "apart");
-    expect(found).toEqual({ at, pending: 2, ackPending: 0 });
+    expect(found).toEqual({ at, pending: 2, ackPending: 0, deliveredSequence: 0 });
   });
 
   test("more queues than one page of the broker's list", async () => {

@@ -2,6 +2,7 @@
 // before the first job is published to it, so that an actor that lists consumers finds all work there is.
 import { AppError } from "../errors.ts";
 import type { Bus } from "./connection.ts";
+import { readLast, readNext } from "./log.ts";
 import { consumerName, parseConsumerName, type QueueAddress, streams, subjects } from "./subjects.ts";
 
 /**
@@ -43,6 +44,15 @@ export interface QueueState {
   readonly pending: number;
   /** Jobs delivered and not yet acked: running, handed back, or waiting for their retry. */
   readonly ackPending: number;
+  /** Sequence in its stream up to which jobs have been delivered. */
+  readonly deliveredSequence: number;
+}
+
+interface ConsumerState {
+  readonly name: string;
+  readonly num_pending: number;
+  readonly num_ack_pending: number;
+  readonly delivered: { readonly stream_seq: number };
 }
 
 /** The queues of a partition with their depths. Throws `broker_unavailable`. */
@@ -53,7 +63,7 @@ export async function listQueues(bus: Bus, partition: number): Promise<QueueStat
     const reply = await bus.request(subject, JSON.stringify({ offset }), { timeoutMs: 5_000 });
     const page = JSON.parse(reply.text()) as {
       total?: number;
-      consumers?: { name: string; num_pending: number; num_ack_pending: number }[];
+      consumers?: ConsumerState[];
       error?: { description?: string };
     };
     if (page.error) {
@@ -63,11 +73,39 @@ export async function listQueues(bus: Bus, partition: number): Promise<QueueStat
     const consumers = page.consumers ?? [];
     for (const consumer of consumers) {
       const at = parseConsumerName(partition, consumer.name);
-      if (at) found.push({ at, pending: consumer.num_pending, ackPending: consumer.num_ack_pending });
+      if (!at) continue;
+      const { num_pending: pending, num_ack_pending: ackPending, delivered } = consumer;
+      found.push({ at, pending, ackPending, deliveredSequence: delivered.stream_seq });
     }
     offset += consumers.length;
     if (consumers.length === 0 || offset >= (page.total ?? 0)) return found;
   }
+}
+
+/** A job's place in its stream. */
+export interface JobPlace {
+  readonly sequence: number;
+  /** Milliseconds since the epoch. */
+  readonly storedAtMs: number;
+}
+
+const ENDS_MS_MAX = 2_000;
+
+/**
+ * The first and the last of a queue's jobs after `deliveredSequence`, null where there is none. Two reads, each of one
+ * record whatever the queue's length. Throws `broker_unavailable`.
+ */
+export async function waitingEnds(
+  bus: Bus,
+  at: QueueAddress,
+  deliveredSequence: number,
+): Promise<{ readonly first: JobPlace; readonly last: JobPlace } | null> {
+  const [stream, filter] = [streams.jobs(at.partition), subjects.queue(at)];
+  const [first, last] = await Promise.all([
+    readNext(bus, stream, filter, deliveredSequence + 1, ENDS_MS_MAX),
+    readLast(bus, stream, filter, ENDS_MS_MAX),
+  ]);
+  return first && last && last.sequence >= first.sequence ? { first, last } : null;
 }
 
 export interface PullRequest {

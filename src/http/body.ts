@@ -8,7 +8,7 @@ export const bodyBytesMax = 16 * 1024 * 1024;
 /** Deeper documents have no use here and can overflow a recursive reader. */
 const depthMax = 64;
 /** Object keys in one document; hash tables are the dearest thing a small body can ask for. */
-const keysMax = 10_000;
+const keysMaxDefault = 10_000;
 /** 16 MiB in this time is 2.2 Mbit/s. A client that drips bytes holds a connection no longer. */
 const bodyMsMax = 60_000;
 
@@ -17,15 +17,15 @@ const utf8 = new TextDecoder("utf-8", { fatal: true });
 /**
  * The JSON value of a request's body. Throws `unsupported_media_type` (415), `payload_too_large` (413),
  * `request_timeout` (408), `invalid_json` (400: UTF-8, syntax, more than 64 levels) and `invalid_request` (422: more
- * than 10,000 keys, names that could reach a prototype, numbers beyond a double, NUL characters).
+ * than `keysMax` keys, names that could reach a prototype, numbers beyond a double, NUL characters).
  */
-export async function readJson(request: Request, timeoutMs = bodyMsMax): Promise<unknown> {
+export async function readJson(request: Request, timeoutMs = bodyMsMax, keysMax = keysMaxDefault): Promise<unknown> {
   checkMediaType(request.headers);
   const declared = request.headers.get("content-length");
   if (declared !== null && Number(declared) > bodyBytesMax) throw tooLarge();
   // With a content-length the parser of HTTP has already bounded what follows; without one we count.
   const reading = declared === null ? readCounted(request.body) : request.bytes();
-  return parseJson(decode(await withinMs(reading, timeoutMs)));
+  return parseJson(decode(await withinMs(reading, timeoutMs)), keysMax);
 }
 
 const tooLarge = (): AppError =>
@@ -76,8 +76,8 @@ function decode(bytes: Uint8Array): string {
 }
 
 /** The value of a JSON text, with the limits of readJson. Of duplicate keys the last wins. */
-export function parseJson(text: string): unknown {
-  scan(text);
+export function parseJson(text: string, keysMax = keysMaxDefault): unknown {
+  scan(text, keysMax);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -94,7 +94,7 @@ export function parseJson(text: string): unknown {
  * Depth and number of keys, before anything is built. Up to the first syntax error this reads brackets, strings and
  * colons as a parser would, and a parser stops there: what it passes cannot make JSON.parse go deeper.
  */
-function scan(text: string): void {
+function scan(text: string, keysMax: number): void {
   let depth = 0;
   let keys = 0;
   for (let i = 0; i < text.length; i++) {

@@ -221,6 +221,8 @@ test("a taken port is said, with what to do", async () => {
     tasks: {} as never,
     find: {} as never,
     models,
+    queues: { list: async () => [] },
+    actors: () => [],
     keys: createKeys([]),
     blobs: {} as never,
     files: {} as never,

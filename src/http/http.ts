@@ -8,8 +8,10 @@ import type { Files } from "../files/files.ts";
 import type { Keys } from "../keys/keys.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import type { ActorEntry } from "../models/announce.ts";
 import type { Models } from "../models/models.ts";
 import type { Find } from "../tasks/find.ts";
+import type { Queues } from "../tasks/queues.ts";
 import type { Tasks } from "../tasks/tasks.ts";
 import { withCors } from "./cors.ts";
 import { createDispatch } from "./dispatch.ts";
@@ -21,6 +23,7 @@ import { createHolds } from "./holds.ts";
 import { isLoopback, metricsRoute } from "./metrics.ts";
 import { modelRoutes } from "./models.ts";
 import { openapiDocument } from "./openapi.ts";
+import { queueRoutes } from "./queues.ts";
 import type { Route } from "./route.ts";
 import { createServer } from "./server.ts";
 import { taskRoutes } from "./tasks.ts";
@@ -31,6 +34,9 @@ export interface HttpParts {
   readonly tasks: Tasks;
   readonly find: Find;
   readonly models: Models;
+  readonly queues: Pick<Queues, "list">;
+  /** Actors whose presence is fresh. */
+  readonly actors: () => readonly ActorEntry[];
   readonly keys: Keys;
   readonly blobs: Blobs;
   readonly files: Files;
@@ -72,6 +78,7 @@ export function createHttp(parts: HttpParts): Http {
     ...findRoutes(parts.find),
     ...modelRoutes(parts.models),
     ...fileRoutes(parts.files, parts.blobs),
+    ...queueRoutes(parts),
     ...healthRoutes(readiness),
     metricsRoute(parts.metrics, config.env === "dev" && isLoopback(config.host)),
     ...docsRoutes(openapi),

@@ -49,6 +49,7 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
       { name: "Tasks", description: "Work that is kept until it has ended." },
       { name: "Files", description: "Uploads, in the shape of the OpenAI API." },
       { name: "Models", description: "What can run." },
+      { name: "Queues", description: "What waits, and who works." },
       { name: "Operation", description: "For those who run the service. No key is needed." },
     ],
     paths,

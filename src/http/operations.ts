@@ -5,7 +5,7 @@ import { waitSMax } from "./prefer.ts";
 import type { Answer, Operation, Parameter } from "./route.ts";
 import { modelPattern, taskIdPattern } from "./schemas.ts";
 
-const exampleId = "01jd5w3v9m7k2q4x8n6t0r5y1z";
+export const exampleId = "01jd5w3v9m7k2q4x8n6t0r5y1z";
 const key = `results/${exampleId}-5f0c9a.png`;
 const exampleTask = {
   task_id: exampleId,
@@ -27,18 +27,17 @@ const exampleWaiting = {
   model: "superres-x4",
   priority: "high",
   attempt: 0,
+  queue_position: 12,
+  eta_ms: 5_800,
   created_at: "2026-11-21T10:00:00.000Z",
 };
-const exampleAccepted = {
-  task_id: exampleId,
-  status: "PENDING",
-  urls: {
-    self: `/v1/tasks/${exampleId}`,
-    events: `/v1/tasks/${exampleId}/events`,
-    result: `/v1/tasks/${exampleId}/result`,
-    cancel: `/v1/tasks/${exampleId}/cancel`,
-  },
+export const exampleUrls = {
+  self: `/v1/tasks/${exampleId}`,
+  events: `/v1/tasks/${exampleId}/events`,
+  result: `/v1/tasks/${exampleId}/result`,
+  cancel: `/v1/tasks/${exampleId}/cancel`,
 };
+const exampleAccepted = { task_id: exampleId, status: "PENDING", urls: exampleUrls };
 const exampleCancel = { task_id: exampleId, status: "STARTED", cancel_requested_at: "2026-11-21T10:00:00.500Z" };
 const exampleModel = {
   id: "echo",
@@ -61,13 +60,18 @@ const exampleEvents =
   'id: 1.1\nevent: STARTED\ndata: {"status":"STARTED","attempt":1}\n\n' +
   'id: 1.2\nevent: SUCCESS\ndata: {"status":"SUCCESS"}\n\n';
 
-const json = (description: string, schema: string, example: object, headers?: Record<string, string>): Answer => ({
+export const json = (
+  description: string,
+  schema: string,
+  example: object,
+  headers?: Record<string, string>,
+): Answer => ({
   description,
   content: { "application/json": { schema: { $ref: `#/components/schemas/${schema}` }, example } },
   ...(headers ? { headers } : {}),
 });
 
-const taskId: Parameter = {
+export const taskId: Parameter = {
   name: "id",
   in: "path",
   description: "The task's id, as `task_id` of the accepted task.",

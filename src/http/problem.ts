@@ -16,18 +16,32 @@ type ProblemCall = Pick<Call, "request" | "requestId"> & { readonly errorFormat?
 
 /** The answer to anything thrown. Unknown errors become 500 `internal` and are logged, once, with the request id. */
 export function problemReply(error: unknown, call: ProblemCall, log: Log, headers?: Record<string, string>): Response {
-  const known = asAppError(error);
-  // `internal` is made for the log: its message may name what a client must not see.
-  if (known && known.code !== "internal" && errorKinds[known.code].status > 0) {
-    return problem(call, known.code, known.message, known, headers);
-  }
-  // A client that hung up in the middle of its body, or while it waited, is no fault of ours and reads no answer.
-  if (!call.request.signal.aborted) {
-    const stack = error instanceof Error ? error.stack : undefined;
-    const code = known ? { code: known.code } : {};
-    log.error({ request_id: call.requestId, error: messageOf(error), ...code, stack }, "request.failed");
-  }
+  const known = showable(error);
+  if (known) return problem(call, known.code, known.message, known, headers);
+  logInternal(error, call, log);
   return problem(call, "internal", internalDetail);
+}
+
+/** The same as one item of a larger answer: the status and the body that the item alone would have got. */
+export function problemItem(error: unknown, call: ProblemCall, log: Log): { status: number; problem: object } {
+  const known = showable(error);
+  if (!known) logInternal(error, call, log);
+  const [code, detail] = known ? [known.code, known.message] : (["internal", internalDetail] as const);
+  return { status: errorKinds[code].status, problem: problemBody(code, detail, call.requestId, known?.fields) };
+}
+
+/** `internal` is made for the log: its message may name what a client must not see. */
+function showable(error: unknown): AppError | null {
+  const known = asAppError(error);
+  return known && known.code !== "internal" && errorKinds[known.code].status > 0 ? known : null;
+}
+
+/** A client that hung up in the middle of its body, or while it waited, is no fault of ours and reads no answer. */
+function logInternal(error: unknown, call: ProblemCall, log: Log): void {
+  if (call.request.signal.aborted) return;
+  const stack = error instanceof Error ? error.stack : undefined;
+  const code = asAppError(error)?.code;
+  log.error({ request_id: call.requestId, error: messageOf(error), ...(code && { code }), stack }, "request.failed");
 }
 
 function problem(

@@ -3,6 +3,7 @@
 
 import { priorities, statuses } from "../tasks/task.ts";
 import { fileSchemas } from "./file-schemas.ts";
+import { queueSchemas } from "./queue-schemas.ts";
 
 export const modelPattern = "^[a-z0-9][a-z0-9-]{0,63}$";
 export const taskIdPattern = "^[0-7][0-9a-hjkmnp-tv-z]{25}$";
@@ -157,6 +158,18 @@ const taskSchema = {
         retryable: { type: "boolean", description: "Whether the same task may succeed when it is sent again." },
       },
     },
+    queue_position: {
+      type: "integer",
+      minimum: 1,
+      description: "While PENDING: about how many tasks go first, plus one. As of a second or two ago.",
+    },
+    eta_ms: {
+      type: ["integer", "null"],
+      minimum: 0,
+      description:
+        "While PENDING: milliseconds until the task is expected to have ended. A forecast from the model's pace: it " +
+        "knows neither tasks to come nor how long this one takes. Null where nothing tells.",
+    },
     created_at: time("When the task was accepted"),
     started_at: { ...time("When the last attempt began"), type: ["string", "null"] },
     finished_at: time("When the task ended"),
@@ -269,6 +282,7 @@ export const schemas: Readonly<Record<string, object>> = {
       data: { type: "array", description: "One entry a model.", items: { $ref: "#/components/schemas/Model" } },
     },
   },
+  ...queueSchemas,
   Readiness: readinessSchema,
   Problem: problemSchema,
   ...fileSchemas,

@@ -84,6 +84,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     wait: async (taskId) => finished(taskId),
     result: async () => null,
     events: async () => null,
+    timeline: async () => unexpected(),
     cancel: async () => ({ status: "PENDING", cancelRequestedAt: "2026-11-21T10:00:00.000Z" }),
     ...options.tasks,
   };
@@ -102,6 +103,8 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
       ...options.find,
     },
     models,
+    queues: { list: async () => [] },
+    actors: () => [],
     keys:
       options.keys ??
       createKeys([

@@ -28,14 +28,22 @@ const CLIENT_REQUEST_ID = new RegExp(clientRequestIdPattern);
 
 /** The handler of `POST /v1/tasks`. */
 export function createSubmit(tasks: Tasks, models: Models, holds: Holds): (call: KeyedCall) => Promise<Response> {
-  const check = compileSchema(taskRequestSchema);
+  const take = createTaker(tasks, models);
   return async (call) => {
-    const { request, owner } = call;
+    const { request } = call;
     const body = withAlias(await readJson(request), request.headers.get("idempotency-key"));
-    const task = checked(body, check, models);
-    const accepted = await tasks.accept(task, owner, traceOf(request));
+    const accepted = await take(body, call);
     const waitS = preferredWaitS(request.headers.get("prefer"));
     return waitS === null ? acceptedReply(call, accepted) : await waitedReply(call, accepted, waitS, tasks, holds);
+  };
+}
+
+/** From a body to a kept task: what a submission does with its body, and a batch with each of its items. */
+export function createTaker(tasks: Tasks, models: Models): (body: unknown, call: KeyedCall) => Promise<Accepted> {
+  const check = compileSchema(taskRequestSchema);
+  return async (body, { owner, request }) => {
+    const task = checked(body, check, models);
+    return tasks.accept(task, owner, traceOf(request));
   };
 }
 
@@ -72,10 +80,15 @@ function checked(body: unknown, check: (value: unknown) => readonly FieldProblem
 const refused = (path: string, message: string): AppError =>
   new AppError("invalid_request", "The request is not valid.", { fields: [{ path, message }] });
 
-/** Only ids and statuses of ours go in: nothing needs escaping. */
-const acceptedJson = (id: string, status: Status): string =>
-  `{"task_id":"${id}","status":"${status}","urls":{"self":"/v1/tasks/${id}","events":"/v1/tasks/${id}/events",` +
-  `"result":"/v1/tasks/${id}/result","cancel":"/v1/tasks/${id}/cancel"}}`;
+/** Where to go on with a task. */
+export const urlsOf = (id: string) => ({
+  self: `/v1/tasks/${id}`,
+  events: `/v1/tasks/${id}/events`,
+  result: `/v1/tasks/${id}/result`,
+  cancel: `/v1/tasks/${id}/cancel`,
+});
+
+const acceptedJson = (id: string, status: Status): string => JSON.stringify({ task_id: id, status, urls: urlsOf(id) });
 
 function acceptedHeaders(accepted: Accepted): Record<string, string> {
   const headers: Record<string, string> = { location: `/v1/tasks/${accepted.taskId}` };

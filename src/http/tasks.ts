@@ -4,10 +4,12 @@ import type { Blobs } from "../blobs/blobs.ts";
 import type { Log } from "../log.ts";
 import type { Models } from "../models/models.ts";
 import type { Tasks } from "../tasks/tasks.ts";
+import { createBatch } from "./batch.ts";
 import { createEvents } from "./events.ts";
 import type { Holds } from "./holds.ts";
 import { operations } from "./operations.ts";
 import { preferredWaitS, queriedWaitS, queryOf } from "./prefer.ts";
+import { queueOperations } from "./queue-operations.ts";
 import { createResult } from "./result.ts";
 import { type KeyedCall, type KeyedRoute, replyJson, taskIdOf } from "./route.ts";
 import { createSubmit } from "./submit.ts";
@@ -31,6 +33,13 @@ export function taskRoutes({ tasks, models, blobs, holds, log }: TaskRouteParts)
       operation: operations.submitTask,
       handle: createSubmit(tasks, models, holds),
     },
+    {
+      access: "key",
+      method: "POST",
+      path: "/v1/tasks/batch",
+      operation: queueOperations.submitBatch,
+      handle: createBatch(tasks, models, holds, log),
+    },
     { ...task, method: "GET", operation: operations.getTask, handle: createRead(tasks, holds) },
     { ...task, method: "DELETE", operation: operations.deleteTask, handle: cancel },
     {
@@ -46,6 +55,13 @@ export function taskRoutes({ tasks, models, blobs, holds, log }: TaskRouteParts)
       path: "/v1/tasks/{id}/result",
       operation: operations.getTaskResult,
       handle: createResult(tasks, blobs),
+    },
+    {
+      access: "key",
+      method: "GET",
+      path: "/v1/tasks/{id}/timeline",
+      operation: queueOperations.getTaskTimeline,
+      handle: async (call) => replyJson(call, 200, JSON.stringify(await tasks.timeline(taskIdOf(call), call.owner))),
     },
     { access: "key", method: "POST", path: "/v1/tasks/{id}/cancel", operation: operations.cancelTask, handle: cancel },
   ];

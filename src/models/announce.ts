@@ -17,6 +17,10 @@ export interface ActorEntry {
   readonly pid: number;
   readonly models: readonly string[];
   readonly startedAtMs: number;
+  /** Tasks that it can run at once, over all its models. Absent, like `busy`, in the entries of older actors. */
+  readonly slots?: number;
+  /** Tasks that it held when this was said, running or being written down. */
+  readonly busy?: number;
 }
 
 /** Puts each model's description, unless the same stands there. Throws `broker_unavailable`. */
@@ -31,12 +35,19 @@ export async function announceModels(bus: Bus, models: readonly RunnerDescriptio
   );
 }
 
-/** Subject and value of an actor's presence; to be published again well within the bucket's TTL. */
-export function presenceEntry(
+export interface Presence {
+  readonly subject: string;
+  readonly entry: ActorEntry;
+}
+
+/** What an actor says of itself; to be published again, with `busy` as it is then, well within the bucket's TTL. */
+export function presenceOf(
   actor: { readonly id: string; readonly gpu: string },
-  models: readonly string[],
+  models: readonly RunnerDescription[],
   nowMs: number,
-): { readonly subject: string; readonly value: string } {
-  const entry: ActorEntry = { v: 1, ...actor, pid: process.pid, models, startedAtMs: nowMs };
-  return { subject: bucketSubject(buckets.actors, actor.id), value: JSON.stringify(entry) };
+): Presence {
+  const slots = models.reduce((sum, model) => sum + model.slots, 0);
+  const names = models.map(({ name }) => name);
+  const entry = { v: 1, ...actor, pid: process.pid, models: names, startedAtMs: nowMs, slots, busy: 0 } as const;
+  return { subject: bucketSubject(buckets.actors, actor.id), entry };
 }

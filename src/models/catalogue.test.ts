@@ -4,7 +4,7 @@ import { bucketSubject, buckets } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
 import { type Log, silentLog } from "../log.ts";
 import type { RunnerDescription } from "../registry/description.ts";
-import { announceModels, presenceEntry } from "./announce.ts";
+import { announceModels, presenceOf } from "./announce.ts";
 import { type Catalogue, openCatalogue } from "./catalogue.ts";
 
 let broker: Broker;
@@ -50,8 +50,9 @@ async function until(holds: () => boolean): Promise<void> {
   }
 }
 function present(id: string, models: readonly string[], gone = false): void {
-  const { subject, value } = presenceEntry({ id, gpu: "0" }, models, nowMs);
-  broker.bus.publish(subject, gone ? "" : value);
+  const descriptions = models.map((name) => model(name));
+  const { subject, entry } = presenceOf({ id, gpu: "0" }, descriptions, nowMs);
+  broker.bus.publish(subject, gone ? "" : JSON.stringify(entry));
 }
 
 describe("the catalogue", () => {

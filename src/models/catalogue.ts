@@ -23,6 +23,8 @@ interface KnownModel {
 export interface Catalogue extends Models {
   /** Actors whose presence is fresh. */
   liveActors(): readonly ActorEntry[];
+  /** Tasks of the model that all live actors together run at once, and when the youngest of these actors started. */
+  capacity(model: string): { readonly slots: number; readonly sinceMs: number };
   stop(): void;
 }
 
@@ -120,6 +122,11 @@ export async function openCatalogue(bus: Bus, formats: Formats, clock: Clock, lo
       return known.check ? known.check(input) : [{ path: "", message: "the model's schema cannot be used here" }];
     },
     liveActors,
+    capacity(model) {
+      const hosts = liveActors().filter((actor) => actor.models.includes(model));
+      const slots = hosts.length * (models.get(model)?.entry.slots ?? 0);
+      return { slots, sinceMs: Math.max(0, ...hosts.map((actor) => actor.startedAtMs)) };
+    },
     stop: () => {
       for (const follower of followers) follower.stop();
     },

@@ -12,10 +12,12 @@ import { taskEvents } from "./event-stream.ts";
 import { type EndedTask, openFeed } from "./feed.ts";
 import { startJanitor } from "./janitor.ts";
 import type { Projector } from "./projector.ts";
+import type { Queues } from "./queues.ts";
 import { createReader, type Reader, type Reading, viewOf } from "./reader.ts";
 import { statusOf } from "./records.ts";
 import { loadCursors, openCancels } from "./store.ts";
 import type { Owner, TaskResult, Tasks, TaskView } from "./tasks.ts";
+import { readTimeline } from "./timeline.ts";
 
 export interface GatewayTasksOptions {
   readonly bus: Bus;
@@ -29,6 +31,7 @@ export interface GatewayTasksOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly liveActors: () => number;
+  readonly queues: Queues;
 }
 
 export interface GatewayTasks extends Tasks {
@@ -53,6 +56,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     clock,
     taskTtlMs: options.taskTtlMs,
     onResult: (heard) => {
+      options.queues.heard(heard);
       const { taskId, keyId, token } = heard.record;
       if (statusOf(token)) {
         reader?.closed(taskId);
@@ -66,6 +70,10 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
   const settled = canceller;
   for (const { taskId, keyId } of await openCancels(sql)) settled.opened(taskId, keyId);
   const janitor = startJanitor(options);
+  const view = async (taskId: string, found: Reading): Promise<TaskView> => {
+    const waits = found.kind === "open" && found.open.last === null;
+    return viewOf(taskId, found, waits ? await options.queues.place(found.open) : null);
+  };
   const accept = createAccept({ bus, blobs: options.blobs, partitions, clock, isFull: janitor.isFull });
 
   return {
@@ -78,17 +86,18 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
       }
       return { taskId: job.id, status: viewOf(job.id, await reading.read(job.id, owner)).status, replayed };
     },
-    read: async (taskId, owner) => viewOf(taskId, await reading.read(taskId, owner)),
+    read: async (taskId, owner) => view(taskId, await reading.read(taskId, owner)),
     wait: (taskId, owner, waitMs, signal) => {
       const end = Promise.withResolvers<EndedTask | null>();
       const takeBack = feed.onEnd(taskId, end.resolve);
-      return waitFor(() => reading.read(taskId, owner), taskId, Math.min(waitMs, WAIT_MS_MAX), end, signal).finally(
-        takeBack,
-      );
+      return waitFor(() => reading.read(taskId, owner), Math.min(waitMs, WAIT_MS_MAX), end, signal)
+        .then((found) => view(taskId, found))
+        .finally(takeBack);
     },
     result: async (taskId, owner) => resultOf(taskId, await reading.read(taskId, owner)),
     events: (taskId, owner, lastEventId, signal) =>
       taskEvents({ bus, feed, reader: reading }, taskId, owner, lastEventId, signal),
+    timeline: (taskId, owner) => readTimeline(bus, reading, taskId, owner),
     cancel: (taskId, owner: Owner) => settled.cancel(taskId, owner),
     async stop() {
       feed.stop();
@@ -101,13 +110,12 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
 /** The task when it has ended, or as it is after `waitMs`. The caller listens for the end before this reads. */
 async function waitFor(
   read: () => Promise<Reading>,
-  taskId: string,
   waitMs: number,
   end: PromiseWithResolvers<EndedTask | null>,
   signal: AbortSignal,
-): Promise<TaskView> {
+): Promise<Reading> {
   const first = await read();
-  if (first.kind === "ended") return viewOf(taskId, first);
+  if (first.kind === "ended") return first;
   const giveUp = (): void => end.resolve(null);
   const timer = setTimeout(giveUp, waitMs);
   signal.addEventListener("abort", giveUp);
@@ -115,7 +123,7 @@ async function waitFor(
   const ended = await end.promise;
   clearTimeout(timer);
   signal.removeEventListener("abort", giveUp);
-  return viewOf(taskId, ended ? { kind: "ended", ended } : await read());
+  return ended ? { kind: "ended", ended } : read();
 }
 
 interface StoredResult {

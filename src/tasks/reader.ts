@@ -9,6 +9,7 @@ import { AppError } from "../errors.ts";
 import { partitionOf } from "../ids.ts";
 import { readResult } from "./commit.ts";
 import type { EndedTask, Feed } from "./feed.ts";
+import type { Place } from "./queues.ts";
 import {
   type EventRecord,
   type JobRecord,
@@ -28,6 +29,9 @@ export type Reading =
 /** A task that has not ended. */
 export interface OpenTask {
   readonly job: JobRecord;
+  readonly jobSubject: string;
+  /** Where the job stands in its log. */
+  readonly jobSequence: number;
   readonly last: EventRecord | null;
   /** Sequence of its cancel marker, 0 for none. */
   readonly markerSequence: number;
@@ -76,7 +80,8 @@ export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Rea
     const record = parseJobRecord(job.text);
     if (!own(record.key, owner)) throw notFound();
     const markerSequence = result?.sequence ?? 0;
-    const open = { job: record, last: event && readEventRecord(event.text), markerSequence };
+    const place = { jobSubject: job.subject, jobSequence: job.sequence };
+    const open = { job: record, ...place, last: event && readEventRecord(event.text), markerSequence };
     return { kind: "open", open: { ...open, cancelRequestedMs: result?.record.timeMs ?? 0 } };
   };
 
@@ -130,8 +135,8 @@ export function stateOf(last: EventRecord | null): TaskState {
   return last.event === "RETRY" ? step(started, { kind: "retried", attempt: last.attempt }) : started;
 }
 
-/** The task as its owner sees it. */
-export function viewOf(taskId: string, reading: Reading): TaskView {
+/** The task as its owner sees it; `place` is where it stands in its queue. */
+export function viewOf(taskId: string, reading: Reading, place: Place | null = null): TaskView {
   if (reading.kind === "ended") {
     return { taskId, status: reading.ended.status, terminal: true, json: reading.ended.dataJson };
   }
@@ -145,6 +150,7 @@ export function viewOf(taskId: string, reading: Reading): TaskView {
     priority: job.priority,
     attempt: state.attempt,
     ...(started && { actor: started.actor }),
+    ...(place && { queue_position: place.position, eta_ms: place.etaMs }),
     created_at: rfc3339(job.created),
     started_at: started?.started_at ?? null,
     ...(cancelRequestedMs > 0 && { cancel_requested_at: rfc3339(cancelRequestedMs) }),

@@ -1,6 +1,7 @@
 // The contract between the HTTP layer and the tasks: what a gateway can do with a task. gateway.ts implements it on
 // JetStream and SQL; nothing of NATS or SQL is visible here.
 import type { Priority, Status } from "./task.ts";
+import type { Timeline } from "./timeline.ts";
 
 /** The body of `POST /v1/tasks`, checked against its schema (not yet against the runner's). */
 export interface TaskRequest {
@@ -84,6 +85,8 @@ export interface Tasks {
     lastEventId: string | null,
     signal: AbortSignal,
   ): Promise<AsyncIterable<TaskEvent> | null>;
+  /** What has happened to the task, oldest first. Throws `task_not_found`, `broker_unavailable`. */
+  timeline(taskId: string, owner: Owner): Promise<Timeline>;
   /** Throws `task_not_found`, `task_finished`. Idempotent. */
   cancel(taskId: string, owner: Owner): Promise<CancelRequested>;
 }
