@@ -48,6 +48,7 @@ export const errorKinds = {
   invalid_output: kind(0, "The runner's output does not match its schema"),
   output_too_large: kind(0, "The runner's output is too large"),
   timeout: kind(0, "The attempt took longer than timeout_ms", "later"),
+  deadline_exceeded: kind(0, "The task was not started before its deadline"),
   poison: kind(0, "The task killed its process twice"),
   image_unreadable: kind(0, "The bytes are not a PNG, JPEG or WebP picture that can be decoded"),
   image_too_large: kind(0, "The picture exceeds the limit on bytes, pixels or sides"),

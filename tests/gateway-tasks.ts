@@ -35,6 +35,8 @@ export interface TestTasks {
   readonly tasks: GatewayTasks;
   readonly clock: Clock;
   readonly partitions: number;
+  /** One more gateway on the same logs and rows; stopped with the first. */
+  join(): Promise<GatewayTasks>;
   /** The clock of the gateway goes forward; the broker's does not. */
   advance(ms: number): void;
   submit(fields?: {
@@ -60,19 +62,22 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
   const { sql } = db;
   let offsetMs = 0;
   const clock: Clock = { now: () => Date.now() + offsetMs, monotonicMs: () => performance.now() + offsetMs };
-  const tasks = await openGatewayTasks({
-    bus,
-    sql,
-    projector: await projectHere({ bus, sql, partitions, log: silentLog }),
-    blobs: folderBlobs(`${broker.folder}/blobs`),
-    partitions,
-    taskTtlMs,
-    historyTtlMs: 10 * taskTtlMs,
-    clock,
-    log: silentLog,
-    liveActors: () => 0,
-    queues: openQueues({ bus, partitions, clock, capacity: () => ({ slots: 0, sinceMs: 0 }) }),
-  });
+  const openTasks = async (): Promise<GatewayTasks> =>
+    openGatewayTasks({
+      bus,
+      sql,
+      projector: await projectHere({ bus, sql, partitions, log: silentLog }),
+      blobs: folderBlobs(`${broker.folder}/blobs`),
+      partitions,
+      taskTtlMs,
+      historyTtlMs: 10 * taskTtlMs,
+      clock,
+      log: silentLog,
+      liveActors: () => 0,
+      queues: openQueues({ bus, partitions, clock, capacity: () => ({ slots: 0, sinceMs: 0 }) }),
+    });
+  const tasks = await openTasks();
+  const joined: GatewayTasks[] = [];
   const readJob = (taskId: string) => {
     const partition = partitionOf(taskId, partitions);
     return readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), 5_000);
@@ -83,6 +88,11 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
     tasks,
     clock,
     partitions,
+    async join() {
+      const further = await openTasks();
+      joined.push(further);
+      return further;
+    },
     advance(ms) {
       offsetMs += ms;
     },
@@ -137,7 +147,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
       throw new Error(`the end of ${taskId} is not in the read model`);
     },
     async stop() {
-      await tasks.stop();
+      for (const each of [...joined, tasks]) await each.stop();
       await db.close();
       await broker.stop();
     },

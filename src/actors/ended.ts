@@ -4,6 +4,7 @@ import { rfc3339 } from "../clock.ts";
 import type { Commit } from "../tasks/commit.ts";
 import type { EventRecord, FinishedTask, RetryData, StartedData, TaskError, Timing } from "../tasks/records.ts";
 import type { TerminalStatus } from "../tasks/task.ts";
+import { dueOf } from "../tasks/times.ts";
 import type { Held } from "./held-job.ts";
 
 type Actor = { readonly id: string; readonly gpu: string };
@@ -74,7 +75,7 @@ export const retryData = (taskId: string, attempt: number, error: TaskError, del
   retry_in_ms: delayMs,
 });
 
-/** `stages` and `uploadMs` are of the attempt; the queue and the total count from the task's creation. */
+/** `stages` and `uploadMs` are of the attempt; the queue and the total count from when the task was due. */
 export function timingOf(
   held: Held,
   stages: { readonly prepareMs: number; readonly inferMs: number; readonly postprocessMs: number },
@@ -83,11 +84,11 @@ export function timingOf(
 ): Timing {
   const round = (ms: number): number => Math.max(0, Math.round(ms * 100) / 100);
   return {
-    queue_ms: round(held.startedAtMs - held.job.created),
+    queue_ms: round(held.startedAtMs - dueOf(held.job)),
     prepare_ms: round(stages.prepareMs),
     infer_ms: round(stages.inferMs),
     postprocess_ms: round(stages.postprocessMs),
     upload_ms: round(uploadMs),
-    total_ms: round(nowMs - held.job.created),
+    total_ms: round(nowMs - dueOf(held.job)),
   };
 }

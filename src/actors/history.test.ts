@@ -107,6 +107,13 @@ describe("judge", () => {
     expect(judge(null, event({ attempt: 3, n: 4 }), 4, 3)).toMatchObject({ error: { code: "runner_failed" } });
   });
 
+  test("an overdue job is ended where it was never started, and goes on where it was", () => {
+    const ended = { kind: "failed", attempt: 0, eventNumber: 0, error: { code: "deadline_exceeded", retryable: true } };
+    expect(judge(null, null, 1, 3, true)).toMatchObject(ended);
+    expect(judge(stored("cancelling"), null, 1, 3, true)).toMatchObject({ kind: "cancelled" });
+    expect(judge(null, event({ event: "RETRY" }), 2, 3, true)).toMatchObject({ kind: "run", attempt: 2 });
+  });
+
   test("a job that comes again and again without a trace is poison", () => {
     expect(judge(null, null, 33, 3)).toMatchObject({ kind: "failed", error: { code: "poison", retryable: false } });
   });

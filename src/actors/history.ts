@@ -2,6 +2,7 @@
 // whether the job is run, and as which attempt.
 import type { StoredResult } from "../tasks/commit.ts";
 import { type EventRecord, type RetryData, statusOf, type TaskError } from "../tasks/records.ts";
+import { deadlineError } from "../tasks/times.ts";
 import { crashError } from "./hand-back.ts";
 
 /** Deaths of the process with a task in it, after which the task is not run again. */
@@ -22,18 +23,23 @@ export type Verdict =
   | { readonly kind: "failed"; readonly error: TaskError; readonly attempt: number; readonly eventNumber: number }
   | { readonly kind: "run"; readonly attempt: number; readonly crashes: number; readonly eventNumber: number };
 
-/** `delivered` is the broker's count, 1 on the first delivery; `last` the task's newest event, if any is known. */
+/**
+ * `delivered` is the broker's count, 1 on the first delivery; `last` the task's newest event, if any is known. `overdue`:
+ * its latest start has passed, which ends only what has never been started.
+ */
 export function judge(
   result: StoredResult | null,
   last: EventRecord | null,
   delivered: number,
   maxAttempts: number,
+  overdue = false,
 ): Verdict {
   if (result && statusOf(result.record.token) !== null) return { kind: "ended" };
   const attempt = last?.attempt ?? 0;
   const eventNumber = last?.n ?? 0;
   if (result) return { kind: "cancelled", markerSequence: result.sequence, attempt, eventNumber };
   if (!last) {
+    if (overdue) return { kind: "failed", error: deadlineError, attempt: 0, eventNumber: 0 };
     if (delivered > SILENT_DELIVERIES_MAX) return { kind: "failed", error: poisonError, attempt: 0, eventNumber: 0 };
     return { kind: "run", attempt: 1, crashes: 0, eventNumber: 0 };
   }

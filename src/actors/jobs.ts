@@ -10,6 +10,7 @@ import type { LoadedRunner } from "../registry/stages.ts";
 import { readResult } from "../tasks/commit.ts";
 import { askHolders } from "../tasks/holders.ts";
 import { type JobRecord, parseEventRecord, parseJobRecord } from "../tasks/records.ts";
+import { isOverdue } from "../tasks/times.ts";
 import { type AttemptOptions, type Attempts, type Custody, createAttempts } from "./attempt.ts";
 import type { CancelWatch } from "./cancel-watch.ts";
 import { handedBackEvent } from "./hand-back.ts";
@@ -74,7 +75,7 @@ export class Jobs {
 
   /** A job for which there was room. */
   take(message: BusMessage, delivery: Delivery): void {
-    const { bus, board, log } = this.options;
+    const { bus, board, clock, log } = this.options;
     const at = parseJob(message.subject);
     const runner = at && this.options.runners.get(at.model);
     if (!at || !runner) return nak(bus, message.reply, 1_000);
@@ -109,7 +110,10 @@ export class Jobs {
     this.held.set(job.id, held);
     this.running++;
     this.count(held).running++;
-    const fresh = delivery.delivered === 1 && !this.cancels?.mustLook(at.partition, delivery.streamSequence, job.id);
+    // One that waited may have been cancelled long ago, and one that is overdue may have been ended.
+    const waited = job.runAt !== undefined || isOverdue(job, clock.now());
+    const fresh =
+      delivery.delivered === 1 && !waited && !this.cancels?.mustLook(at.partition, delivery.streamSequence, job.id);
     const work = fresh ? this.attempts.run(held, 1, 0, 0) : this.lookAndRun(held, delivery.delivered);
     work.catch((error) => this.giveUp(held, error));
   }
@@ -178,7 +182,8 @@ export class Jobs {
       readLast(bus, streams.events, subjects.events(held.job.id), 2_000),
     ]);
     const last = event && parseEventRecord(event.text);
-    const verdict = judge(result, last, delivered, held.maxAttempts);
+    const overdue = isOverdue(held.job, clock.now());
+    const verdict = judge(result, last, delivered, held.maxAttempts, overdue);
     const begun = last !== null && last.event !== "RETRY" && !last.uncounted;
     // An attempt that left no word may still run elsewhere: its actor was only cut off from a restarted broker.
     if (begun && verdict.kind !== "ended") {

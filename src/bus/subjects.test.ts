@@ -9,6 +9,7 @@ import {
   parseControl,
   parseDelivery,
   parseJob,
+  parseLater,
   parseResult,
   type QueueAddress,
   subjects,
@@ -77,6 +78,19 @@ describe("subjects", () => {
     );
   });
 
+  test("a job that waits is in no queue, and the filter of its task covers it", () => {
+    fc.assert(
+      fc.property(address, taskId, ({ level, ...at }, id) => {
+        const subject = subjects.later(at, id);
+        expect(parseLater(subject)).toEqual({ ...at, taskId: id });
+        expect(parseJob(subject)).toBeNull();
+        expect(filterMatches(subjects.anyJob(at.partition, id), subject)).toBe(true);
+        for (const each of levels) expect(filterMatches(subjects.queue({ ...at, level: each }), subject)).toBe(false);
+        expect(parseLater(subjects.job({ ...at, level }, id))).toBeNull();
+      }),
+    );
+  });
+
   test("a result's subject tells how which task ended, and its filter covers it", () => {
     const status = fc.constantFrom(...terminalTokens, "cancelling" as const);
     fc.assert(
@@ -107,7 +121,8 @@ describe("subjects", () => {
   test.each([
     "",
     "millrace.jobs.0.high.a.echo",
-    "millrace.jobs.0.later.a.echo.01arz3ndektsv4rrffq69g5fav",
+    "millrace.jobs.0.later.c.echo.01arz3ndektsv4rrffq69g5fav",
+    "millrace.jobs.0.later.a.ec=ho.01arz3ndektsv4rrffq69g5fav",
     "millrace.jobs.0.high.c.echo.01arz3ndektsv4rrffq69g5fav",
     "millrace.jobs.x.high.a.echo.01arz3ndektsv4rrffq69g5fav",
     "millrace.jobs.0.high.a.ec=ho.01arz3ndektsv4rrffq69g5fav",
@@ -117,7 +132,7 @@ describe("subjects", () => {
     "millrace.results.0.echo.success.01arz3ndektsv4rrffq69g5fav.more",
     "evil.millrace.results.0.echo.success.01arz3ndektsv4rrffq69g5fav",
   ])("%p is neither job nor result", (subject) => {
-    expect([parseJob(subject), parseResult(subject)]).toEqual([null, null]);
+    expect([parseJob(subject), parseLater(subject), parseResult(subject)]).toEqual([null, null, null]);
   });
 
   test("a control subject names its task, and nothing else is one", () => {

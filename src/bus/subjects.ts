@@ -65,6 +65,10 @@ export const anyInBucket = (bucket: string): string => `$KV.${bucket}.>`;
 export const subjects = {
   job: (at: QueueAddress, taskId: string): string =>
     `millrace.jobs.${at.partition}.${at.level}.${at.lane}.${token(at.model)}.${taskId}`,
+  /** Where a job waits for its time: no queue's, so no actor hears it. */
+  later: (at: Omit<QueueAddress, "level">, taskId: string): string =>
+    `millrace.jobs.${at.partition}.later.${at.lane}.${token(at.model)}.${taskId}`,
+  laterPrefix: (partition: number): string => `millrace.jobs.${partition}.later.`,
   /** Covers the job of a task whatever its level, lane and model: the filter of its compare-and-set. */
   anyJob: (partition: number, taskId: string): string => `millrace.jobs.${partition}.*.*.*.${taskId}`,
   queue: (at: QueueAddress): string => `millrace.jobs.${at.partition}.${at.level}.${at.lane}.${token(at.model)}.*`,
@@ -102,6 +106,16 @@ export function parseJob(subject: string): JobSubject | null {
   if (!match || model === null) return null;
   const [, partition, level, lane, , taskId] = match;
   return { partition: Number(partition), level: level as Level, lane: lane as Lane, model, taskId: taskId ?? "" };
+}
+
+export type LaterSubject = Omit<JobSubject, "level">;
+
+/** A job that waits for its time; null for one in a queue. */
+export function parseLater(subject: string): LaterSubject | null {
+  const match = /^millrace\.jobs\.(\d+)\.later\.([ab])\.([^.]+)\.([0-9a-z]{26})$/.exec(subject);
+  const model = match?.[3] ? untoken(match[3]) : null;
+  if (!match || model === null) return null;
+  return { partition: Number(match[1]), lane: match[2] as Lane, model, taskId: match[4] ?? "" };
 }
 
 export interface ResultSubject {

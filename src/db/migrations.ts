@@ -53,6 +53,17 @@ export const readModelMigrations: readonly Migration[] = [
         WHERE status <> 'SUCCESS'`,
     ],
   },
+  {
+    name: "0004-times",
+    // When a job that waits goes to its queue, and from when a task is not started any more. Both indexes hold what has
+    // not ended only: a task that ends within a second of its start is never in them.
+    statements: [
+      "ALTER TABLE tasks ADD COLUMN due_ms BIGINT",
+      "ALTER TABLE tasks ADD COLUMN start_by_ms BIGINT",
+      "CREATE INDEX tasks_due ON tasks (due_ms) WHERE due_ms IS NOT NULL",
+      "CREATE INDEX tasks_start_by ON tasks (start_by_ms) WHERE finished_ms IS NULL AND start_by_ms IS NOT NULL",
+    ],
+  },
 ];
 
 /** What stands nowhere else. */

@@ -2,6 +2,7 @@
 // bodies against the first; openapi.ts publishes all of them. Pure data, never changed at run time.
 
 import { priorities, statuses } from "../tasks/task.ts";
+import { AHEAD_MS_MAX } from "../tasks/times.ts";
 import { fileSchemas } from "./file-schemas.ts";
 import { queueSchemas } from "./queue-schemas.ts";
 
@@ -52,6 +53,28 @@ export const taskRequestSchema = {
       minimum: 100,
       maximum: 86_400_000,
       description: "Milliseconds that one attempt may take. Default: the model's.",
+    },
+    run_at: {
+      type: "string",
+      format: "date-time",
+      description:
+        "When the task may start (RFC 3339), at most 365 days ahead; it is kept and can be cancelled from the start. " +
+        "In the past: at once. Not together with `delay_ms`.",
+      examples: ["2026-11-22T06:00:00Z"],
+    },
+    delay_ms: {
+      type: "integer",
+      minimum: 0,
+      maximum: AHEAD_MS_MAX,
+      description: "Milliseconds from its acceptance until the task may start. Not together with `run_at`.",
+    },
+    deadline: {
+      type: "string",
+      format: "date-time",
+      description:
+        "Latest start (RFC 3339): a task that has not been started by then ends as FAILURE `deadline_exceeded`. " +
+        "Default: 24 hours after it is due. It does not end an attempt; `timeout_ms` does.",
+      examples: ["2026-11-22T12:00:00Z"],
     },
     metadata: {
       type: "object",
@@ -126,12 +149,12 @@ const taskSchema = {
       type: ["object", "null"],
       description: "Where the time of the last attempt went.",
       properties: {
-        queue_ms: ms("from acceptance to the start of the attempt"),
+        queue_ms: ms("from acceptance (or `run_at`, where it is later) to the start of the attempt"),
         prepare_ms: ms("of fetching and decoding the input"),
         infer_ms: ms("of inference"),
         postprocess_ms: ms("of turning what was inferred into the result"),
         upload_ms: ms("of storing the result's file"),
-        total_ms: ms("from acceptance to the end"),
+        total_ms: ms("from acceptance (or `run_at`, where it is later) to the end"),
       },
     },
     result: {
@@ -171,6 +194,8 @@ const taskSchema = {
         "knows neither tasks to come nor how long this one takes. Null where nothing tells.",
     },
     created_at: time("When the task was accepted"),
+    run_at: time("When it may start, until it has ended, where the request said so"),
+    deadline: time("Its latest start, until it has ended, where the request said so"),
     started_at: { ...time("When the last attempt began"), type: ["string", "null"] },
     finished_at: time("When the task ended"),
     retry_of: { ...taskId, description: "Id of the ended task that this one repeats." },

@@ -9,7 +9,10 @@ const valid = { model: "echo", input: {} };
 
 test.each([
   ["a field of another version", { ...valid, callback_url: "https://example.com/" }, "/callback_url"],
-  ["a schedule", { ...valid, run_at: "2030-01-01T00:00:00Z" }, "/run_at"],
+  ["a day without a time", { ...valid, run_at: "2030-01-01" }, "/run_at"],
+  ["a delay back in time", { ...valid, delay_ms: -1 }, "/delay_ms"],
+  ["more than a year of delay", { ...valid, delay_ms: 366 * 86_400_000 }, "/delay_ms"],
+  ["a deadline in words", { ...valid, deadline: "tomorrow" }, "/deadline"],
   ["an unknown field", { ...valid, foo: 1 }, "/foo"],
   ["no model", { input: {} }, "/model"],
   ["a number for a model", { ...valid, model: 1 }, "/model"],
@@ -44,13 +47,9 @@ test.each([
 
 test("what this version does not serve is said in words", async () => {
   await using server = await startFixture();
-  const response = await server.send(
-    "/v1/tasks",
-    jsonPost({ ...valid, callback_url: "https://example.com/", delay_ms: 5 }),
-  );
+  const response = await server.send("/v1/tasks", jsonPost({ ...valid, callback_url: "https://example.com/" }));
   const { errors } = (await response.json()) as { errors: { path: string; message: string }[] };
   expect(errors.find(({ path }) => path === "/callback_url")?.message).toContain("does not deliver webhooks");
-  expect(errors.find(({ path }) => path === "/delay_ms")?.message).toContain("does not schedule");
 });
 
 test("an unknown model is 404", async () => {

@@ -13,15 +13,11 @@ import { type KeyedCall, replyJson } from "./route.ts";
 import { clientRequestIdPattern, taskRequestSchema } from "./schemas.ts";
 
 const noWebhooks = "this version does not deliver webhooks: read the task or follow its events";
-const noSchedules = "this version does not schedule tasks";
 
 /** What to say of fields that the schema refuses here and other versions know. By path. */
 const notServed: ReadonlyMap<string, string> = new Map([
   ["/callback_url", noWebhooks],
   ["/callback_events", noWebhooks],
-  ["/deadline", noSchedules],
-  ["/run_at", noSchedules],
-  ["/delay_ms", noSchedules],
 ]);
 
 const CLIENT_REQUEST_ID = new RegExp(clientRequestIdPattern);

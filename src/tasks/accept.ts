@@ -12,6 +12,7 @@ import { derivedTaskId, partitionOf, randomTaskId, randomToken } from "../ids.ts
 import { requestHash } from "./canonical.ts";
 import { INLINE_INPUT_BYTES_MAX, type InputReference, type JobRecord, parseJobRecord } from "./records.ts";
 import type { Owner, TaskRequest } from "./tasks.ts";
+import { startTimes, timesProblem } from "./times.ts";
 
 export interface Acceptance {
   readonly job: JobRecord;
@@ -42,10 +43,12 @@ export function createAccept(options: AcceptOptions): Accept {
 
   return async (request, owner, trace) => {
     const crid = request.client_request_id;
-    const taskId = crid === undefined ? randomTaskId(clock.now()) : derivedTaskId(owner.keyId, crid);
-    if (options.isFull() && (crid === undefined || !(await stands(bus, partitions, taskId)))) {
-      throw new AppError("queue_full", "The queue is nearly full: no new tasks until it has room", { retryAfterS: 5 });
-    }
+    const created = clock.now();
+    const taskId = crid === undefined ? randomTaskId(created) : derivedTaskId(owner.keyId, crid);
+    const times = startTimes(request, created);
+    const refusal = (times && timesProblem(request, times, created)) ?? (options.isFull() ? queueFull() : null);
+    if (refusal && (crid === undefined || !(await stands(bus, partitions, taskId)))) throw refusal;
+    const waits = times?.runAt !== undefined && times.runAt > created;
     const nonce = randomToken();
     const level = request.priority ?? "normal";
     const at: QueueAddress = { partition: partitionOf(taskId, partitions), level, lane: "a", model: request.model };
@@ -57,22 +60,24 @@ export function createAccept(options: AcceptOptions): Accept {
       key: owner.keyId,
       hash: crid === undefined ? "" : requestHash(request),
       nonce,
-      created: clock.now(),
+      created,
       trace: trace ?? "",
       model: request.model,
       priority: level,
       ...(inputRef && { inputRef }),
       ...(request.max_attempts !== undefined && { maxAttempts: request.max_attempts }),
       ...(request.timeout_ms !== undefined && { timeoutMs: request.timeout_ms }),
+      ...times,
       ...(request.retry_of !== undefined && { retryOf: request.retry_of }),
       metadata: request.metadata ?? {},
     };
     const payload = inputRef ? JSON.stringify(job) : `${JSON.stringify(job).slice(0, -1)},"input":${inputJson}}`;
     try {
       await queues.ensure(at);
-      const standing = await publish(bus, at, taskId, payload);
+      const subject = waits ? subjects.later(at, taskId) : subjects.job(at, taskId);
+      const standing = await publish(bus, at.partition, subject, taskId, payload);
       if (standing === null || standing.nonce === nonce) {
-        ring(at);
+        if (!waits) ring(at);
         return { job, replayed: false };
       }
       if (standing.hash !== job.hash) {
@@ -91,23 +96,31 @@ export function createAccept(options: AcceptOptions): Accept {
   };
 }
 
-/** Whether the task was accepted before: asking for it again takes no room. */
+const queueFull = (): AppError =>
+  new AppError("queue_full", "The queue is nearly full: no new tasks until it has room", { retryAfterS: 5 });
+
+/** Whether the task was accepted before: asking for it again takes no room, and its times were right then. */
 async function stands(bus: Bus, partitions: number, taskId: string): Promise<boolean> {
   const partition = partitionOf(taskId, partitions);
   return (await readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), ACCEPT_MS_MAX)) !== null;
 }
 
 /** Null when this publish stored the job, else the job that stands. */
-async function publish(bus: Bus, at: QueueAddress, taskId: string, payload: string): Promise<JobRecord | null> {
-  const subject = subjects.job(at, taskId);
-  const filter = subjects.anyJob(at.partition, taskId);
+async function publish(
+  bus: Bus,
+  partition: number,
+  subject: string,
+  taskId: string,
+  payload: string,
+): Promise<JobRecord | null> {
+  const filter = subjects.anyJob(partition, taskId);
   const deadline = performance.now() + ACCEPT_MS_MAX;
   for (;;) {
     try {
       const record = { subject, filter, payload, expectedSequence: 0, timeoutMs: PUBLISH_MS_MAX };
       const outcome: Appended = await append(bus, record);
       if (outcome.kind === "stored") return null;
-      const standing = await readLast(bus, streams.jobs(at.partition), filter, PUBLISH_MS_MAX);
+      const standing = await readLast(bus, streams.jobs(partition), filter, PUBLISH_MS_MAX);
       if (standing) return parseJobRecord(standing.text);
       // Refused, and gone since: the janitor has just freed this id. The next publish takes it.
     } catch (error) {
@@ -137,7 +150,7 @@ async function storeLargeInput(
 }
 
 /** Makes each queue's consumer before its first job, once. */
-function createQueueGuard(bus: Bus): { ensure(at: QueueAddress): Promise<void> | void } {
+export function createQueueGuard(bus: Bus): { ensure(at: QueueAddress): Promise<void> | void } {
   const known = new Set<string>();
   return {
     ensure(at) {
@@ -151,7 +164,7 @@ function createQueueGuard(bus: Bus): { ensure(at: QueueAddress): Promise<void> |
 }
 
 /** Rings the model's bell once per turn of the event loop, with the counts of all jobs accepted in it. */
-function createBells(bus: Bus): (at: QueueAddress) => void {
+export function createBells(bus: Bus): (at: QueueAddress) => void {
   const rung = new Map<string, [number, string, string, number]>();
   const models = new Map<string, string[]>();
   const flush = (): void => {

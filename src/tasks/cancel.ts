@@ -12,8 +12,8 @@ import { control } from "./holders.ts";
 import type { MarkerData } from "./projection.ts";
 import type { OpenTask, Reader } from "./reader.ts";
 import { stateOf } from "./reader.ts";
-import type { FinishedTask } from "./records.ts";
 import type { CancelRequested, Owner } from "./tasks.ts";
+import { unheldEnd } from "./unheld.ts";
 
 export interface CancelOptions {
   readonly bus: Bus;
@@ -52,7 +52,7 @@ export function createCanceller(options: CancelOptions): Canceller {
     const request = { cancel: task.markerSequence, from: "gateway" };
     const answers = expected > 0 ? await control(bus, taskId, request, expected) : { held: 0, free: 0 };
     if (answers.held > 0 || answers.free < expected) return; // the holder ends it, or somebody gave no answer
-    const commit = cancelled(taskId, task, clock.now());
+    const commit = unheldEnd(taskId, task, { status: "CANCELLED" }, clock.now());
     const outcome = await commitResult(bus, partitions, commit, {
       signal: AbortSignal.any([stopping.signal, AbortSignal.timeout(MARK_MS_MAX)]),
     });
@@ -141,35 +141,4 @@ async function mark(
   if (stands?.record.token === "cancelled") return { markerSequence: 0, cancelRequestedMs: nowMs };
   if (stands?.record.token !== "cancelling") return null;
   return { markerSequence: stands.sequence, cancelRequestedMs: stands.record.timeMs };
-}
-
-/** The end of a task that no actor holds. */
-function cancelled(taskId: string, task: OpenTask, nowMs: number): Commit {
-  const { job, last } = task;
-  const attempt = last?.attempt ?? 0;
-  const ended: FinishedTask = {
-    task_id: taskId,
-    status: "CANCELLED",
-    model: job.model,
-    priority: job.priority,
-    attempt,
-    actor: null,
-    timing: null,
-    created_at: rfc3339(job.created),
-    started_at: null,
-    finished_at: rfc3339(nowMs),
-    ...(job.retryOf !== undefined && { retry_of: job.retryOf }),
-    metadata: job.metadata,
-  };
-  return {
-    token: "cancelled",
-    taskId,
-    keyId: job.key,
-    fence: randomToken(),
-    eventId: `${attempt}.${(last?.n ?? 0) + 1}`,
-    timeMs: nowMs,
-    model: job.model,
-    dataJson: JSON.stringify(ended),
-    expectedSequence: task.markerSequence,
-  };
 }

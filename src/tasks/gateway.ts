@@ -8,9 +8,11 @@ import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createAccept } from "./accept.ts";
 import { createCanceller } from "./cancel.ts";
+import { startDeadlines } from "./deadlines.ts";
 import { taskEvents } from "./event-stream.ts";
 import { type EndedTask, openFeed } from "./feed.ts";
 import { startJanitor } from "./janitor.ts";
+import { startLater } from "./later.ts";
 import type { Projector } from "./projector.ts";
 import type { Queues } from "./queues.ts";
 import { createReader, type Reader, type Reading, viewOf } from "./reader.ts";
@@ -70,9 +72,11 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
   const settled = canceller;
   for (const { taskId, keyId } of await openCancels(sql)) settled.opened(taskId, keyId);
   const janitor = startJanitor(options);
+  const later = startLater(options);
+  const deadlines = startDeadlines({ ...options, reader: reading });
   const view = async (taskId: string, found: Reading): Promise<TaskView> => {
-    const waits = found.kind === "open" && found.open.last === null;
-    return viewOf(taskId, found, waits ? await options.queues.place(found.open) : null);
+    const queued = found.kind === "open" && found.open.last === null && (found.open.job.runAt ?? 0) <= clock.now();
+    return viewOf(taskId, found, queued ? await options.queues.place(found.open) : null);
   };
   const accept = createAccept({ bus, blobs: options.blobs, partitions, clock, isFull: janitor.isFull });
 
@@ -101,7 +105,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     cancel: (taskId, owner: Owner) => settled.cancel(taskId, owner),
     async stop() {
       feed.stop();
-      await Promise.all([settled.stop(), janitor.stop()]);
+      await Promise.all([settled.stop(), janitor.stop(), later.stop(), deadlines.stop()]);
       await projector.stop();
     },
   };

@@ -4,7 +4,7 @@
 // are. Runs in every gateway; doing it twice does no harm.
 import type { SQL } from "bun";
 import type { Bus } from "../bus/connection.ts";
-import { parseJob, streams } from "../bus/subjects.ts";
+import { parseJob, parseLater, streams } from "../bus/subjects.ts";
 import { fullness } from "../bus/topology.ts";
 import { deleteRecord, firstSequence, firstSince, purgeBelow, readOldest } from "../bus/trim.ts";
 import type { Clock } from "../clock.ts";
@@ -110,7 +110,7 @@ async function trimJobs(
     const records = await readOldest(bus, stream, from, READ_BATCH);
     // What was asked later than that cannot have ended before.
     const old = records.filter(({ storedAtMs }) => storedAtMs < beforeMs);
-    const ids = old.map(({ subject }) => parseJob(subject)?.taskId ?? "");
+    const ids = old.map(({ subject }) => (parseJob(subject) ?? parseLater(subject))?.taskId ?? "");
     const ended = await endedBelow(sql, ids, firstResult);
     // A row may still be of an earlier task of the same id, which had ended TASK_TTL before this job was stored.
     const isEnded = (index: number): boolean =>

@@ -2,7 +2,7 @@
 // What cannot be read is left out and said, so that one bad record does not stop the others.
 import type { Bus } from "../bus/connection.ts";
 import { type FollowedRecord, type Follower, follow } from "../bus/follow.ts";
-import { parseResult, streams } from "../bus/subjects.ts";
+import { parseResult, streams, subjects } from "../bus/subjects.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { type JobRecord, parseJobRecord, parseResultRecord, type ResultRecord } from "./records.ts";
@@ -15,17 +15,20 @@ export interface HeardResult {
   readonly sequence: number;
 }
 
+/**
+ * `read` parses the job: most are not wanted, because their task has ended meanwhile. It throws for an unknown form.
+ * `waits`: the job stands at the level `later` and is in no queue yet.
+ */
+export type OnJob = (taskId: string, read: () => JobRecord, stream: string, sequence: number, waits: boolean) => void;
+
 export interface LogsOptions {
   readonly bus: Bus;
   readonly partitions: number;
   /** Sequence read so far, by stream. */
   readonly cursors: ReadonlyMap<string, number>;
   readonly log: Log;
-  /**
-   * Null leaves the log of jobs out. `read` parses the job: most are not wanted, because their task has ended
-   * meanwhile. It throws for an unknown form.
-   */
-  readonly onJob: ((taskId: string, read: () => JobRecord, stream: string, sequence: number) => void) | null;
+  /** Null leaves the log of jobs out. */
+  readonly onJob: OnJob | null;
   readonly onResult: (heard: HeardResult, stream: string) => void;
 }
 
@@ -54,9 +57,11 @@ export async function followLogs(options: LogsOptions): Promise<Follower> {
     const [jobs, results] = [streams.jobs(p), streams.results(p)];
     starts.push(start(results, (record) => heardResult(results, record)));
     if (!onJob) continue;
+    const later = subjects.laterPrefix(p);
     const heardJob = (record: FollowedRecord): void => {
       const taskId = record.subject.slice(record.subject.lastIndexOf(".") + 1);
-      onJob(taskId, () => parseJobRecord(record.text()), jobs, record.sequence);
+      const waits = record.subject.startsWith(later);
+      onJob(taskId, () => parseJobRecord(record.text()), jobs, record.sequence, waits);
     };
     starts.push(start(jobs, heardJob));
   }

@@ -44,7 +44,7 @@ function logsOf(outcomes: readonly Outcome[], order: readonly number[]): Logs {
       input: { text: `Input ${n}` },
       metadata: { n: String(n) },
     };
-    return (projection) => projection.job(job.id, () => job, "JOBS_0", n + 1);
+    return (projection) => projection.job(job.id, () => job, "JOBS_0", n + 1, false);
   });
   const results: Put[] = [];
   const add = (n: number, token: "success" | "failure" | "cancelled" | "cancelling"): void => {
@@ -173,7 +173,7 @@ test("a job of an unknown form is left out, and holds nobody else", async () => 
   const unknown = (): JobRecord => {
     throw new Error("a later version");
   };
-  projection.job(idOf(500), unknown, "JOBS_0", 2);
+  projection.job(idOf(500), unknown, "JOBS_0", 2, false);
   logs.jobs[1]?.(projection);
   await projection.stop();
   expect(await rowsOf(db.sql)).toHaveLength(2);

@@ -4,15 +4,16 @@
 import type { SQL } from "bun";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
-import type { HeardResult } from "./logs.ts";
+import type { HeardResult, OnJob } from "./logs.ts";
 import { type FinishedTask, type JobRecord, statusOf } from "./records.ts";
 import { searchText } from "./search-text.ts";
 import { saveBatch, type TaskRow } from "./store.ts";
 import { initial, step } from "./task.ts";
+import { dueOf, startByOf } from "./times.ts";
 
 export interface Projection {
-  /** `read` is called when the task is to be written and has not ended. */
-  job(taskId: string, read: () => JobRecord, stream: string, sequence: number): void;
+  /** `read` is called when the task is to be written. */
+  readonly job: OnJob;
   result(heard: HeardResult, stream: string): void;
   /** Writes all that was handed over. */
   flush(): Promise<void>;
@@ -38,6 +39,8 @@ interface Unwritten {
   readonly row: TaskRow | null;
   /** Parses the job, which is done when the row is written; null where it has not been heard. */
   readonly read: (() => JobRecord) | null;
+  /** It waits for its time: gateways find it by its row, so the row is written at once. */
+  readonly waits: boolean;
   readonly heardAtMs: number;
   /** Where the task's job stands, while no row of it is written. */
   readonly job: Place | null;
@@ -70,7 +73,7 @@ export function openProjection(sql: SQL, log: Log): Projection {
     const now = performance.now();
     const batch: [string, Unwritten][] = [];
     const ready = (id: string, entry: Unwritten): boolean =>
-      everything || ended.has(id) || now - entry.heardAtMs >= HOLD_MS || unwritten.size > HELD_MAX;
+      everything || entry.waits || ended.has(id) || now - entry.heardAtMs >= HOLD_MS || unwritten.size > HELD_MAX;
     for (const [id, entry] of unwritten) {
       if (batch.length >= BATCH_MAX) break;
       if (ready(id, entry)) batch.push([id, entry]);
@@ -102,10 +105,10 @@ export function openProjection(sql: SQL, log: Log): Projection {
   const timer = setInterval(() => void write(false), FLUSH_EVERY_MS);
 
   const rowsOf = (batch: readonly [string, Unwritten][]): TaskRow[] =>
-    batch.flatMap(([id, { row, read }]) => {
+    batch.flatMap(([id, { row, read, waits }]) => {
       try {
         if (!read) return row ? [row] : [];
-        const ofJob = rowOfJob(read());
+        const ofJob = rowOfJob(read(), waits);
         return [row ? { ...row, inputText: ofJob.inputText, retryOf: ofJob.retryOf } : ofJob];
       } catch (error) {
         log.error({ task_id: id, error: messageOf(error) }, "job left out of the read model");
@@ -117,6 +120,7 @@ export function openProjection(sql: SQL, log: Log): Projection {
     unwritten.set(id, {
       row: heard.row ?? before?.row ?? null,
       read: before?.read ?? heard.read ?? null,
+      waits: heard.waits ?? before?.waits ?? false,
       heardAtMs: before?.heardAtMs ?? performance.now(),
       job: before?.job ?? heard.job ?? null,
       result: before?.result ?? heard.result ?? null,
@@ -128,9 +132,9 @@ export function openProjection(sql: SQL, log: Log): Projection {
   };
 
   return {
-    job(taskId, read, stream, sequence) {
+    job(taskId, read, stream, sequence, waits) {
       note(stream, sequence);
-      put(taskId, { read, job: { stream, sequence } });
+      put(taskId, { read, waits, job: { stream, sequence } }); // a job that waited comes again, in its queue
     },
     result(heard, stream) {
       note(stream, heard.sequence);
@@ -158,14 +162,20 @@ function joined(older: Unwritten, newer: Unwritten | undefined): Unwritten {
   if (!newer) return older;
   const { heardAtMs, job, result } = older;
   const read = older.read ?? newer.read;
-  const entry = { read, heardAtMs, job: job ?? newer.job, result: result ?? newer.result };
+  const entry = {
+    read,
+    waits: newer.read ? newer.waits : older.waits,
+    heardAtMs,
+    job: job ?? newer.job,
+    result: result ?? newer.result,
+  };
   if (!newer.row || !older.row) return { ...entry, row: newer.row ?? older.row };
   const { cancelSequence, cancelRequestedMs } = older.row;
   const cancel = newer.row.cancelSequence === null ? { cancelSequence, cancelRequestedMs } : {};
   return { ...entry, row: { ...newer.row, ...cancel } };
 }
 
-function rowOfJob(job: JobRecord): TaskRow {
+function rowOfJob(job: JobRecord, waits: boolean): TaskRow {
   return {
     id: job.id,
     key: job.key,
@@ -173,6 +183,8 @@ function rowOfJob(job: JobRecord): TaskRow {
     priority: job.priority,
     createdMs: job.created,
     metadata: JSON.stringify(job.metadata),
+    dueMs: waits ? dueOf(job) : null,
+    startByMs: startByOf(job),
     status: initial.status,
     attempt: initial.attempt,
     cancelSequence: null,
@@ -207,6 +219,8 @@ function rowOfResult({ record, sequence }: HeardResult, before: TaskRow | null):
     priority: data.priority,
     createdMs: Date.parse(data.created_at),
     metadata: JSON.stringify(data.metadata),
+    dueMs: null,
+    startByMs: null,
     status: before?.status ?? initial.status,
     attempt: before?.attempt ?? initial.attempt,
     cancelSequence: before?.cancelSequence ?? null,

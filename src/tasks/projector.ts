@@ -32,9 +32,9 @@ export async function projectHere(options: ProjectOptions): Promise<Projector & 
     partitions,
     cursors: await loadCursors(sql),
     log,
-    onJob: (taskId, read, stream, sequence) => {
+    onJob: (...heard) => {
       records++;
-      projection.job(taskId, read, stream, sequence);
+      projection.job(...heard);
     },
     onResult: (heard, stream) => {
       records++;

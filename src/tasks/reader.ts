@@ -152,6 +152,8 @@ export function viewOf(taskId: string, reading: Reading, place: Place | null = n
     ...(started && { actor: started.actor }),
     ...(place && { queue_position: place.position, eta_ms: place.etaMs }),
     created_at: rfc3339(job.created),
+    ...(job.runAt !== undefined && { run_at: rfc3339(job.runAt) }),
+    ...(job.startBy !== undefined && { deadline: rfc3339(job.startBy) }),
     started_at: started?.started_at ?? null,
     ...(cancelRequestedMs > 0 && { cancel_requested_at: rfc3339(cancelRequestedMs) }),
     ...(job.retryOf !== undefined && { retry_of: job.retryOf }),

@@ -38,6 +38,10 @@ export interface JobRecord {
   readonly timeoutMs?: number;
   /** Id of the ended task that this one repeats. */
   readonly retryOf?: string;
+  /** Not to be started before then; absent: at once. Milliseconds since the epoch, as the next one. */
+  readonly runAt?: number;
+  /** Not to be started from then on; absent: START_WITHIN_MS (times.ts) after it is due. */
+  readonly startBy?: number;
   readonly metadata: Readonly<Record<string, string>>;
 }
 

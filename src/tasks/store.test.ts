@@ -32,6 +32,8 @@ const open = (id: string, fields: Partial<TaskRow> = {}): TaskRow => ({
   priority: "normal",
   createdMs: 1_000,
   metadata: '{"a":"ü \\"quoted\\" \u0001"}',
+  dueMs: null,
+  startByMs: null,
   status: "PENDING",
   attempt: 0,
   cancelSequence: null,

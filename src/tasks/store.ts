@@ -12,6 +12,10 @@ export interface TaskRow {
   readonly createdMs: number;
   /** JSON text. */
   readonly metadata: string;
+  /** While its job waits for its time: when that is. */
+  readonly dueMs: number | null;
+  /** From then on it is not started; null where it has ended, is being cancelled, or is known to have begun. */
+  readonly startByMs: number | null;
   readonly status: Status;
   readonly attempt: number;
   readonly cancelSequence: number | null;
@@ -48,6 +52,10 @@ export async function saveBatch(
         ON CONFLICT (task_id) DO UPDATE SET
           key_id = excluded.key_id, model = excluded.model, priority = excluded.priority,
           created_ms = excluded.created_ms, metadata = excluded.metadata, status = excluded.status,
+          due_ms = CASE WHEN tasks.trimmed = 0 AND tasks.cancel_sequence IS NOT NULL THEN NULL
+            ELSE excluded.due_ms END,
+          start_by_ms = CASE WHEN tasks.trimmed = 0 AND tasks.cancel_sequence IS NOT NULL THEN NULL
+            ELSE excluded.start_by_ms END,
           attempt = excluded.attempt, finished_ms = excluded.finished_ms, event_id = excluded.event_id,
           data = excluded.data, result_sequence = excluded.result_sequence, trimmed = 0,
           cancel_sequence = CASE WHEN tasks.trimmed = 1 THEN excluded.cancel_sequence
@@ -77,6 +85,8 @@ const columnsOf = (row: TaskRow): Record<string, string | number | null> => ({
   priority: row.priority,
   created_ms: row.createdMs,
   metadata: row.metadata,
+  due_ms: row.dueMs,
+  start_by_ms: row.startByMs,
   status: row.status,
   attempt: row.attempt,
   cancel_sequence: row.cancelSequence,
@@ -152,4 +162,53 @@ export async function openCancels(sql: SQL): Promise<OpenCancel[]> {
   const rows: { task_id: string; key_id: string }[] = await sql`
     SELECT task_id, key_id FROM tasks WHERE cancel_sequence IS NOT NULL AND finished_ms IS NULL`;
   return rows.map((row) => ({ taskId: row.task_id, keyId: row.key_id }));
+}
+
+/** Tasks whose job waits for a time up to `nowMs`, earliest first. */
+export async function dueTasks(sql: SQL, nowMs: number, countMax: number): Promise<string[]> {
+  const rows: { task_id: string }[] = await sql`
+    SELECT task_id FROM tasks WHERE due_ms <= ${nowMs} AND finished_ms IS NULL ORDER BY due_ms LIMIT ${countMax}`;
+  return rows.map((row) => row.task_id);
+}
+
+/** When the next of them is due, milliseconds since the epoch; null for none. */
+export async function nextDueMs(sql: SQL): Promise<number | null> {
+  const [row] =
+    await sql`SELECT due_ms FROM tasks WHERE due_ms IS NOT NULL AND finished_ms IS NULL ORDER BY due_ms LIMIT 1`;
+  return row ? Number(row.due_ms) : null;
+}
+
+/** Their jobs wait no longer. */
+export async function markMoved(sql: SQL, taskIds: readonly string[]): Promise<void> {
+  await sql`UPDATE tasks SET due_ms = NULL WHERE task_id IN ${sql(taskIds)}`;
+}
+
+export interface OverdueTask {
+  readonly taskId: string;
+  readonly keyId: string;
+  readonly startByMs: number;
+}
+
+/**
+ * Tasks that have not ended, are not being cancelled, and should have been started before `beforeMs`: so many after
+ * `after`, earliest first.
+ */
+export async function overdueTasks(
+  sql: SQL,
+  beforeMs: number,
+  after: OverdueTask | null,
+  countMax: number,
+): Promise<OverdueTask[]> {
+  const fromMs = after?.startByMs ?? 0;
+  const rows: { task_id: string; key_id: string; start_by_ms: number }[] = await sql`
+    SELECT task_id, key_id, start_by_ms FROM tasks
+    WHERE finished_ms IS NULL AND start_by_ms < ${beforeMs} AND start_by_ms >= ${fromMs}
+      AND (start_by_ms > ${fromMs} OR task_id > ${after?.taskId ?? ""})
+    ORDER BY start_by_ms, task_id LIMIT ${countMax}`;
+  return rows.map((row) => ({ taskId: row.task_id, keyId: row.key_id, startByMs: Number(row.start_by_ms) }));
+}
+
+/** They were started, or will never be: their latest start is no longer of interest. */
+export async function markBegun(sql: SQL, taskIds: readonly string[]): Promise<void> {
+  await sql`UPDATE tasks SET start_by_ms = NULL WHERE task_id IN ${sql(taskIds)}`;
 }

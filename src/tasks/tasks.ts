@@ -11,6 +11,11 @@ export interface TaskRequest {
   readonly client_request_id?: string;
   readonly max_attempts?: number;
   readonly timeout_ms?: number;
+  /** RFC 3339: not before then. Not beside `delay_ms`. */
+  readonly run_at?: string;
+  readonly delay_ms?: number;
+  /** RFC 3339: latest start. */
+  readonly deadline?: string;
   readonly metadata?: Readonly<Record<string, string>>;
   /** Set by a retry, never by a client: id of the task that this one repeats. */
   readonly retry_of?: string;
