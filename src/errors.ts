@@ -29,6 +29,8 @@ export const errorKinds = {
   request_timeout: kind(408, "The body arrived too slowly", "later"),
   task_finished: kind(409, "The task has already ended"),
   too_many_files: kind(409, "The key has too many files"),
+  task_not_finished: kind(409, "The task has not ended", "later"),
+  input_expired: kind(410, "The task's input is no longer kept"),
   payload_too_large: kind(413, "The body is too large"),
   unsupported_media_type: kind(415, "Send application/json"),
   invalid_request: kind(422, "The request is not valid"),

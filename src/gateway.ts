@@ -20,6 +20,7 @@ import { createFind } from "./tasks/find.ts";
 import { openGatewayTasks } from "./tasks/gateway.ts";
 import { projectInThread } from "./tasks/projector.ts";
 import { openQueues } from "./tasks/queues.ts";
+import { createRetry } from "./tasks/retry.ts";
 
 /** Requests in flight have so long to finish. */
 const GRACE_MS = 8_000;
@@ -78,6 +79,7 @@ async function openGateway(config: Config, log: Log): Promise<Gateway> {
     config,
     tasks,
     find: createFind(db.sql, tasks),
+    retry: createRetry({ bus, blobs, partitions, models: catalogue, tasks }),
     models: catalogue,
     queues,
     actors: catalogue.liveActors,

@@ -1,6 +1,7 @@
 // What OpenAPI says about finding tasks and acting on what was found. Data only, like operations.ts.
-import { cursorSchema, filterProperties, listQuerySchema, pageDefault, pageMax } from "./find-schemas.ts";
-import type { Operation, Parameter } from "./route.ts";
+import { bulkMax, cursorSchema, filterProperties, listQuerySchema, pageDefault, pageMax } from "./find-schemas.ts";
+import type { Answer, Operation, Parameter } from "./route.ts";
+import { taskIdPattern } from "./schemas.ts";
 
 const exampleTask = {
   task_id: "01jd5w3v9m7k2q4x8n6t0r5y1z",
@@ -17,6 +18,12 @@ const exampleTask = {
   metadata: { order: "4711" },
 };
 const exampleCursor = "MTc5NTI1NTIwMDAwMC4wMWpkNXczdjltN2sycTR4OG42dDByNXkxeg";
+
+const answer = (description: string, schema: string, example: object, headers?: Record<string, string>): Answer => ({
+  description,
+  content: { "application/json": { schema: { $ref: `#/components/schemas/${schema}` }, example } },
+  ...(headers ? { headers } : {}),
+});
 
 const query = (name: string, schema: { readonly description?: string }, example?: unknown): Parameter => ({
   name,
@@ -68,4 +75,114 @@ const listTasks: Operation = {
   errors: ["invalid_request", "broker_unavailable", "not_ready"],
 };
 
-export const findOperations = { listTasks };
+const exampleRetry = "01jd5wq0c4y8h3b6m2k9s7v5tn";
+const accepted = {
+  task_id: exampleRetry,
+  status: "PENDING",
+  urls: {
+    self: `/v1/tasks/${exampleRetry}`,
+    events: `/v1/tasks/${exampleRetry}/events`,
+    result: `/v1/tasks/${exampleRetry}/result`,
+    cancel: `/v1/tasks/${exampleRetry}/cancel`,
+  },
+  retry_of: exampleTask.task_id,
+};
+
+const retryTask: Operation = {
+  id: "retryTask",
+  tag: "Tasks",
+  summary: "Retry a task",
+  description:
+    "Accepts the request of a task that has ended once more, as a new task that names it in `retry_of`; the old one " +
+    "stays as it is. Model, input, priority, limits and metadata are those of the old one. Each call makes a new task; " +
+    "with an `Idempotency-Key` repeats answer the same one. Inputs are kept for TASK_TTL (24 h) after the end. A body " +
+    "is not looked at.",
+  parameters: [
+    {
+      name: "id",
+      in: "path",
+      description: "Id of the task that has ended.",
+      schema: { type: "string", pattern: taskIdPattern },
+      example: exampleTask.task_id,
+    },
+    {
+      name: "Idempotency-Key",
+      in: "header",
+      description: "The `client_request_id` of the new task.",
+      schema: { type: "string", minLength: 1, maxLength: 255 },
+      example: "retry-of-order-4711",
+    },
+  ],
+  answers: {
+    "200": answer(
+      "This key was used for the same retry before: its task and its present status.",
+      "Accepted",
+      accepted,
+    ),
+    "202": answer("The new task is accepted.", "Accepted", accepted, { Location: "Path of the new task." }),
+  },
+  errors: [
+    "task_not_found",
+    "task_not_finished",
+    "input_expired",
+    "unknown_model",
+    "invalid_request",
+    "idempotency_mismatch",
+    "broker_unavailable",
+    "queue_full",
+    "storage_unavailable",
+  ],
+};
+
+const bodyErrors = ["invalid_json", "request_timeout", "payload_too_large", "unsupported_media_type"] as const;
+const bulkAdvice =
+  `At most ${bulkMax.toLocaleString("en")} tasks and 20 seconds a call, newest first; while \`has_more\` is true, repeat ` +
+  "it with `next_cursor`. It goes by the list of tasks, which may lag by a second, and leaves out what is accepted " +
+  "after the first call.";
+
+const cancelTasks: Operation = {
+  id: "cancelTasks",
+  tag: "Tasks",
+  summary: "Cancel many tasks",
+  description: `Cancels the key's own open tasks that match, as if one by one. May be repeated. ${bulkAdvice}`,
+  body: { schema: "BulkCancel", example: { filter: { model: "superres-x4", metadata: { order: "4711" } } } },
+  answers: {
+    "200": answer("What became of each.", "BulkResult", {
+      object: "bulk_result",
+      accepted: 1,
+      skipped: 0,
+      failed: 0,
+      data: [{ task_id: exampleTask.task_id, outcome: "accepted" }],
+      has_more: false,
+      next_cursor: null,
+    }),
+  },
+  errors: [...bodyErrors, "invalid_request", "broker_unavailable", "not_ready"],
+};
+
+const retryTasks: Operation = {
+  id: "retryTasks",
+  tag: "Tasks",
+  summary: "Retry many tasks",
+  description:
+    "Retries the key's own ended tasks that match; without a status those that failed, the dead letters. A task is " +
+    `retried in bulk once: repeating a call repeats no work, and names the task that was made. ${bulkAdvice}`,
+  body: {
+    schema: "BulkRetry",
+    example: { filter: { model: "superres-x4", q: "fetch_status", created_after: "2026-11-21T00:00:00Z" }, limit: 500 },
+  },
+  answers: {
+    "200": answer("What became of each.", "BulkResult", {
+      object: "bulk_result",
+      accepted: 1,
+      skipped: 0,
+      failed: 0,
+      data: [{ task_id: exampleTask.task_id, outcome: "accepted", retried_as: exampleRetry }],
+      has_more: true,
+      next_cursor: exampleCursor,
+    }),
+  },
+  errors: [...bodyErrors, "invalid_request", "broker_unavailable", "queue_full", "not_ready", "storage_unavailable"],
+};
+
+export const findOperations = { listTasks, retryTask, cancelTasks, retryTasks };

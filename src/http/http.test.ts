@@ -220,6 +220,7 @@ test("a taken port is said, with what to do", async () => {
     config: { env: "dev", host: "127.0.0.1", port, corsOrigins: [] },
     tasks: {} as never,
     find: {} as never,
+    retry: {} as never,
     models,
     queues: { list: async () => [] },
     actors: () => [],

@@ -10,9 +10,12 @@ import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { ActorEntry } from "../models/announce.ts";
 import type { Models } from "../models/models.ts";
+import { createBulk } from "../tasks/bulk.ts";
 import type { Find } from "../tasks/find.ts";
 import type { Queues } from "../tasks/queues.ts";
+import type { Retry } from "../tasks/retry.ts";
 import type { Tasks } from "../tasks/tasks.ts";
+import { bulkRoutes } from "./bulk.ts";
 import { withCors } from "./cors.ts";
 import { createDispatch } from "./dispatch.ts";
 import { docsRoutes } from "./docs.ts";
@@ -33,6 +36,7 @@ export interface HttpParts {
   readonly config: Pick<Config, "env" | "host" | "port" | "corsOrigins">;
   readonly tasks: Tasks;
   readonly find: Find;
+  readonly retry: Retry;
   readonly models: Models;
   readonly queues: Pick<Queues, "list">;
   /** Actors whose presence is fresh. */
@@ -76,6 +80,7 @@ export function createHttp(parts: HttpParts): Http {
   const routes: readonly Route[] = [
     ...taskRoutes({ ...parts, holds }),
     ...findRoutes(parts.find),
+    ...bulkRoutes(createBulk(parts.find, parts.tasks, parts.retry), parts.retry, holds),
     ...modelRoutes(parts.models),
     ...fileRoutes(parts.files, parts.blobs),
     ...queueRoutes(parts),

@@ -113,6 +113,7 @@ const acceptedSchema = {
   properties: {
     task_id: taskId,
     status,
+    retry_of: { ...taskId, description: "Of a retry: id of the ended task." },
     urls: {
       type: "object",
       description: "Where to go on.",

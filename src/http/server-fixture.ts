@@ -97,6 +97,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
   const http = createHttp({
     config: { env: "dev", host: "127.0.0.1", port: 0, corsOrigins: [], ...options.config },
     tasks,
+    retry: async () => accepted,
     find: {
       tasks: async () => ({ items: [], next: null }),
       rows: async () => ({ items: [], next: null }),

@@ -27,7 +27,7 @@ export function createSubmit(tasks: Tasks, models: Models, holds: Holds): (call:
   const take = createTaker(tasks, models);
   return async (call) => {
     const { request } = call;
-    const body = withAlias(await readJson(request), request.headers.get("idempotency-key"));
+    const body = withAlias(await readJson(request), request);
     const accepted = await take(body, call);
     const waitS = preferredWaitS(request.headers.get("prefer"));
     return waitS === null ? acceptedReply(call, accepted) : await waitedReply(call, accepted, waitS, tasks, holds);
@@ -43,11 +43,20 @@ export function createTaker(tasks: Tasks, models: Models): (body: unknown, call:
   };
 }
 
-/** `Idempotency-Key` is another name of `client_request_id`; the quotes of its draft's string form are optional. */
-function withAlias(body: unknown, idempotencyKey: string | null): unknown {
-  if (idempotencyKey === null || typeof body !== "object" || body === null || Array.isArray(body)) return body;
-  const key = /^"(.*)"$/.exec(idempotencyKey)?.[1] ?? idempotencyKey;
+/** The `Idempotency-Key` of a request, or null; the quotes of its draft's string form are optional. */
+export function idempotencyKeyOf(request: Request): string | null {
+  const header = request.headers.get("idempotency-key");
+  if (header === null) return null;
+  const key = /^"(.*)"$/.exec(header)?.[1] ?? header;
   if (!CLIENT_REQUEST_ID.test(key)) throw refused("", "Idempotency-Key must be 1 to 255 visible ASCII characters");
+  return key;
+}
+
+/** `Idempotency-Key` is another name of `client_request_id`. */
+function withAlias(body: unknown, request: Request): unknown {
+  if (typeof body !== "object" || body === null || Array.isArray(body)) return body;
+  const key = idempotencyKeyOf(request);
+  if (key === null) return body;
   const given = (body as { client_request_id?: unknown }).client_request_id;
   if (given !== undefined && given !== key) {
     throw refused("/client_request_id", "differs from the Idempotency-Key header, which is the same thing");
@@ -86,7 +95,7 @@ export const urlsOf = (id: string) => ({
 
 const acceptedJson = (id: string, status: Status): string => JSON.stringify({ task_id: id, status, urls: urlsOf(id) });
 
-function acceptedHeaders(accepted: Accepted): Record<string, string> {
+export function acceptedHeaders(accepted: Accepted): Record<string, string> {
   const headers: Record<string, string> = { location: `/v1/tasks/${accepted.taskId}` };
   if (accepted.replayed) headers["idempotency-replayed"] = "true";
   return headers;

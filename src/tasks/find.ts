@@ -13,13 +13,18 @@ export interface Page<T> {
   readonly next: Position | null;
 }
 
+/** A task as its owner sees it, and its place in the list. */
+export interface FoundTask extends TaskView {
+  readonly createdMs: number;
+}
+
 export interface Find {
   /**
    * Up to `limit` tasks after `after`. A page may be short or empty although more follow: a search looks at 50,000 rows
    * a call, one by status of an open task at 500. Rows may lag the logs by a second. Throws `not_ready` where too many
    * searches wait, `broker_unavailable`.
    */
-  tasks(owner: Owner, filter: TaskFilter, after: Position | null, limit: number): Promise<Page<TaskView>>;
+  tasks(owner: Owner, filter: TaskFilter, after: Position | null, limit: number): Promise<Page<FoundTask>>;
   /** The same without reading the logs, for who needs the ids alone: what it gives may have ended meanwhile. */
   rows(owner: Owner, filter: TaskFilter, after: Position | null, limit: number): Promise<Page<ListedRow>>;
 }
@@ -44,10 +49,11 @@ export function createFind(sql: SQL, tasks: Pick<Tasks, "read">): Find {
     return isSearch(filter) ? turns.take(read) : read().then((found) => ({ ...found, tookMs: 0 }));
   };
   /** The task as it is now, or null where it is gone or, by now, no longer what was asked for. */
-  const show = async (owner: Owner, { status }: TaskFilter, row: ListedRow): Promise<TaskView | null> => {
-    if (row.data !== null) return { taskId: row.taskId, status: row.status, terminal: true, json: row.data };
+  const show = async (owner: Owner, { status }: TaskFilter, row: ListedRow): Promise<FoundTask | null> => {
+    const { taskId, createdMs, data } = row;
+    if (data !== null) return { taskId, createdMs, status: row.status, terminal: true, json: data };
     try {
-      const view = await tasks.read(row.taskId, owner);
+      const view = { ...(await tasks.read(taskId, owner)), createdMs };
       const asked = status === undefined || (status === "OPEN" ? !view.terminal : view.status === status);
       return asked ? view : null;
     } catch (error) {
