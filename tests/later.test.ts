@@ -1,6 +1,6 @@
 // Tasks that wait for a time, and tasks that nobody starts in time: a real broker, gateways without actors.
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { parseJob, parseLater, streams } from "../src/bus/subjects.ts";
+import { parseJob, parseLater, streams, subjects } from "../src/bus/subjects.ts";
 import { lastSequence } from "../src/bus/topology.ts";
 import { readOldest } from "../src/bus/trim.ts";
 import { owner, startGatewayTasks, type TestTasks } from "./gateway-tasks.ts";
@@ -72,4 +72,32 @@ test("when it is due it goes to the level of its priority: once, however many ga
   expect(stored.reduce((sum, last) => sum + last, 0)).toBe(200);
   await accept({ run_at: inMs(-5_000) });
   expect([...(await fired(101)).values()].flat()).toContain("normal");
+});
+
+test("what nobody starts in time ends as deadline_exceeded: once, and a day after it was due at the latest", async () => {
+  const further = await gateway.join();
+  const short = await accept({ deadline: inMs(2_000), metadata: { n: "1" } });
+  const waiting = await accept({ delay_ms: 1_000, deadline: inMs(2_000) });
+  const [patient, begun] = [await accept({}), await accept({ deadline: inMs(2_000) })];
+  const started = { v: 1, attempt: 1, n: 1, crashes: 0, event: "STARTED", data: {} };
+  gateway.bus.publish(subjects.events(begun.taskId), JSON.stringify(started));
+  expect(await read(short.taskId)).toMatchObject({ status: "PENDING", deadline: expect.any(String) });
+  gateway.advance(4_000);
+  const overdue = { status: "FAILURE", attempt: 0, error: { code: "deadline_exceeded", stage: "queue" } };
+  expect(await ended(short.taskId)).toMatchObject({ ...overdue, metadata: { n: "1" } });
+  expect(await ended(waiting.taskId)).toMatchObject(overdue);
+  expect((await further.read(short.taskId, owner)).status).toBe("FAILURE");
+  gateway.advance(86_400_000);
+  expect(await ended(patient.taskId)).toMatchObject(overdue);
+  // The sweep that ended the others saw this one too.
+  expect((await gateway.tasks.read(begun.taskId, owner)).status).toBe("STARTED");
+});
+
+test("a repeated request is answered with its task though its deadline is over", async () => {
+  const request = { deadline: inMs(60_000), client_request_id: "a" };
+  const { taskId } = await accept(request);
+  gateway.advance(61_500);
+  expect(await accept(request)).toMatchObject({ taskId, replayed: true });
+  await expect(accept({ ...request, client_request_id: "b" })).rejects.toMatchObject({ code: "invalid_request" });
+  expect(await ended(taskId)).toMatchObject({ error: { code: "deadline_exceeded" } });
 });
