@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { isAbsolute } from "node:path";
 import fc from "fast-check";
-import { type Config, DEVELOPMENT_KEY, loadConfig, parseDurationMs } from "./config.ts";
+import { type Config, DEVELOPMENT_KEY, loadClientConfig, loadConfig, parseDurationMs } from "./config.ts";
 import { type AppError, asAppError } from "./errors.ts";
 
 function refused(env: Record<string, string>): AppError {
@@ -174,4 +174,27 @@ describe("loadConfig", () => {
       bucket: "b",
     });
   });
+});
+
+test.each([
+  [{}, "http://127.0.0.1:8000", "dev-key"],
+  [{ PORT: "9000", HOST: "0.0.0.0", API_KEYS: "web:one,two" }, "http://127.0.0.1:9000", "one"],
+  [{ HOST: "::1" }, "http://[::1]:8000", "dev-key"],
+  [{ MILLRACE_URL: "http://localhost:1/", API_KEYS: "one" }, "http://localhost:1", "one"],
+  [{ MILLRACE_URL: "https://x.example/gpu/", MILLRACE_API_KEY: "k", PORT: "?" }, "https://x.example/gpu", "k"],
+])("a client with %p finds %s", (env, url, apiKey) => {
+  expect(loadClientConfig(env)).toEqual({ url, apiKey });
+});
+
+test.each([
+  [{ MILLRACE_URL: "https://x.example" }, "MILLRACE_API_KEY must be set for x.example"],
+  [{ MILLRACE_URL: "http://127.0.0.1.x.example", API_KEYS: "secret" }, "MILLRACE_API_KEY must be set"],
+  [{ MILLRACE_URL: "https://key@x.example", MILLRACE_API_KEY: "k" }, "without a key in it"],
+  [{ MILLRACE_URL: "file:///x", MILLRACE_API_KEY: "k" }, "must be a URL"],
+  [{ MILLRACE_API_KEY: "two\nlines" }, "must be visible ASCII"],
+  [{ PORT: "0" }, "MILLRACE_URL must be set"],
+  [{ PORT: "no" }, "PORT must be"],
+])("a client with %p is told what is missing", (env, message) => {
+  expect(() => loadClientConfig(env)).toThrow(message);
+  expect(() => loadClientConfig(env)).not.toThrow("secret");
 });

@@ -50,6 +50,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** The key of a machine where nobody configured one. Printed by `up`; refused when ENV=prod. */
 export const DEVELOPMENT_KEY = "dev-key";
 
+const API_KEY = /^[\x21-\x7e]{1,256}$/;
+
 /** Ten years. The broker counts ages in nanoseconds, in 64 bits. */
 const DURATION_MS_MAX = 3_650 * 86_400_000;
 
@@ -126,6 +128,40 @@ export function loadConfig(env: Environment): Config {
   return config;
 }
 
+/** Where the commands of a client find a gateway, and with which key. */
+export interface ClientConfig {
+  /** Without a slash at the end. */
+  readonly url: string;
+  readonly apiKey: string;
+}
+
+/**
+ * MILLRACE_URL and MILLRACE_API_KEY; without them the gateway and the first key of this machine's own settings, which
+ * are sent to this machine only. Throws `invalid_config`.
+ */
+export function loadClientConfig(env: Environment): ClientConfig {
+  const text = (name: string): string | null => env[name]?.trim() || null;
+  const refuse = (name: string, message: string): never => {
+    throw new AppError("invalid_config", `${name} ${message}`, { fields: [{ path: name, message }] });
+  };
+  const given = text("MILLRACE_URL");
+  const apiKey = text("MILLRACE_API_KEY");
+  const own = given === null || apiKey === null ? loadConfig(env) : null;
+  const ownHost = own && ["0.0.0.0", "::"].includes(own.host) ? "127.0.0.1" : own?.host;
+  if (given === null && own?.port === 0) refuse("MILLRACE_URL", "must be set where PORT is 0");
+  const url = URL.parse(given ?? `http://${ownHost?.includes(":") ? `[${ownHost}]` : ownHost}:${own?.port}`);
+  if (url === null || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash) {
+    return refuse("MILLRACE_URL", "must be a URL such as https://millrace.example.com, without a key in it");
+  }
+  const here = given === null || /^(127\.[\d.]+|localhost|\[::1\])$/.test(url.hostname);
+  const ownKey = here ? own?.apiKeys[0]?.secret : undefined;
+  if (apiKey !== null && !API_KEY.test(apiKey)) refuse("MILLRACE_API_KEY", "must be visible ASCII characters");
+  return {
+    url: url.href.replace(/\/+$/, ""),
+    apiKey: apiKey ?? ownKey ?? refuse("MILLRACE_API_KEY", `must be set for ${url.host}`),
+  };
+}
+
 /** `90s`, `15m`, `24h`, `30d` or plain seconds, as milliseconds; null when it is none of these. */
 export function parseDurationMs(value: string): number | null {
   const match = /^(\d{1,9})(ms|s|m|h|d)?$/.exec(value);
@@ -155,7 +191,7 @@ function parseApiKeys(value: string | null, problem: Report): ApiKey[] {
     const refuse = (why: string): void => problem("API_KEYS", `entry ${index + 1}: ${why}`);
     if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) refuse("a name must be 1 to 64 letters, digits, _ or -");
     else if (id.startsWith("mr_")) refuse("a name must not begin with mr_, as the ids of stored keys do");
-    else if (!/^[\x21-\x7e]{1,256}$/.test(secret)) refuse("a key must be 1 to 256 visible ASCII characters");
+    else if (!API_KEY.test(secret)) refuse("a key must be 1 to 256 visible ASCII characters");
     else if (keys.some((key) => key.id === id)) refuse("its name stands twice");
     else if (keys.some((key) => key.secret === secret)) refuse("its key stands twice");
     else keys.push({ id, secret });

@@ -16,6 +16,7 @@ usage: bun millrace <command>
   actor --gpu N   start one actor on GPU N, beside a running \`up\` or on NATS_URL
   rebuild         build the read model in SQL anew from the logs, while nothing runs
   keys …          create, list, rotate and revoke API keys; \`keys --help\` says how
+  tasks …         submit, get, watch, cancel and list tasks over HTTP; \`tasks --help\` says how
   --help          show this
   --version       show the version
 
@@ -81,6 +82,30 @@ async function run(command: Command): Promise<void> {
   }
 }
 
+/** The `tasks` commands on the streams of this process. */
+async function runTasksHere(args: string[]): Promise<number> {
+  const { runTasks } = await import("./cli/tasks.ts");
+  const interrupt = new AbortController();
+  process.once("SIGINT", () => interrupt.abort());
+  const sink = (stream: NodeJS.WriteStream) => {
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+      process.exit(0); // whoever read it has seen enough, as `head` has
+    });
+    return {
+      isTty: stream.isTTY === true,
+      columns: stream.columns || 80,
+      write: (bytes: string | Uint8Array) => new Promise<void>((resolve) => stream.write(bytes, () => resolve())),
+    };
+  };
+  return runTasks(args, process.env, {
+    stdin: () => Bun.stdin.stream(),
+    stdout: sink(process.stdout),
+    stderr: sink(process.stderr),
+    interrupt: interrupt.signal,
+  });
+}
+
 /** The configuration with a broker in it: NATS_URL, or the one that `up` runs on this DATA_DIR. */
 async function withBroker(config: Config): Promise<Config> {
   if (config.natsUrl !== null) return config;
@@ -126,6 +151,8 @@ async function runKeys(args: string[]): Promise<void> {
   const text = await runKeysCommand(loadConfig(process.env), command, process.stdout.isTTY);
   await new Promise((resolve) => process.stdout.write(text, resolve));
 }
+
+if (process.argv[2] === "tasks") process.exit(await runTasksHere(process.argv.slice(3)));
 
 const command = parseCommand(process.argv.slice(2));
 if (typeof command === "string") {

@@ -19,7 +19,7 @@ const all = [...new Set([...listed("{src,runners,plugins,bench,scripts}/**/*.ts"
 // Each layer may import those below it, and nothing of its own but its own folder. A file of src/ itself is a module.
 const layers = [
   ["main"],
-  ["gateway", "rebuild", "up"],
+  ["cli", "gateway", "rebuild", "up"],
   ["http", "web"],
   ["chats", "webhooks", "files"],
   ["actors"],
