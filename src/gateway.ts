@@ -1,7 +1,7 @@
 // One gateway process: HTTP in front, the logs and the read model behind. The composition root of the `gateway` command.
 import type { Blobs } from "./blobs/blobs.ts";
 import { openBlobs } from "./blobs/open.ts";
-import { type Bus, openBus } from "./bus/connection.ts";
+import { openBus } from "./bus/connection.ts";
 import { ensureTopology } from "./bus/topology.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
@@ -21,6 +21,8 @@ import { openGatewayTasks } from "./tasks/gateway.ts";
 import { projectInThread } from "./tasks/projector.ts";
 import { openQueues } from "./tasks/queues.ts";
 import { createRetry } from "./tasks/retry.ts";
+import { sweepStore } from "./tasks/store-sweep.ts";
+import { startUpkeep } from "./upkeep.ts";
 
 /** Requests in flight have so long to finish. */
 const GRACE_MS = 8_000;
@@ -43,50 +45,21 @@ interface Gateway {
   stop(): Promise<void>;
 }
 
+/** All that answers: HTTP and the service on NATS, on what openNouns made of openBase. */
 async function openGateway(config: Config, log: Log): Promise<Gateway> {
   const metrics = createMetrics(log);
   const stopLag = addProcessMetrics(metrics, systemClock);
-  const bus = await openBus(config.natsUrl ?? "", "millrace gateway", log);
-  const blobs = await openBlobs(config);
-  const formats = { "public-url": (url: string) => urlProblem(url, config.fetchAllowHosts) === null };
-  const [{ partitions }, db, kept] = await Promise.all([
-    ensureTopology(bus, config, log),
-    openReadModel(config.dataDir),
-    openKept(config.dataDir),
-  ]);
-  const { natsUrl, dataDir, logLevel } = config;
-  const [store, catalogue, projector] = await Promise.all([
-    watchStore(blobs),
-    openCatalogue(bus, formats, systemClock, log),
-    projectInThread({ natsUrl: natsUrl ?? "", dataDir, partitions, logLevel }),
-  ]);
-  const queues = openQueues({ bus, partitions, clock: systemClock, capacity: catalogue.capacity });
-  const tasks = await openGatewayTasks({
-    bus,
-    sql: db.sql,
-    projector,
-    blobs,
-    partitions,
-    taskTtlMs: config.taskTtlMs,
-    historyTtlMs: config.historyTtlMs,
-    clock: systemClock,
-    log,
-    liveActors: () => catalogue.liveActors().length,
-    queues,
-  });
-  const access = await openAccess(config, kept.sql, log);
+  const base = await openBase(config, log);
+  const nouns = await openNouns(config, base, log);
+  const { bus, blobs, partitions, catalogue } = base;
   const http = createHttp({
+    ...nouns,
     config,
-    tasks,
-    find: createFind(db.sql, tasks),
-    retry: createRetry({ bus, blobs, partitions, models: catalogue, tasks }),
     models: catalogue,
-    queues,
     actors: catalogue.liveActors,
-    keys: access.keys,
+    keys: nouns.access.keys,
     blobs,
-    files: createFiles({ sql: kept.sql, blobs, clock: systemClock, historyTtlMs: config.historyTtlMs }),
-    readiness: () => readinessOf(bus, store, catalogue, access),
+    readiness: () => readinessOf(base, nouns),
     metrics,
     log,
   });
@@ -97,13 +70,80 @@ async function openGateway(config: Config, log: Log): Promise<Gateway> {
     partitions,
     async stop() {
       stopLag();
-      store.stop();
       await Promise.all([http.stop(GRACE_MS), submitService.stop(GRACE_MS)]);
-      await tasks.stop();
+      await nouns.stop();
+      await base.stop();
+    },
+  };
+}
+
+type Base = Awaited<ReturnType<typeof openBase>>;
+
+/** What everything else stands on: the broker, the stores, what actors announce. */
+async function openBase(config: Config, log: Log) {
+  const bus = await openBus(config.natsUrl ?? "", "millrace gateway", log);
+  const blobs = await openBlobs(config);
+  const formats = { "public-url": (url: string) => urlProblem(url, config.fetchAllowHosts) === null };
+  const [{ partitions }, db, kept, store, catalogue] = await Promise.all([
+    ensureTopology(bus, config, log),
+    openReadModel(config.dataDir),
+    openKept(config.dataDir),
+    watchStore(blobs),
+    openCatalogue(bus, formats, systemClock, log),
+  ]);
+  return {
+    bus,
+    blobs,
+    partitions,
+    sql: db.sql,
+    kept: kept.sql,
+    store,
+    catalogue,
+    async stop() {
+      store.stop();
       catalogue.stop();
-      await access.stop();
       await Promise.all([db.close(), kept.close()]);
       await bus.close();
+    },
+  };
+}
+
+type Nouns = Awaited<ReturnType<typeof openNouns>>;
+
+/** What the API speaks of: tasks, queues, files, keys. */
+async function openNouns(config: Config, { bus, blobs, partitions, sql, kept, catalogue }: Base, log: Log) {
+  const { natsUrl, dataDir, logLevel, taskTtlMs, historyTtlMs } = config;
+  const clock = systemClock;
+  const projector = await projectInThread({ natsUrl: natsUrl ?? "", dataDir, partitions, logLevel });
+  const queues = openQueues({ bus, partitions, clock, capacity: catalogue.capacity });
+  const tasks = await openGatewayTasks({
+    bus,
+    sql,
+    projector,
+    blobs,
+    partitions,
+    taskTtlMs,
+    historyTtlMs,
+    clock,
+    log,
+    liveActors: () => catalogue.liveActors().length,
+    queues,
+  });
+  const access = await openAccess(config, kept, log);
+  const files = createFiles({ sql: kept, blobs, clock, historyTtlMs });
+  const sweepTasks = (signal: AbortSignal) => sweepStore({ bus, sql, blobs, partitions, clock }, signal);
+  const upkeep = startUpkeep([sweepTasks, files.sweep], Math.random, log);
+  return {
+    tasks,
+    find: createFind(sql, tasks),
+    retry: createRetry({ bus, blobs, partitions, models: catalogue, tasks }),
+    queues,
+    files,
+    access,
+    async stop() {
+      await upkeep.stop();
+      await tasks.stop();
+      await access.stop();
     },
   };
 }
@@ -116,18 +156,13 @@ function toldToEnd(): Promise<void> {
   });
 }
 
-const readinessOf = (
-  bus: Bus,
-  store: { isReady(): boolean },
-  models: { list(): readonly { readonly healthy: boolean }[] },
-  access: { isFresh(): boolean },
-): readonly PartReadiness[] => [
+const readinessOf = ({ bus, store, catalogue }: Base, { access }: Nouns): readonly PartReadiness[] => [
   part("broker", bus.connected, "not connected"),
   part("keys", access.isFresh(), "the keys cannot be read"),
   part("store", store.isReady(), "the object store takes no objects"),
   part(
     "models",
-    models.list().some((model) => model.healthy),
+    catalogue.list().some((model) => model.healthy),
     "no actor has announced itself yet",
   ),
 ];

@@ -1,5 +1,6 @@
 // The tasks of one gateway without HTTP and without actors, for a test that ends tasks by its own hand and owns the
 // clock: a real broker, SQLite, a folder of blobs.
+import type { Blobs } from "../src/blobs/blobs.ts";
 import { folderBlobs } from "../src/blobs/folder.ts";
 import type { Bus } from "../src/bus/connection.ts";
 import { readLast } from "../src/bus/log.ts";
@@ -33,6 +34,7 @@ export interface TestTasks {
   readonly bus: Bus;
   readonly sql: Db["sql"];
   readonly tasks: GatewayTasks;
+  readonly blobs: Blobs;
   readonly clock: Clock;
   readonly partitions: number;
   /** One more gateway on the same logs and rows; stopped with the first. */
@@ -60,6 +62,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
   const { bus } = broker;
   const db = await openReadModel(broker.folder);
   const { sql } = db;
+  const blobs = folderBlobs(`${broker.folder}/blobs`);
   let offsetMs = 0;
   const clock: Clock = { now: () => Date.now() + offsetMs, monotonicMs: () => performance.now() + offsetMs };
   const openTasks = async (): Promise<GatewayTasks> =>
@@ -67,7 +70,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
       bus,
       sql,
       projector: await projectHere({ bus, sql, partitions, log: silentLog }),
-      blobs: folderBlobs(`${broker.folder}/blobs`),
+      blobs,
       partitions,
       taskTtlMs,
       historyTtlMs: 10 * taskTtlMs,
@@ -86,6 +89,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
     bus,
     sql,
     tasks,
+    blobs,
     clock,
     partitions,
     async join() {

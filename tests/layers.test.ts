@@ -20,6 +20,7 @@ const all = [...new Set([...listed("{src,runners,plugins,bench,scripts}/**/*.ts"
 const layers = [
   ["main"],
   ["cli", "gateway", "rebuild", "up"],
+  ["upkeep"],
   ["http", "web"],
   ["chats", "webhooks", "files"],
   ["actors"],

@@ -21,6 +21,12 @@ export interface BlobStat {
   readonly contentType: string;
 }
 
+export interface BlobEntry {
+  readonly key: string;
+  /** When it was stored, milliseconds since the epoch, by the store's clock. */
+  readonly storedAtMs: number;
+}
+
 /**
  * A part of an object; both ends are inclusive, as in HTTP ranges. Whole numbers, `0 <= start <= end`, or the call
  * throws `internal`.
@@ -54,6 +60,11 @@ export interface Blobs {
   /** Idempotent. */
   delete(key: string): Promise<void>;
   /**
+   * The objects whose keys begin with `prefix` (a key's beginning up to a slash, or empty), in no order. What is put or
+   * deleted meanwhile may be among them or not. Ends early when the caller leaves the loop.
+   */
+  list(prefix: string): AsyncIterable<BlobEntry>;
+  /**
    * Resolves when the store can be used (folder: a file can be made; S3: the bucket answers); throws
    * `storage_unavailable`. Creates the bucket or folder. Cheap enough for a health check.
    */
@@ -71,6 +82,13 @@ export interface BlobPutOptions {
 /** Throws `internal` for anything but a key of ours: no traversal, no absolute path, no empty segment, no NUL. */
 export function checkKey(key: string): void {
   if (key.length > KEY_LENGTH_MAX || !KEY.test(key)) throw new AppError("internal", "An object key is not valid");
+}
+
+/** Throws `internal` for anything but the beginning of our keys up to a slash, or the empty text. */
+export function checkPrefix(prefix: string): void {
+  if (prefix === "") return;
+  if (!prefix.endsWith("/")) throw new AppError("internal", "A prefix of object keys ends in a slash");
+  checkKey(prefix.slice(0, -1));
 }
 
 export function checkContentType(contentType: string): void {

@@ -310,6 +310,32 @@ function refusals(current: () => BlobsUnderTest): void {
     await blobs.delete("large");
   });
 
+  test("a list has every object below its prefix, each with the time when it was stored", async () => {
+    const { blobs } = current();
+    const keys = ["listed/a", "listed/b.png", "listed/deep/c", "listed-not"];
+    const fromMs = Date.now();
+    for (const key of keys) await blobs.put(key, patterned(3), octets);
+    const listed = async (prefix: string): Promise<string[]> => {
+      const found: string[] = [];
+      for await (const { key, storedAtMs } of blobs.list(prefix)) {
+        if (!key.startsWith("listed")) continue;
+        // S3 tells whole seconds.
+        expect(storedAtMs).toBeWithin(fromMs - 1_000, Date.now() + 1_000);
+        found.push(key);
+      }
+      return found.sort();
+    };
+    expect(await listed("listed/")).toEqual(keys.slice(0, 3));
+    expect(await listed("listed/deep/")).toEqual(["listed/deep/c"]);
+    expect(await listed("")).toEqual([keys[3] ?? "", ...keys.slice(0, 3)].sort());
+    expect(await listed("nothing/")).toEqual([]);
+    for await (const _ of blobs.list("listed/")) break;
+    for (const bad of ["listed", "../", "/", "a//", "A/"]) {
+      expect(await codeOf(blobs.list(bad)[Symbol.asyncIterator]().next())).toBe("internal");
+    }
+    for (const key of keys) await blobs.delete(key);
+  });
+
   test("a size other than the announced one is refused", async () => {
     const { blobs } = current();
     for (const sizeBytes of [9, 11]) {

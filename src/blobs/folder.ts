@@ -17,11 +17,13 @@ import { type FileHandle, lstat, mkdir, open, readdir, realpath, rename, unlink 
 import { dirname, join } from "node:path";
 import { randomToken } from "../ids.ts";
 import {
+  type BlobEntry,
   type BlobPutOptions,
   type BlobStat,
   type Blobs,
   checkContentType,
   checkKey,
+  checkPrefix,
   checkRange,
   corrupt,
   notFound,
@@ -35,6 +37,7 @@ import { contentStream, createFile, type ObjectFile, openObject, writeObject } f
 /** A put writes at least every STEP_DEADLINE_MS, so an hour without a write means that its process died. */
 const LEFTOVER_MS = 3_600_000;
 const TEMP = "tmp";
+const FOLDERS: readonly string[] = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
 
 export interface FolderBlobsOptions {
   /** Default 1 GiB. */
@@ -104,6 +107,7 @@ export function folderBlobs(rootDir: string, options: FolderBlobsOptions = {}): 
         await unlink(place.file).catch(ignoreMissing);
         await folder.sync();
       }),
+    list: (prefix) => entries(root, prefix),
     ready: () =>
       onDisk(async () => {
         const probe = join(await root(), TEMP, randomToken());
@@ -117,6 +121,21 @@ export function folderBlobs(rootDir: string, options: FolderBlobsOptions = {}): 
         }
       }),
   };
+}
+
+/** Folder by folder, so that a million names are never in memory at once. */
+async function* entries(root: () => Promise<string>, prefix: string): AsyncGenerator<BlobEntry, void, void> {
+  checkPrefix(prefix);
+  const base = await root();
+  const begins = prefix.replaceAll("/", "+");
+  for (const folder of FOLDERS) {
+    const names = await onDisk(() => readdir(join(base, folder)));
+    for (const name of names) {
+      if (!name.startsWith(begins)) continue;
+      const found = await onDisk(() => lstat(join(base, folder, name)).catch(ignoreMissing));
+      if (found?.isFile()) yield { key: name.replaceAll("+", "/"), storedAtMs: found.mtimeMs };
+    }
+  }
 }
 
 interface Place {
@@ -133,8 +152,7 @@ function placeOf(base: string, key: string): Place {
 async function prepare(rootDir: string): Promise<string> {
   const firstMade = await mkdir(rootDir, { recursive: true, mode: 0o700 });
   const base = await realpath(rootDir);
-  const folders = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
-  for (const name of [TEMP, ...folders]) {
+  for (const name of [TEMP, ...FOLDERS]) {
     await mkdir(join(base, name), { mode: 0o700 }).catch((error: unknown) => {
       if (errnoOf(error) !== "EEXIST") throw error;
     });

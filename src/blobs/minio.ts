@@ -10,12 +10,14 @@
 import { IncomingMessage } from "node:http";
 import { tmpdir } from "node:os";
 import {
+  type BlobEntry,
   type BlobPutOptions,
   type BlobStat,
   type Blobs,
   type ByteRange,
   checkContentType,
   checkKey,
+  checkPrefix,
   checkRange,
   notFound,
   OBJECT_BYTES_MAX,
@@ -83,6 +85,7 @@ export function minioBlobs(settings: S3Settings, options: MinioBlobsOptions = {}
         if (!isMissing(error)) throw error;
       });
     },
+    list: (prefix) => entries(s3, prefix),
     ready: async () => {
       if (await step(() => client.bucketExists(bucket))) return;
       await step(() => client.makeBucket(bucket)).catch(async (error: unknown) => {
@@ -152,6 +155,22 @@ async function download({ client, bucket, step }: S3, key: string, range?: ByteR
     if (isMissing(error)) throw notFound(key);
     if (range && vendorCode(error) === "InvalidRange") return null;
     throw error;
+  }
+}
+
+/** A page of the protocol at a time; the package keeps its own query of pages for itself and streams them. */
+async function* entries({ client, bucket, step }: S3, prefix: string): AsyncGenerator<BlobEntry, void, void> {
+  checkPrefix(prefix);
+  const items = client.listObjectsV2(bucket, prefix, true)[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = await step(() => items.next());
+      if (next.done) return;
+      const { name, lastModified } = next.value as { name?: string; lastModified?: Date };
+      if (name !== undefined && lastModified !== undefined) yield { key: name, storedAtMs: lastModified.getTime() };
+    }
+  } finally {
+    await items.return?.();
   }
 }
 

@@ -7,7 +7,7 @@ import type { Blobs } from "./blobs.ts";
 const PREFIX = "file-";
 
 /** The folder of all uploads in the store. */
-const USER_FILES = "files/";
+export const USER_FILES = "files/";
 
 /** A fresh id; later ones sort after earlier ones, to the millisecond. */
 export const newFileId = (nowMs: number): string => PREFIX + randomTaskId(nowMs);
@@ -36,4 +36,10 @@ export async function readUserFile(
     if (asAppError(error)?.code !== "blob_not_found") throw error;
   }
   throw new AppError("file_not_found", "There is no file with this id");
+}
+
+/** The id of the file whose bytes stand under `key`; null for another object. */
+export function fileIdOfKey(key: string): string | null {
+  const id = key.startsWith(USER_FILES) ? key.slice(USER_FILES.length, key.lastIndexOf("-")) : "";
+  return isFileId(id) ? id : null;
 }

@@ -3,7 +3,7 @@
 // by a crash, belongs to the sweep of the store.
 import type { SQL } from "bun";
 import type { Blobs } from "../blobs/blobs.ts";
-import { isFileId, newFileId, userFileKey } from "../blobs/user-file.ts";
+import { fileIdOfKey, isFileId, newFileId, USER_FILES, userFileKey } from "../blobs/user-file.ts";
 import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import type { Owner } from "../tasks/tasks.ts";
@@ -15,6 +15,7 @@ import {
   type FileRow,
   findFile,
   insertFile,
+  knownFiles,
   listFiles,
 } from "./store.ts";
 
@@ -22,7 +23,9 @@ import {
 export const FILE_BYTES_MAX = 512 * 1_000_000;
 /** A list of more could not be looked through; a program that forgets to delete is told so. */
 const FILES_PER_KEY_MAX = 10_000;
-const EXPIRED_BATCH = 500;
+const SWEEP_BATCH = 500;
+/** An upload takes an hour at most; its row follows at once. */
+const YOUNG_MS = 86_400_000;
 
 export type StoredFile = Omit<FileRow, "keyId">;
 
@@ -56,8 +59,11 @@ export interface Files {
   list(owner: Owner, page: FilePage): Promise<StoredFile[]>;
   /** Throws `file_not_found`. */
   remove(owner: Owner, id: string): Promise<void>;
-  /** Deletes what has expired. */
-  sweep(): Promise<void>;
+  /**
+   * Deletes what has expired, and objects without a row that have lain there for a day. Resolves to the number of
+   * objects. Ends early when `signal` aborts.
+   */
+  sweep(signal: AbortSignal): Promise<number>;
 }
 
 export interface FilesOptions {
@@ -96,17 +102,45 @@ export function createFiles({ sql, blobs, clock, historyTtlMs }: FilesOptions): 
       if (!isFileId(id) || !(await deleteFile(sql, keyId, id))) throw missing();
       await blobs.delete(userFileKey(keyId, id));
     },
-    async sweep() {
-      for (;;) {
-        const expired = await expiredFiles(sql, clock.now(), EXPIRED_BATCH);
-        for (const { keyId, id } of expired) {
-          await deleteFile(sql, keyId, id);
-          await blobs.delete(userFileKey(keyId, id));
-        }
-        if (expired.length < EXPIRED_BATCH) return;
-      }
-    },
+    sweep: async (signal) =>
+      (await sweepExpired(sql, blobs, clock, signal)) + (await sweepOrphans(sql, blobs, clock, signal)),
   };
+}
+
+async function sweepExpired(sql: SQL, blobs: Blobs, clock: Clock, signal: AbortSignal): Promise<number> {
+  for (let deleted = 0; ; ) {
+    const expired = await expiredFiles(sql, clock.now(), SWEEP_BATCH);
+    for (const { keyId, id } of expired) {
+      if (signal.aborted) return deleted;
+      await deleteFile(sql, keyId, id);
+      await blobs.delete(userFileKey(keyId, id));
+      deleted++;
+    }
+    if (expired.length < SWEEP_BATCH) return deleted;
+  }
+}
+
+async function sweepOrphans(sql: SQL, blobs: Blobs, clock: Clock, signal: AbortSignal): Promise<number> {
+  let deleted = 0;
+  let batch = new Map<string, string>();
+  const flush = async (): Promise<void> => {
+    const known = await knownFiles(sql, [...batch.keys()]);
+    for (const [id, key] of batch) {
+      if (known.has(id)) continue;
+      await blobs.delete(key);
+      deleted++;
+    }
+    batch = new Map();
+  };
+  for await (const { key, storedAtMs } of blobs.list(USER_FILES)) {
+    if (signal.aborted) return deleted;
+    const id = fileIdOfKey(key);
+    if (id === null || clock.now() - storedAtMs < YOUNG_MS) continue;
+    batch.set(id, key);
+    if (batch.size >= SWEEP_BATCH) await flush();
+  }
+  await flush();
+  return deleted;
 }
 
 const missing = (): AppError => new AppError("file_not_found", "There is no file with this id.");

@@ -70,6 +70,13 @@ export async function expiredFiles(sql: SQL, nowMs: number, limit: number): Prom
   return rows.map(fromColumns);
 }
 
+/** Of these ids those that have a row. */
+export async function knownFiles(sql: SQL, ids: readonly string[]): Promise<Set<string>> {
+  if (ids.length === 0) return new Set();
+  const rows: { file_id: string }[] = await sql`SELECT file_id FROM files WHERE file_id IN ${sql(ids)}`;
+  return new Set(rows.map((row) => row.file_id));
+}
+
 type Columns = Readonly<Record<string, string | number>>;
 
 const fromColumns = (row: Columns): FileRow => ({

@@ -134,9 +134,25 @@ test("one whose time is over does not exist, and the sweep takes its bytes", asy
   now += 3_600_000;
   expect((await server.send(`/v1/files/${id}`)).status).toBe(404);
   expect(await blobs.stat(userFileKey("alice", id))).not.toBeNull();
-  await files.sweep();
+  const signal = new AbortController().signal;
+  expect(await files.sweep(signal)).toBe(1);
   expect(await blobs.stat(userFileKey("alice", id))).toBeNull();
   expect((await server.send(`/v1/files/${stays.id}/content`)).status).toBe(200);
+});
+
+test("bytes whose upload died before its row go after a day, and no others", async () => {
+  const stays = await uploaded();
+  const content = new Blob(["lost"]).stream();
+  const { id } = await files.receive({ keyId: "alice" }, content, "text/plain");
+  const key = userFileKey("alice", id);
+  const signal = new AbortController().signal;
+  now = Date.now();
+  expect(await files.sweep(signal)).toBe(0);
+  expect(await blobs.stat(key)).not.toBeNull();
+  now += DAY_MS + 1_000;
+  await files.sweep(signal);
+  expect(await blobs.stat(key)).toBeNull();
+  expect(await blobs.stat(userFileKey("alice", stays.id))).not.toBeNull();
 });
 
 test.each([

@@ -152,6 +152,21 @@ export async function deleteHistory(sql: SQL, beforeMs: number): Promise<void> {
   await sql`DELETE FROM tasks WHERE trimmed = 1 AND finished_ms < ${beforeMs}`;
 }
 
+/** What a task's row says of its objects. */
+export interface ObjectOwner {
+  /** The public task object as JSON text; null while the task has not ended. */
+  readonly data: string | null;
+  readonly trimmed: boolean;
+}
+
+/** The rows of these tasks, at most 1,000, by id. */
+export async function objectOwners(sql: SQL, taskIds: readonly string[]): Promise<Map<string, ObjectOwner>> {
+  if (taskIds.length === 0) return new Map();
+  const rows: { task_id: string; data: string | null; trimmed: number }[] = await sql`
+    SELECT task_id, data, trimmed FROM tasks WHERE task_id IN ${sql(taskIds)}`;
+  return new Map(rows.map((row) => [row.task_id, { data: row.data, trimmed: Number(row.trimmed) === 1 }]));
+}
+
 export interface OpenCancel {
   readonly taskId: string;
   readonly keyId: string;
