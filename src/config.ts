@@ -40,6 +40,10 @@ export interface Config {
   readonly fetchAllowHosts: readonly string[];
   /** Origins, as `URL.origin` writes them, whose pages may call the API. */
   readonly corsOrigins: readonly string[];
+  /** Signing secrets of webhooks are derived from these, the newest first; empty: no webhooks. */
+  readonly webhookSecrets: readonly string[];
+  /** Waits between the attempts to deliver a webhook. */
+  readonly webhookRetryMs: readonly number[];
   readonly logLevel: string;
   readonly taskTtlMs: number;
   readonly historyTtlMs: number;
@@ -51,6 +55,15 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export const DEVELOPMENT_KEY = "dev-key";
 
 const API_KEY = /^[\x21-\x7e]{1,256}$/;
+/** Signs webhooks where nobody configured a secret. Refused when ENV=prod. */
+const DEVELOPMENT_WEBHOOK_SECRET = "development-webhook-secret-not-for-production";
+
+/** Standard Webhooks asks for 24 bytes at least. */
+const WEBHOOK_SECRET_CHARS_MIN = 24;
+/** What is signed with each while one replaces another. */
+const WEBHOOK_SECRETS_MAX = 4;
+/** Attempts beyond that would outlast what they tell. */
+const WEBHOOK_RETRIES_MAX = 20;
 
 /** Ten years. The broker counts ages in nanoseconds, in 64 bits. */
 const DURATION_MS_MAX = 3_650 * 86_400_000;
@@ -88,6 +101,15 @@ export function loadConfig(env: Environment): Config {
     return ms ?? fallbackMs;
   };
 
+  const durationsMs = (name: string, fallback: string): number[] => {
+    const values = list(text(name) ?? fallback).map(parseDurationMs);
+    const wrong = values.some((ms) => ms === null || ms < 1 || ms > DURATION_MS_MAX);
+    if (wrong || values.length > WEBHOOK_RETRIES_MAX) {
+      problem(name, `must be at most ${WEBHOOK_RETRIES_MAX} durations with commas between, such as 5s,5m,2h`);
+    }
+    return values.map((ms) => ms ?? 0);
+  };
+
   const mode = oneOf("ENV", ["dev", "prod"], "dev");
   const fetchAllowHosts = list(text("FETCH_ALLOW_HOSTS"));
   const apiKeys = parseApiKeys(text("API_KEYS"), problem);
@@ -117,6 +139,8 @@ export function loadConfig(env: Environment): Config {
     pluginsDir: resolve(text("PLUGINS_DIR") ?? "./plugins"),
     fetchAllowHosts,
     corsOrigins: parseOrigins(list(text("CORS_ORIGINS")), problem),
+    webhookSecrets: parseWebhookSecrets(text("WEBHOOK_SECRET"), mode, problem),
+    webhookRetryMs: durationsMs("WEBHOOK_RETRIES", "5s,5m,30m,2h,5h,10h,14h"),
     logLevel: oneOf("LOG_LEVEL", ["debug", "info", "warn", "error", "silent"], "info"),
     taskTtlMs: durationMs("TASK_TTL", 24 * 3_600_000),
     historyTtlMs: durationMs("HISTORY_TTL", 30 * 24 * 3_600_000),
@@ -212,6 +236,19 @@ function parseOrigins(origins: readonly string[], problem: Report): string[] {
     }
   }
   return [...new Set(origins)];
+}
+
+function parseWebhookSecrets(value: string | null, mode: Config["env"], problem: Report): string[] {
+  const secrets = list(value);
+  if (secrets.length === 0) return mode === "prod" ? [] : [DEVELOPMENT_WEBHOOK_SECRET];
+  if (secrets.length > WEBHOOK_SECRETS_MAX) problem("WEBHOOK_SECRET", `must be at most ${WEBHOOK_SECRETS_MAX}`);
+  if (secrets.some((secret) => secret.length < WEBHOOK_SECRET_CHARS_MIN)) {
+    problem("WEBHOOK_SECRET", `must have at least ${WEBHOOK_SECRET_CHARS_MIN} characters each`);
+  }
+  if (mode === "prod" && secrets.includes(DEVELOPMENT_WEBHOOK_SECRET)) {
+    problem("WEBHOOK_SECRET", "is the development secret while ENV=prod");
+  }
+  return secrets;
 }
 
 function parseS3(text: (name: string) => string | null, problem: Report): Config["s3"] {

@@ -31,6 +31,7 @@ export const errorKinds = {
   too_many_files: kind(409, "The key has too many files"),
   task_not_finished: kind(409, "The task has not ended", "later"),
   input_expired: kind(410, "The task's input is no longer kept"),
+  no_delivery: kind(409, "There is no webhook to send"),
   payload_too_large: kind(413, "The body is too large"),
   unsupported_media_type: kind(415, "Send application/json"),
   invalid_request: kind(422, "The request is not valid"),

@@ -23,6 +23,8 @@ import { openQueues } from "./tasks/queues.ts";
 import { createRetry } from "./tasks/retry.ts";
 import { sweepStore } from "./tasks/store-sweep.ts";
 import { startUpkeep } from "./upkeep.ts";
+import { type Sender, sendInThread } from "./webhooks/sender.ts";
+import { createWebhooks, type Webhooks } from "./webhooks/webhooks.ts";
 
 /** Requests in flight have so long to finish. */
 const GRACE_MS = 8_000;
@@ -110,11 +112,12 @@ async function openBase(config: Config, log: Log) {
 
 type Nouns = Awaited<ReturnType<typeof openNouns>>;
 
-/** What the API speaks of: tasks, queues, files, keys. */
+/** What the API speaks of: tasks, queues, files, webhooks, keys. */
 async function openNouns(config: Config, { bus, blobs, partitions, sql, kept, catalogue }: Base, log: Log) {
   const { natsUrl, dataDir, logLevel, taskTtlMs, historyTtlMs } = config;
   const clock = systemClock;
   const projector = await projectInThread({ natsUrl: natsUrl ?? "", dataDir, partitions, logLevel });
+  const webhooks = await openWebhooks(config, kept, partitions);
   const queues = openQueues({ bus, partitions, clock, capacity: catalogue.capacity });
   const tasks = await openGatewayTasks({
     bus,
@@ -127,6 +130,7 @@ async function openNouns(config: Config, { bus, blobs, partitions, sql, kept, ca
     clock,
     log,
     liveActors: () => catalogue.liveActors().length,
+    callbackProblem: webhooks.urlProblem,
     queues,
   });
   const access = await openAccess(config, kept, log);
@@ -139,13 +143,26 @@ async function openNouns(config: Config, { bus, blobs, partitions, sql, kept, ca
     retry: createRetry({ bus, blobs, partitions, models: catalogue, tasks }),
     queues,
     files,
+    webhooks,
     access,
     async stop() {
       await upkeep.stop();
+      await webhooks.stop();
       await tasks.stop();
       await access.stop();
     },
   };
+}
+
+/** What the API says of webhooks, and the thread that sends them. */
+async function openWebhooks(config: Config, sql: Base["kept"], partitions: number): Promise<Webhooks & Sender> {
+  const { natsUrl, dataDir, logLevel, webhookSecrets: secrets, webhookRetryMs: retryMs } = config;
+  const rules = { allowHosts: config.fetchAllowHosts, httpsOnly: config.env === "prod" };
+  // Rows outlast the records that they were made from, lest one be made again.
+  const keepMs = Math.max(config.historyTtlMs, config.taskTtlMs + 2 * 3_600_000);
+  const options = { natsUrl: natsUrl ?? "", dataDir, partitions, logLevel, secrets, retryMs, rules, keepMs };
+  const { stop } = await sendInThread(options);
+  return { ...createWebhooks({ sql, secrets, rules, clock: systemClock }), stop };
 }
 
 /** Resolves on SIGTERM or SIGINT. */

@@ -11,7 +11,7 @@ const aliases = /^MINIO_/;
 
 test("it names every setting that the configuration reads, and no other", () => {
   const source = readFileSync(join(root, "src/config.ts"), "utf8");
-  const read = [...source.matchAll(/(?:text|integer|durationMs|oneOf)\("([A-Z0-9_]+)"/g)].map(
+  const read = [...source.matchAll(/(?:text|integer|durationMs|durationsMs|oneOf)\("([A-Z0-9_]+)"/g)].map(
     (match) => match[1] ?? "",
   );
   const listed = lines.flatMap((line) => /^#?([A-Z0-9_]+)=/.exec(line)?.[1] ?? []);

@@ -39,11 +39,14 @@ export interface TestTasks {
   readonly partitions: number;
   /** One more gateway on the same logs and rows; stopped with the first. */
   join(): Promise<GatewayTasks>;
+  /** Gone after stop(). */
+  readonly folder: string;
   /** The clock of the gateway goes forward; the broker's does not. */
   advance(ms: number): void;
   submit(fields?: {
     readonly crid?: string;
     readonly priority?: Level;
+    readonly callback_url?: string;
   }): Promise<{ taskId: string; replayed: boolean }>;
   /** Ends the task as an actor would. */
   end(taskId: string, ending?: Ending): Promise<Committed>;
@@ -77,6 +80,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
       clock,
       log: silentLog,
       liveActors: () => 0,
+      callbackProblem: () => null,
       queues: openQueues({ bus, partitions, clock, capacity: () => ({ slots: 0, sinceMs: 0 }) }),
     });
   const tasks = await openTasks();
@@ -86,6 +90,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
     return readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), 5_000);
   };
   return {
+    folder: broker.folder,
     bus,
     sql,
     tasks,
@@ -100,12 +105,13 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
     advance(ms) {
       offsetMs += ms;
     },
-    submit({ crid, priority } = {}) {
+    submit({ crid, priority, callback_url } = {}) {
       const request = {
         model: "echo",
         input: {},
         ...(crid && { client_request_id: crid }),
         ...(priority && { priority }),
+        ...(callback_url && { callback_url }),
       };
       return tasks.accept(request, owner, null);
     },
@@ -131,7 +137,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
       };
       const token = status.toLowerCase() as "success" | "failure" | "cancelled";
       const head = { token, taskId, keyId: job.key, fence: randomToken(), eventId, timeMs, model: job.model };
-      const commit = { ...head, dataJson: JSON.stringify(data), expectedSequence };
+      const commit = { ...head, callback: job.callback, dataJson: JSON.stringify(data), expectedSequence };
       return commitResult(bus, partitions, commit, { signal: AbortSignal.timeout(5_000) });
     },
     subscriptions: broker.subscriptions,

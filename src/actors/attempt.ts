@@ -11,6 +11,7 @@ import { randomToken } from "../ids.ts";
 import type { Log } from "../log.ts";
 import { failureOf } from "../registry/failure.ts";
 import { retryDelayMs } from "../tasks/backoff.ts";
+import { liveCallback } from "../tasks/callback.ts";
 import { type Committed, commitResult } from "../tasks/commit.ts";
 import type { TaskError, Timing } from "../tasks/records.ts";
 import type { TerminalStatus } from "../tasks/task.ts";
@@ -79,6 +80,15 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
     held.eventNumber++;
     board.setEventNumber(held.slot, held.eventNumber);
     bus.publish(subjects.events(held.job.id), eventJson(held, event, data));
+    if (held.job.callback) tellCallback(held, event, data);
+  };
+
+  const tellCallback = (held: Held, event: string, data: unknown): void => {
+    const { job, attempt, eventNumber, startedAtMs } = held;
+    const kind = event === "STARTED" ? "started" : event === "progress" ? "progress" : null;
+    const telling = { attempt, eventNumber, startedAtMs, actor, nowMs: clock.now() };
+    const text = kind && liveCallback(job, kind, telling, kind === "progress" ? data : undefined);
+    if (text) bus.publish(subjects.callback(job.id), text);
   };
 
   const run: Attempts["run"] = async (held, attempt, crashes, eventNumber) => {

@@ -45,6 +45,7 @@ export function endedTask(
     eventId: `${held.attempt}.${held.eventNumber + 1}`,
     timeMs: nowMs,
     model: job.model,
+    callback: job.callback,
     dataJson: `${JSON.stringify(before).slice(0, -1)}${result},${JSON.stringify(after).slice(1)}`,
     expectedSequence: status === "CANCELLED" ? held.markerSequence : 0,
   };

@@ -1,7 +1,7 @@
 // The two logs as a writer and a reader see them: append by compare-and-set, read the last record of a task. Both ask
 // the stream's leader, never a follower's copy: there is no reading of our own writes otherwise.
 import { AppError } from "../errors.ts";
-import type { Bus } from "./connection.ts";
+import type { Bus, Headers } from "./connection.ts";
 
 /** A stored record. */
 export interface LogRecord {
@@ -20,6 +20,8 @@ export interface Append {
   /** Sequence of the last record under `filter`; 0: there must be none. */
   readonly expectedSequence: number;
   readonly timeoutMs: number;
+  /** Further headers, of our own making. */
+  readonly headers?: Headers;
 }
 
 /** `stored`: this call's record is in the log. `refused`: another record stands there; read who won. */
@@ -48,6 +50,7 @@ export async function append(bus: Bus, record: Append): Promise<Appended> {
     headers: {
       "Nats-Expected-Last-Subject-Sequence": String(record.expectedSequence),
       "Nats-Expected-Last-Subject-Sequence-Subject": record.filter,
+      ...record.headers,
     },
   });
   const ack = JSON.parse(reply.text()) as { seq?: number; error?: ApiError };

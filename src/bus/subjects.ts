@@ -84,6 +84,8 @@ export const subjects = {
   /** Where services are asked for (NATS micro protocol): all of them, those of a name, or one. */
   discovery: (verb: "PING" | "INFO" | "STATS", ...names: readonly string[]): string =>
     ["$SRV", verb, ...names.map(token)].join("."),
+  callback: (taskId: string): string => `millrace.callback.${taskId}`,
+  anyCallback: "millrace.callback.*",
 } as const;
 
 /** The durable consumer of a queue, unique within its stream. */

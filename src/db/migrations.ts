@@ -108,6 +108,43 @@ export const keptMigrations: readonly Migration[] = [
       "INSERT INTO api_keys_revision (name, revision) VALUES ('api_keys', 0)",
     ],
   },
+  {
+    name: "webhooks-0001",
+    statements: [
+      // One row an end that is to be told; `body` is what is sent, byte for byte, on every attempt. A process that works
+      // on a row holds its lease; `tries` counts the attempts of this round, which a redelivery by hand begins anew.
+      `CREATE TABLE deliveries (
+        delivery_id TEXT PRIMARY KEY,
+        task_id TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        event TEXT NOT NULL,
+        url TEXT NOT NULL,
+        host TEXT NOT NULL,
+        body TEXT NOT NULL,
+        created_ms BIGINT NOT NULL,
+        state TEXT NOT NULL,
+        tries BIGINT NOT NULL,
+        next_ms BIGINT,
+        lease TEXT NOT NULL,
+        lease_until_ms BIGINT NOT NULL
+      )`,
+      "CREATE INDEX deliveries_due ON deliveries (next_ms) WHERE state = 'pending'",
+      "CREATE INDEX deliveries_task ON deliveries (task_id)",
+      "CREATE INDEX deliveries_created ON deliveries (created_ms)",
+      `CREATE TABLE delivery_attempts (
+        delivery_id TEXT NOT NULL,
+        at_ms BIGINT NOT NULL,
+        duration_ms BIGINT NOT NULL,
+        status BIGINT,
+        error TEXT,
+        PRIMARY KEY (delivery_id, at_ms)
+      )`,
+      // How far each log of results has been looked through; written with the rows, in one transaction.
+      "CREATE TABLE webhook_cursors (stream TEXT PRIMARY KEY, sequence BIGINT NOT NULL)",
+      // How often a key has rotated its signing secret, and when last. The secrets are derived.
+      "CREATE TABLE webhook_secrets (key_id TEXT PRIMARY KEY, generation BIGINT NOT NULL, rotated_ms BIGINT NOT NULL)",
+    ],
+  },
 ];
 
 /** What gateways count together and may lose. */

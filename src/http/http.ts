@@ -15,6 +15,7 @@ import type { Find } from "../tasks/find.ts";
 import type { Queues } from "../tasks/queues.ts";
 import type { Retry } from "../tasks/retry.ts";
 import type { Tasks } from "../tasks/tasks.ts";
+import type { Webhooks } from "../webhooks/webhooks.ts";
 import { bulkRoutes } from "./bulk.ts";
 import { withCors } from "./cors.ts";
 import { createDispatch } from "./dispatch.ts";
@@ -31,12 +32,14 @@ import type { Route } from "./route.ts";
 import { createServer } from "./server.ts";
 import { taskRoutes } from "./tasks.ts";
 import { createTraffic } from "./traffic.ts";
+import { webhookRoutes } from "./webhooks.ts";
 
 export interface HttpParts {
   readonly config: Pick<Config, "env" | "host" | "port" | "corsOrigins">;
   readonly tasks: Tasks;
   readonly find: Find;
   readonly retry: Retry;
+  readonly webhooks: Webhooks;
   readonly models: Models;
   readonly queues: Pick<Queues, "list">;
   /** Actors whose presence is fresh. */
@@ -81,6 +84,7 @@ export function createHttp(parts: HttpParts): Http {
     ...taskRoutes({ ...parts, holds }),
     ...findRoutes(parts.find),
     ...bulkRoutes(createBulk(parts.find, parts.tasks, parts.retry), parts.retry, holds),
+    ...webhookRoutes(parts.tasks, parts.webhooks),
     ...modelRoutes(parts.models),
     ...fileRoutes(parts.files, parts.blobs),
     ...queueRoutes(parts),

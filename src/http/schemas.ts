@@ -1,10 +1,12 @@
 // The JSON Schemas of what the API takes and answers, each field with its meaning, unit and range. submit.ts checks
 // bodies against the first; openapi.ts publishes all of them. Pure data, never changed at run time.
 
+import { callbackEvents } from "../tasks/callback.ts";
 import { priorities, statuses } from "../tasks/task.ts";
 import { AHEAD_MS_MAX } from "../tasks/times.ts";
 import { fileSchemas } from "./file-schemas.ts";
 import { queueSchemas } from "./queue-schemas.ts";
+import { webhookSchemas } from "./webhook-schemas.ts";
 
 export const modelPattern = "^[a-z0-9][a-z0-9-]{0,63}$";
 export const taskIdPattern = "^[0-7][0-9a-hjkmnp-tv-z]{25}$";
@@ -16,6 +18,7 @@ export const taskRequestSchema = {
   description: "A task to be run.",
   additionalProperties: false,
   required: ["model", "input"],
+  dependentRequired: { callback_events: ["callback_url"] },
   properties: {
     model: {
       type: "string",
@@ -75,6 +78,25 @@ export const taskRequestSchema = {
         "Latest start (RFC 3339): a task that has not been started by then ends as FAILURE `deadline_exceeded`. " +
         "Default: 24 hours after it is due. It does not end an attempt; `timeout_ms` does.",
       examples: ["2026-11-22T12:00:00Z"],
+    },
+    callback_url: {
+      type: "string",
+      maxLength: 2_048,
+      description:
+        "Where to POST a signed webhook when the task has ended: a public https:// address without a user name. Signed as " +
+        "Standard Webhooks has it, with a secret of GET /v1/webhooks/secrets; tried again for a day and more until it " +
+        "answers 2xx. See GET /v1/tasks/{id}/deliveries.",
+      examples: ["https://example.com/hooks/millrace"],
+    },
+    callback_events: {
+      type: "array",
+      minItems: 1,
+      uniqueItems: true,
+      items: { type: "string", enum: [...callbackEvents] },
+      default: ["completed"],
+      description:
+        "What to tell: `completed` is tried until it arrives; `started` and `progress` are sent once, without a promise.",
+      examples: [["started", "completed"]],
     },
     metadata: {
       type: "object",
@@ -309,6 +331,7 @@ export const schemas: Readonly<Record<string, object>> = {
     },
   },
   ...queueSchemas,
+  ...webhookSchemas,
   Readiness: readinessSchema,
   Problem: problemSchema,
   ...fileSchemas,

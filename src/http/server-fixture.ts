@@ -103,6 +103,13 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
       rows: async () => ({ items: [], next: null }),
       ...options.find,
     },
+    webhooks: {
+      urlProblem: () => null,
+      deliveries: async () => [],
+      redeliver: unexpected,
+      secrets: async () => [],
+      rotate: async () => [],
+    },
     models,
     queues: { list: async () => [] },
     actors: () => [],

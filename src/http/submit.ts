@@ -12,14 +12,6 @@ import { preferredWaitS } from "./prefer.ts";
 import { type KeyedCall, replyJson } from "./route.ts";
 import { clientRequestIdPattern, taskRequestSchema } from "./schemas.ts";
 
-const noWebhooks = "this version does not deliver webhooks: read the task or follow its events";
-
-/** What to say of fields that the schema refuses here and other versions know. By path. */
-const notServed: ReadonlyMap<string, string> = new Map([
-  ["/callback_url", noWebhooks],
-  ["/callback_events", noWebhooks],
-]);
-
 const CLIENT_REQUEST_ID = new RegExp(clientRequestIdPattern);
 
 /** The handler of `POST /v1/tasks`. */
@@ -65,11 +57,8 @@ function withAlias(body: unknown, request: Request): unknown {
 }
 
 function checked(body: unknown, check: (value: unknown) => readonly FieldProblem[], models: Models): TaskRequest {
-  const problems = check(body);
-  if (problems.length > 0) {
-    const fields = problems.map(({ path, message }) => ({ path, message: notServed.get(path) ?? message }));
-    throw new AppError("invalid_request", "The request is not valid.", { fields });
-  }
+  const fields = check(body);
+  if (fields.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields });
   const task = body as TaskRequest;
   if (!models.knows(task.model)) {
     throw new AppError("unknown_model", "No actor offers this model. GET /v1/models lists those that are offered.");

@@ -1,20 +1,14 @@
-// The one place that opens a URL given by a user: pictures of tasks, through `ctx.fetchInput` and `ctx.image`. It
-// connects only to addresses that it has checked, on every redirect anew, within limits of bytes and time. It must
-// never forward a header of a caller, use a proxy of the environment, or pass an upstream's error text on.
-import { lookup } from "node:dns/promises";
-import http, { type IncomingMessage } from "node:http";
-import https from "node:https";
-import { isIP, type LookupFunction } from "node:net";
+// Reads what a URL given by a user holds: pictures of tasks, through `ctx.fetchInput` and `ctx.image`. It connects only
+// to addresses that connect.ts has checked, on every redirect anew, within limits of bytes and time. It must never
+// forward a header of a caller, use a proxy of the environment, or pass an upstream's error text on.
+import type { IncomingMessage } from "node:http";
 import { AppError, asAppError } from "../errors.ts";
-import { isPublicAddress } from "./addresses.ts";
-import { parseTarget, type Target } from "./public-url.ts";
+import { type ConnectOptions, deadline, open } from "./connect.ts";
+import { parseTarget } from "./public-url.ts";
 
 /** 25 MiB: the largest picture that a task may bring. */
 const SIZE_BYTES_MAX = 25 * 1024 * 1024;
 const REDIRECTS_MAX = 3;
-/** Of a host with more addresses the first are tried; all are checked. */
-const ADDRESSES_MAX = 4;
-
 const HEADERS = { accept: "*/*", "accept-encoding": "identity", "user-agent": "millrace" } as const;
 
 export interface FetchedBytes {
@@ -25,28 +19,15 @@ export interface FetchedBytes {
   readonly url: string;
 }
 
-interface Address {
-  readonly address: string;
-  readonly family: number;
-}
-
-export interface FetchOptions {
+export interface FetchOptions extends ConnectOptions {
   /** Hosts that may be private: FETCH_ALLOW_HOSTS. */
   readonly allowHosts: readonly string[];
   /** Default 25 MiB. */
   readonly sizeBytesMax?: number;
   /** Its abort ends the fetch, which then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Of each hop: name, TCP and TLS. Default 3,000. */
-  readonly connectMs?: number;
-  /** Of each hop: from the connection to the answer's head. Default 5,000. */
-  readonly firstByteMs?: number;
   /** Of all hops and the content. Default 10,000. */
   readonly totalMs?: number;
-  /** All addresses of a name. Default: the system's resolver. */
-  readonly resolve?: (host: string) => Promise<readonly Address[]>;
-  /** Certificate authorities to trust, in PEM. Default: those of the runtime. */
-  readonly ca?: string;
 }
 
 /**
@@ -78,7 +59,7 @@ export async function fetchInput(url: string, options: FetchOptions): Promise<Fe
 async function follow(url: string, options: FetchOptions, abort: AbortController): Promise<FetchedBytes> {
   let target = parseTarget(url, options.allowHosts);
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects++) {
-    const response = await open(target, options, abort);
+    const response = await open(target, { method: "GET", headers: HEADERS }, options, abort);
     try {
       const location = redirectOf(response);
       if (location === null) {
@@ -94,71 +75,6 @@ async function follow(url: string, options: FetchOptions, abort: AbortController
     }
   }
   throw new AppError("fetch_status", `The URL redirects more than ${REDIRECTS_MAX} times`);
-}
-
-/** Connects to a checked address of the target and resolves with the head of the answer. */
-async function open(target: Target, options: FetchOptions, abort: AbortController): Promise<IncomingMessage> {
-  const stopConnect = deadline(abort, options.connectMs ?? 3_000, "The URL's host did not accept a connection in time");
-  let stopFirstByte = (): void => {};
-  try {
-    const addresses = await until(abort.signal, addressesOf(target, options.resolve ?? resolveAll));
-    const secure = target.url.protocol === "https:";
-    return await new Promise<IncomingMessage>((resolve, reject) => {
-      const request = (secure ? https : http).request({
-        host: target.host, // TLS checks the certificate against this name, not against the address
-        port: target.port,
-        path: `${target.url.pathname}${target.url.search}`,
-        headers: HEADERS,
-        lookup: pinned(addresses),
-        agent: false,
-        signal: abort.signal,
-        ...(options.ca === undefined ? {} : { ca: options.ca }),
-      });
-      request.once("socket", (socket) => {
-        socket.once(secure ? "secureConnect" : "connect", () => {
-          stopConnect();
-          stopFirstByte = deadline(abort, options.firstByteMs ?? 5_000, "The URL did not begin to answer in time");
-        });
-      });
-      request.once("response", resolve);
-      request.on("error", reject); // stays: errors after the response arrive here too
-      request.end();
-    });
-  } finally {
-    stopConnect();
-    stopFirstByte();
-  }
-}
-
-/** Every address of the target, all of them checked. One private address among public ones blocks the name. */
-async function addressesOf(
-  target: Target,
-  resolve: (host: string) => Promise<readonly Address[]>,
-): Promise<readonly Address[]> {
-  const family = isIP(target.host);
-  const addresses = family === 0 ? await resolve(target.host) : [{ address: target.host, family }];
-  if (addresses.length === 0) throw new AppError("fetch_failed", "The URL's host name has no address");
-  if (!target.allowed && !addresses.every(({ address }) => isPublicAddress(address))) {
-    throw new AppError("fetch_blocked", "The URL must lead to a public address");
-  }
-  return addresses.slice(0, ADDRESSES_MAX);
-}
-
-async function resolveAll(host: string): Promise<readonly Address[]> {
-  try {
-    return await lookup(host, { all: true });
-  } catch (cause) {
-    throw new AppError("fetch_failed", "The URL's host name could not be resolved", { cause });
-  }
-}
-
-/** Answers the socket's look-up with what was checked, so that a name that changes its mind cannot redirect us. */
-function pinned(addresses: readonly Address[]): LookupFunction {
-  return (_host, options, done) => {
-    const [first] = addresses;
-    if (options.all || first === undefined) done(null, [...addresses]);
-    else done(null, first.address, first.family);
-  };
 }
 
 function redirectOf(response: IncomingMessage): string | null {
@@ -188,25 +104,4 @@ async function readAll(response: IncomingMessage, sizeBytesMax: number): Promise
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, sizeBytes);
-}
-
-/** Aborts with `fetch_timeout` after `ms`; the returned function disarms it. */
-function deadline(abort: AbortController, ms: number, message: string): () => void {
-  const timer = setTimeout(() => abort.abort(new AppError("fetch_timeout", message)), ms);
-  return () => clearTimeout(timer);
-}
-
-/** `work`, or the signal's reason when that comes first: the system's resolver cannot be cancelled. */
-async function until<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
-  signal.throwIfAborted();
-  let onAbort = (): void => {};
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }

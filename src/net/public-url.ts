@@ -29,6 +29,17 @@ export function urlProblem(url: string, allowHosts: readonly string[]): string |
   return typeof target === "string" ? target : null;
 }
 
+export interface CallbackRules {
+  /** Hosts that may be private: FETCH_ALLOW_HOSTS. */
+  readonly allowHosts: readonly string[];
+  /** Refuses plain http. */
+  readonly httpsOnly: boolean;
+}
+
+/** As `urlProblem`, for a URL that results are sent to. */
+export const callbackProblem = (url: string, { allowHosts, httpsOnly }: CallbackRules): string | null =>
+  httpsOnly && !/^https:/i.test(url) ? "must begin with https://" : urlProblem(url, allowHosts);
+
 /** The parsed URL. Throws `fetch_blocked` where `urlProblem` has a reason. */
 export function parseTarget(url: string, allowHosts: readonly string[]): Target {
   const target = parse(url, allowHosts);

@@ -9,6 +9,7 @@ import { consumerName, type QueueAddress, streams, subjects } from "../bus/subje
 import type { Clock } from "../clock.ts";
 import { AppError, asAppError } from "../errors.ts";
 import { derivedTaskId, partitionOf, randomTaskId, randomToken } from "../ids.ts";
+import { callbackOf } from "./callback.ts";
 import { requestHash } from "./canonical.ts";
 import { INLINE_INPUT_BYTES_MAX, type InputReference, type JobRecord, parseJobRecord } from "./records.ts";
 import type { Owner, TaskRequest } from "./tasks.ts";
@@ -27,6 +28,8 @@ export interface AcceptOptions {
   readonly clock: Clock;
   /** True while new work is refused so that results find room. */
   readonly isFull: () => boolean;
+  /** Why results cannot be sent to a URL, for the client; null when they can. */
+  readonly callbackProblem: (url: string) => string | null;
 }
 
 export type Accept = (request: TaskRequest, owner: Owner, trace: string | null) => Promise<Acceptance>;
@@ -46,7 +49,8 @@ export function createAccept(options: AcceptOptions): Accept {
     const created = clock.now();
     const taskId = crid === undefined ? randomTaskId(created) : derivedTaskId(owner.keyId, crid);
     const times = startTimes(request, created);
-    const refusal = (times && timesProblem(request, times, created)) ?? (options.isFull() ? queueFull() : null);
+    const invalid = (times && timesProblem(request, times, created)) ?? callbackRefusal(options, request.callback_url);
+    const refusal = invalid ?? (options.isFull() ? queueFull() : null);
     if (refusal && (crid === undefined || !(await stands(bus, partitions, taskId)))) throw refusal;
     const waits = times?.runAt !== undefined && times.runAt > created;
     const nonce = randomToken();
@@ -69,6 +73,9 @@ export function createAccept(options: AcceptOptions): Accept {
       ...(request.timeout_ms !== undefined && { timeoutMs: request.timeout_ms }),
       ...times,
       ...(request.retry_of !== undefined && { retryOf: request.retry_of }),
+      ...(request.callback_url !== undefined && {
+        callback: callbackOf(request.callback_url, request.callback_events),
+      }),
       metadata: request.metadata ?? {},
     };
     const payload = inputRef ? JSON.stringify(job) : `${JSON.stringify(job).slice(0, -1)},"input":${inputJson}}`;
@@ -98,6 +105,12 @@ export function createAccept(options: AcceptOptions): Accept {
 
 const queueFull = (): AppError =>
   new AppError("queue_full", "The queue is nearly full: no new tasks until it has room", { retryAfterS: 5 });
+
+function callbackRefusal(options: AcceptOptions, url: string | undefined): AppError | null {
+  const message = url === undefined ? null : options.callbackProblem(url);
+  if (message === null) return null;
+  return new AppError("invalid_request", "The request is not valid.", { fields: [{ path: "/callback_url", message }] });
+}
 
 /** Whether the task was accepted before: asking for it again takes no room, and its times were right then. */
 async function stands(bus: Bus, partitions: number, taskId: string): Promise<boolean> {

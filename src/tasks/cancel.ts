@@ -131,6 +131,7 @@ async function mark(
     eventId: "0.0",
     timeMs: nowMs,
     model: job.model,
+    callback: undefined,
     dataJson: JSON.stringify(data),
     expectedSequence: 0,
   };

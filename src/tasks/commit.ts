@@ -1,16 +1,19 @@
 // Ends a task: writes its result record by compare-and-set and finds out who won, whatever gets lost on the way. Called
 // by actors and by gateways (cancel); the broker itself refuses a second end.
 
-import type { Bus } from "../bus/connection.ts";
+import type { Bus, Headers } from "../bus/connection.ts";
 import { append, type LogRecord, readLast } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
 import { asAppError } from "../errors.ts";
 import { partitionOf } from "../ids.ts";
+import { CALLBACK_HEADER, type Callback } from "./callback.ts";
 import { parseResultRecord, type ResultEnvelope, type ResultRecord, resultRecord } from "./records.ts";
 
 export interface Commit extends ResultEnvelope {
   readonly model: string;
   readonly dataJson: string;
+  /** The job's; makes the record one that the webhooks look at. Undefined for a marker, which ends nothing. */
+  readonly callback: Callback | undefined;
   /** 0, or the sequence of the cancel marker that this record follows. */
   readonly expectedSequence: number;
 }
@@ -47,10 +50,12 @@ export async function commitResult(
   const subject = subjects.result(partition, commit.model, commit.token, commit.taskId);
   const filter = subjects.anyResult(partition, commit.taskId);
   const payload = resultRecord(commit, commit.dataJson);
+  const headers: Headers = commit.callback?.events.includes("completed") ? { [CALLBACK_HEADER]: "completed" } : {};
   for (let waitMs = 50; ; waitMs = Math.min(WAIT_MS_MAX, waitMs * 2)) {
     try {
       const { expectedSequence } = commit;
-      const outcome = await append(bus, { subject, filter, payload, expectedSequence, timeoutMs: ATTEMPT_TIMEOUT_MS });
+      const timeoutMs = ATTEMPT_TIMEOUT_MS;
+      const outcome = await append(bus, { subject, filter, payload, expectedSequence, timeoutMs, headers });
       if (outcome.kind === "stored") return { kind: "won", sequence: outcome.sequence };
       const stands = await readResult(bus, partitions, commit.taskId);
       if (stands?.record.fence === commit.fence && stands.record.token === commit.token) {

@@ -34,6 +34,8 @@ export interface GatewayTasksOptions {
   readonly log: Log;
   readonly liveActors: () => number;
   readonly queues: Queues;
+  /** Why results cannot be sent to a URL, for the client; null when they can. */
+  readonly callbackProblem: (url: string) => string | null;
 }
 
 export interface GatewayTasks extends Tasks {
@@ -78,7 +80,8 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     const queued = found.kind === "open" && found.open.last === null && (found.open.job.runAt ?? 0) <= clock.now();
     return viewOf(taskId, found, queued ? await options.queues.place(found.open) : null);
   };
-  const accept = createAccept({ bus, blobs: options.blobs, partitions, clock, isFull: janitor.isFull });
+  const { blobs, callbackProblem } = options;
+  const accept = createAccept({ bus, blobs, partitions, clock, isFull: janitor.isFull, callbackProblem });
 
   return {
     caughtUp: projector.caughtUp,

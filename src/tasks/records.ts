@@ -4,6 +4,7 @@
 import type { ResultToken } from "../bus/subjects.ts";
 import { rfc3339 } from "../clock.ts";
 import { AppError } from "../errors.ts";
+import type { Callback } from "./callback.ts";
 import type { Priority, Status, TerminalStatus } from "./task.ts";
 
 /** Inputs above this many bytes of JSON travel as blobs, not through the broker. */
@@ -42,6 +43,7 @@ export interface JobRecord {
   readonly runAt?: number;
   /** Not to be started from then on; absent: START_WITHIN_MS (times.ts) after it is due. */
   readonly startBy?: number;
+  readonly callback?: Callback;
   readonly metadata: Readonly<Record<string, string>>;
 }
 

@@ -1,5 +1,6 @@
 // The contract between the HTTP layer and the tasks: what a gateway can do with a task. gateway.ts implements it on
 // JetStream and SQL; nothing of NATS or SQL is visible here.
+import type { CallbackEvent } from "./callback.ts";
 import type { Priority, Status } from "./task.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -19,6 +20,8 @@ export interface TaskRequest {
   readonly metadata?: Readonly<Record<string, string>>;
   /** Set by a retry, never by a client: id of the task that this one repeats. */
   readonly retry_of?: string;
+  readonly callback_url?: string;
+  readonly callback_events?: readonly CallbackEvent[];
 }
 
 /** Who asks. Tasks of another key do not exist for it. */

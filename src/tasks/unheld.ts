@@ -34,6 +34,7 @@ export function unheldEnd(taskId: string, task: OpenTask, end: UnheldEnd, nowMs:
     eventId: `${attempt}.${(last?.n ?? 0) + 1}`,
     timeMs: nowMs,
     model: job.model,
+    callback: job.callback,
     dataJson: JSON.stringify(ended),
     expectedSequence: task.markerSequence,
   };

@@ -49,7 +49,14 @@ const submit = (text: string): Promise<Response> => stack.call("POST", "/v1/task
 /** A `gated` task accepted as by a gateway that does not know yet how full the logs are. */
 async function acceptPastTheGateway(): Promise<string> {
   const blobs = folderBlobs(join(stack.dataDir, "blobs"));
-  const accept = createAccept({ bus: stack.bus, blobs, partitions: 1, clock: systemClock, isFull: () => false });
+  const accept = createAccept({
+    bus: stack.bus,
+    blobs,
+    partitions: 1,
+    clock: systemClock,
+    isFull: () => false,
+    callbackProblem: () => null,
+  });
   const { job } = await accept({ model: "gated", input: { dir } }, { keyId: "test" }, null);
   return job.id;
 }

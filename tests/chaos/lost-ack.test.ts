@@ -53,7 +53,14 @@ let accept: Accept;
 beforeEach(async () => {
   throughProxy = await openBus(proxy.url, "through the proxy", silentLog);
   const blobs = folderBlobs(join(dataDir, "blobs"));
-  accept = createAccept({ bus: throughProxy, blobs, partitions: PARTITIONS, clock: systemClock, isFull: () => false });
+  accept = createAccept({
+    bus: throughProxy,
+    blobs,
+    partitions: PARTITIONS,
+    clock: systemClock,
+    isFull: () => false,
+    callbackProblem: () => null,
+  });
 });
 afterEach(() => throughProxy.close());
 
@@ -91,6 +98,7 @@ test("the request of another gateway, sent while the PubAck is lost, is a replay
     partitions: PARTITIONS,
     clock: systemClock,
     isFull: () => false,
+    callbackProblem: () => null,
   });
   const request = { model: "echo", input: { text: "twice" }, client_request_id: "two-gateways" };
   const trap = proxy.loseAck(JOB, false);
@@ -111,6 +119,7 @@ function success(taskId: string): Commit {
     eventId: "1.2",
     timeMs: Date.now(),
     model: "echo",
+    callback: undefined,
     dataJson: JSON.stringify({ task_id: taskId, status: "SUCCESS" }),
     expectedSequence: 0,
   };

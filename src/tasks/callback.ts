@@ -1,0 +1,89 @@
+// What a task's owner asked to be told, and where: carried in the job, marked in a header of the result. What happens
+// on the way is told by messages of their own, which nothing keeps; webhooks/ sends all of it.
+import { rfc3339 } from "../clock.ts";
+import type { JobRecord } from "./records.ts";
+
+export const callbackEvents = ["started", "progress", "completed"] as const;
+export type CallbackEvent = (typeof callbackEvents)[number];
+
+export interface Callback {
+  readonly url: string;
+  readonly events: readonly CallbackEvent[];
+}
+
+/** On results whose end is to be told, with the value `completed`: a reader of headers alone finds them. */
+export const CALLBACK_HEADER = "Millrace-Callback";
+
+/** `completed` alone unless others are named. */
+export const callbackOf = (url: string, events: readonly CallbackEvent[] = ["completed"]): Callback => ({
+  url,
+  events,
+});
+
+/** Something on the way of a task, told once and at best effort. */
+export interface LiveCallback {
+  readonly v: 1;
+  readonly key: string;
+  readonly url: string;
+  readonly task: string;
+  readonly event: Exclude<CallbackEvent, "completed">;
+  /** Tells it from the task's other events of this kind: `<attempt>-<n>`. */
+  readonly id: string;
+  readonly timeMs: number;
+  /** The public task object as it is now. */
+  readonly data: unknown;
+}
+
+/** Where the attempt stands that tells. */
+export interface Telling {
+  readonly attempt: number;
+  readonly eventNumber: number;
+  readonly startedAtMs: number;
+  readonly actor: { readonly id: string; readonly gpu: string };
+  readonly nowMs: number;
+}
+
+/** The message that tells `event`, as JSON; null where the owner did not ask for it. `progress` goes with its kind. */
+export function liveCallback(
+  job: JobRecord,
+  event: LiveCallback["event"],
+  { attempt, eventNumber, startedAtMs, actor, nowMs }: Telling,
+  progress?: unknown,
+): string | null {
+  if (!job.callback?.events.includes(event)) return null;
+  const data = {
+    task_id: job.id,
+    status: "STARTED",
+    model: job.model,
+    priority: job.priority,
+    attempt,
+    actor,
+    created_at: rfc3339(job.created),
+    started_at: rfc3339(startedAtMs),
+    ...(progress !== undefined && { progress }),
+    metadata: job.metadata,
+  };
+  const id = `${attempt}-${eventNumber}`;
+  const live: LiveCallback = {
+    v: 1,
+    key: job.key,
+    url: job.callback.url,
+    task: job.id,
+    event,
+    id,
+    timeMs: nowMs,
+    data,
+  };
+  return JSON.stringify(live);
+}
+
+/** Null for a form that this version does not know. */
+export function readLiveCallback(text: string): LiveCallback | null {
+  try {
+    const live = JSON.parse(text) as Partial<LiveCallback>;
+    const known = live.v === 1 && [live.key, live.url, live.task, live.id].every((field) => typeof field === "string");
+    return known && (live.event === "started" || live.event === "progress") ? (live as LiveCallback) : null;
+  } catch {
+    return null;
+  }
+}

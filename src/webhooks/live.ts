@@ -1,0 +1,111 @@
+// Tells what happens on the way (started, progress) as it happens: one attempt, no row, nothing kept. One gateway of
+// all hears each message. A receiver that is slow gets the newest progress of a task when it is ready for more, and
+// where too much is under way it gets nothing: the task's events and its completion are not lost by that.
+import type { Bus } from "../bus/connection.ts";
+import { subjects } from "../bus/subjects.ts";
+import type { Clock } from "../clock.ts";
+import type { Log } from "../log.ts";
+import { type LiveCallback, readLiveCallback } from "../tasks/callback.ts";
+import { type DeliverOptions, send } from "./deliver.ts";
+import { webhookBody } from "./intake.ts";
+
+export interface LiveOptions extends Pick<DeliverOptions, "sql" | "secrets" | "rules" | "connect"> {
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface Live {
+  stop(): Promise<void>;
+}
+
+/** Tasks that are told of at once, in all and on one host. */
+const TASKS_MAX = 64;
+const PER_HOST_MAX = 4;
+/** Progress of one task no closer together than this. */
+const PROGRESS_EVERY_MS = 500;
+
+/** One task of which something is being sent: what came meanwhile, the newest only. */
+interface Telling {
+  next: LiveCallback | null;
+}
+
+export function startLive(options: LiveOptions): Live {
+  const { bus, log } = options;
+  const tellings = new Map<string, Telling>();
+  const hosts = new Map<string, number>();
+  const underWay = new Set<Promise<void>>();
+  const stopping = new AbortController();
+
+  const tell = async (first: LiveCallback, telling: Telling): Promise<void> => {
+    for (let live: LiveCallback | null = first; live && !stopping.signal.aborted; ) {
+      const waits = pause(PROGRESS_EVERY_MS, stopping.signal);
+      const outcome = await send(options, sendingOf(live), options.clock.now(), stopping.signal);
+      log.debug(
+        { task_id: live.task, event: live.event, status: outcome?.status, code: outcome?.error },
+        "callback sent",
+      );
+      await waits;
+      live = telling.next;
+      telling.next = null;
+    }
+  };
+  const heard = (live: LiveCallback): void => {
+    const known = tellings.get(live.task);
+    if (known) {
+      // A new attempt is told before the progress of the old one.
+      if (known.next?.event !== "started") known.next = live;
+      return;
+    }
+    const host = URL.parse(live.url)?.host ?? "";
+    const onHost = hosts.get(host) ?? 0;
+    if (tellings.size >= TASKS_MAX || onHost >= PER_HOST_MAX) return;
+    const telling: Telling = { next: null };
+    tellings.set(live.task, telling);
+    hosts.set(host, onHost + 1);
+    const work = tell(live, telling)
+      .catch((error) => log.debug({ task_id: live.task, error: String(error) }, "callback not sent"))
+      .finally(() => {
+        tellings.delete(live.task);
+        const left = (hosts.get(host) ?? 1) - 1;
+        if (left > 0) hosts.set(host, left);
+        else hosts.delete(host);
+        underWay.delete(work);
+      });
+    underWay.add(work);
+  };
+  const subscription = bus.subscribe(
+    subjects.anyCallback,
+    (message) => {
+      const live = readLiveCallback(message.text());
+      if (live) heard(live);
+    },
+    "webhooks",
+  );
+  return {
+    async stop() {
+      subscription.unsubscribe();
+      stopping.abort();
+      await Promise.all(underWay);
+    },
+  };
+}
+
+function sendingOf({ task, event, id, timeMs, key, url, data }: LiveCallback) {
+  const body = webhookBody(`task.${event}`, timeMs, JSON.stringify(data));
+  return { id: `${task}_${id}_${event}`, keyId: key, url, body };
+}
+
+/** Resolves after `ms` or when `signal` aborts. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
+  });
+}

@@ -1,0 +1,33 @@
+// The thread of a gateway that sends webhooks: a connection to the broker and one to the database of its own. Started
+// by sender.ts; shares no memory with the gateway.
+import { openBus } from "../bus/connection.ts";
+import { systemClock } from "../clock.ts";
+import { openKept } from "../db/db.ts";
+import { messageOf } from "../errors.ts";
+import { createLog } from "../log.ts";
+import { type FromSender, type SenderThreadOptions, sendHere, type ToSender } from "./sender.ts";
+
+declare const self: Worker;
+
+const tell = (message: FromSender): void => self.postMessage(message);
+
+async function main(options: SenderThreadOptions): Promise<() => Promise<void>> {
+  const log = createLog("webhooks", options.logLevel);
+  const bus = await openBus(options.natsUrl, "millrace webhooks", log);
+  const db = await openKept(options.dataDir);
+  const sender = await sendHere({ ...options, bus, sql: db.sql, clock: systemClock, random: Math.random, log });
+  tell({ type: "started" });
+  return async () => {
+    await sender.stop();
+    await db.close();
+    await bus.close();
+    tell({ type: "stopped" });
+  };
+}
+
+const started = Promise.withResolvers<() => Promise<void>>();
+self.onmessage = (event: MessageEvent<ToSender>) => {
+  const failed = (error: unknown): void => tell({ type: "failed", message: messageOf(error) });
+  if (event.data.type === "start") main(event.data).then(started.resolve, failed);
+  else started.promise.then((end) => end()).catch(failed);
+};

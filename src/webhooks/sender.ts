@@ -1,0 +1,83 @@
+// All that a gateway does about webhooks beside answering its API: takes in what has ended, sends what is due, tells
+// what happens on the way. A gateway has it done on a thread of its own (sender-thread.ts), because SQLite and its
+// fsync stop the event loop that calls them; tests do it here.
+import type { SQL } from "bun";
+import type { Bus } from "../bus/connection.ts";
+import type { CallbackRules } from "../net/public-url.ts";
+import { type Deliverer, type DeliverOptions, startDeliverer } from "./deliver.ts";
+import { startIntake } from "./intake.ts";
+import { startLive } from "./live.ts";
+
+export interface Sender {
+  stop(): Promise<void>;
+}
+
+export interface SenderOptions extends DeliverOptions {
+  readonly bus: Bus;
+  readonly sql: SQL;
+  readonly partitions: number;
+}
+
+/** Resolves when the logs are followed. Throws `broker_unavailable`. */
+export async function sendHere(options: SenderOptions): Promise<Sender & Pick<Deliverer, "wake">> {
+  const deliverer = startDeliverer(options);
+  const live = startLive(options);
+  const intake = await startIntake({ ...options, onRows: deliverer.wake }).catch(async (error) => {
+    await Promise.all([deliverer.stop(), live.stop()]);
+    throw error;
+  });
+  return {
+    wake: deliverer.wake,
+    async stop() {
+      await intake.stop();
+      await Promise.all([deliverer.stop(), live.stop()]);
+    },
+  };
+}
+
+export interface SenderThreadOptions {
+  readonly natsUrl: string;
+  readonly dataDir: string;
+  readonly partitions: number;
+  readonly logLevel: string;
+  readonly secrets: readonly string[];
+  readonly retryMs: readonly number[];
+  readonly rules: CallbackRules;
+  readonly keepMs: number;
+}
+
+/** What the thread is told, and what it tells. */
+export type ToSender = ({ readonly type: "start" } & SenderThreadOptions) | { readonly type: "stop" };
+export type FromSender =
+  | { readonly type: "started" | "stopped" }
+  | { readonly type: "failed"; readonly message: string };
+
+const STOP_MS_MAX = 5_000;
+
+/** Resolves when the thread works. A thread that dies takes the process with it: results would stay untold, unseen. */
+export function sendInThread(options: SenderThreadOptions): Promise<Sender> {
+  const worker = new Worker(new URL("./sender-thread.ts", import.meta.url).href);
+  const started = Promise.withResolvers<void>();
+  const stopped = Promise.withResolvers<void>();
+  const told = { started, stopped };
+  const dead = (why: string): void => {
+    started.reject(new Error(`the webhooks' thread: ${why}`));
+    setImmediate(() => {
+      throw new Error(`the webhooks' thread: ${why}`);
+    });
+  };
+  worker.onerror = (event) => dead(event.message);
+  worker.onmessage = (event: MessageEvent<FromSender>) => {
+    if (event.data.type === "failed") dead(event.data.message);
+    else told[event.data.type].resolve();
+  };
+  worker.postMessage({ type: "start", ...options } satisfies ToSender);
+  const sender: Sender = {
+    async stop() {
+      worker.postMessage({ type: "stop" } satisfies ToSender);
+      await Promise.race([stopped.promise, Bun.sleep(STOP_MS_MAX)]);
+      worker.terminate();
+    },
+  };
+  return started.promise.then(() => sender);
+}

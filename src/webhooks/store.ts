@@ -1,0 +1,245 @@
+// The rows of deliveries: written once when a task has ended, then moved by attempts until one is answered with success
+// or none is left. A gateway that works on one holds a lease on it; everything here can be done by several gateways at
+// once and again after a crash.
+//
+//   pending ──► delivered
+//      │  ▲ by hand, from either
+//      └──┴───► failed
+import type { SQL } from "bun";
+
+export type DeliveryState = "pending" | "delivered" | "failed";
+
+export interface NewDelivery {
+  /** The webhook-id: the same for every attempt, and for whoever writes the row. */
+  readonly id: string;
+  readonly taskId: string;
+  readonly keyId: string;
+  readonly event: string;
+  readonly url: string;
+  readonly body: string;
+}
+
+/** A delivery that this process is to attempt now. */
+export interface Claimed extends NewDelivery {
+  readonly host: string;
+  /** Attempts of this round so far. */
+  readonly tries: number;
+}
+
+export interface Attempt {
+  readonly atMs: number;
+  readonly durationMs: number;
+  readonly status: number | null;
+  readonly error: string | null;
+}
+
+export interface Delivery {
+  readonly id: string;
+  readonly event: string;
+  readonly url: string;
+  readonly state: DeliveryState;
+  readonly createdMs: number;
+  /** Null when no attempt is to come. */
+  readonly nextMs: number | null;
+  /** The oldest first. */
+  readonly attempts: readonly Attempt[];
+}
+
+/** Sequence up to which each stream has been taken in. */
+export async function loadCursors(sql: SQL): Promise<Map<string, number>> {
+  const rows: { stream: string; sequence: number }[] = await sql`SELECT stream, sequence FROM webhook_cursors`;
+  return new Map(rows.map((row) => [row.stream, Number(row.sequence)]));
+}
+
+/**
+ * Adds deliveries, due at once, and moves the cursors, in one transaction. Rows that exist stay as they are. A cursor
+ * may move back, by another gateway that lags or after the broker lost its end: what is read again is here already.
+ */
+export async function takeIn(
+  sql: SQL,
+  deliveries: readonly NewDelivery[],
+  cursors: ReadonlyMap<string, number>,
+  nowMs: number,
+): Promise<void> {
+  const rows = deliveries.map((delivery) => ({
+    delivery_id: delivery.id,
+    task_id: delivery.taskId,
+    key_id: delivery.keyId,
+    event: delivery.event,
+    url: delivery.url,
+    host: hostOf(delivery.url),
+    body: delivery.body,
+    created_ms: nowMs,
+    state: "pending",
+    tries: 0,
+    next_ms: nowMs,
+    lease: "",
+    lease_until_ms: 0,
+  }));
+  const places = [...cursors].map(([stream, sequence]) => ({ stream, sequence }));
+  await sql.begin(async (transaction) => {
+    if (rows.length > 0) {
+      await transaction`INSERT INTO deliveries ${transaction(rows)} ON CONFLICT (delivery_id) DO NOTHING`;
+    }
+    if (places.length > 0) {
+      await transaction`
+        INSERT INTO webhook_cursors ${transaction(places)}
+        ON CONFLICT (stream) DO UPDATE SET sequence = excluded.sequence`;
+    }
+  });
+}
+
+export interface DueDelivery {
+  readonly id: string;
+  readonly host: string;
+  readonly keyId: string;
+}
+
+/** Due deliveries that nobody works on, the longest due first; none of these hosts and keys. */
+export async function findDue(
+  sql: SQL,
+  nowMs: number,
+  notHosts: readonly string[],
+  notKeys: readonly string[],
+  limit: number,
+): Promise<DueDelivery[]> {
+  const rows: { delivery_id: string; host: string; key_id: string }[] = await sql`
+    SELECT delivery_id, host, key_id FROM deliveries
+    WHERE state = 'pending' AND next_ms <= ${nowMs} AND lease_until_ms <= ${nowMs}
+    ${notHosts.length > 0 ? sql`AND host NOT IN ${sql(notHosts)}` : sql``}
+    ${notKeys.length > 0 ? sql`AND key_id NOT IN ${sql(notKeys)}` : sql``}
+    ORDER BY next_ms LIMIT ${limit}`;
+  return rows.map((row) => ({ id: row.delivery_id, host: row.host, keyId: row.key_id }));
+}
+
+/** Of these, the ones that are still due and free: from now on they are this lease's, until `untilMs`. */
+export async function claim(
+  sql: SQL,
+  ids: readonly string[],
+  lease: string,
+  nowMs: number,
+  untilMs: number,
+): Promise<Claimed[]> {
+  if (ids.length === 0) return [];
+  const rows: DeliveryRow[] = await sql`
+    UPDATE deliveries SET lease = ${lease}, lease_until_ms = ${untilMs}
+    WHERE delivery_id IN ${sql(ids)} AND state = 'pending' AND next_ms <= ${nowMs} AND lease_until_ms <= ${nowMs}
+    RETURNING delivery_id, task_id, key_id, event, url, host, body, tries`;
+  return rows.map((row) => ({
+    id: row.delivery_id,
+    taskId: row.task_id,
+    keyId: row.key_id,
+    event: row.event,
+    url: row.url,
+    host: row.host,
+    body: row.body,
+    tries: Number(row.tries),
+  }));
+}
+
+interface DeliveryRow {
+  readonly delivery_id: string;
+  readonly task_id: string;
+  readonly key_id: string;
+  readonly event: string;
+  readonly url: string;
+  readonly host: string;
+  readonly body: string;
+  readonly tries: number;
+}
+
+/** When the next attempt is due; null after the last one. */
+export interface Settled {
+  readonly state: DeliveryState;
+  readonly nextMs: number | null;
+}
+
+/** Writes an attempt down and what follows from it, unless the lease has gone to another process. */
+export async function settle(
+  sql: SQL,
+  id: string,
+  lease: string,
+  attempt: Attempt,
+  { state, nextMs }: Settled,
+): Promise<void> {
+  await sql.begin(async (transaction) => {
+    const [row]: { tries: number }[] = await transaction`
+      UPDATE deliveries SET state = ${state}, next_ms = ${nextMs}, tries = tries + 1, lease = '', lease_until_ms = 0
+      WHERE delivery_id = ${id} AND lease = ${lease} RETURNING tries`;
+    if (!row) return;
+    await transaction`INSERT INTO delivery_attempts ${transaction([
+      {
+        delivery_id: id,
+        at_ms: attempt.atMs,
+        duration_ms: attempt.durationMs,
+        status: attempt.status,
+        error: attempt.error,
+      },
+    ])} ON CONFLICT (delivery_id, at_ms) DO NOTHING`;
+  });
+}
+
+/** Gives back what was claimed and not attempted to its end. */
+export async function release(sql: SQL, id: string, lease: string): Promise<void> {
+  await sql`UPDATE deliveries SET lease = '', lease_until_ms = 0 WHERE delivery_id = ${id} AND lease = ${lease}`;
+}
+
+/** The deliveries of a task with their attempts, the newest first; of other keys none. */
+export async function deliveriesOf(sql: SQL, taskId: string, keyId: string): Promise<Delivery[]> {
+  const rows: {
+    delivery_id: string;
+    event: string;
+    url: string;
+    state: DeliveryState;
+    created_ms: number;
+    next_ms: number | null;
+  }[] = await sql`
+    SELECT delivery_id, event, url, state, created_ms, next_ms FROM deliveries
+    WHERE task_id = ${taskId} AND key_id = ${keyId} ORDER BY created_ms DESC, delivery_id LIMIT ${DELIVERIES_MAX}`;
+  return Promise.all(
+    rows.map(async (row) => ({
+      id: row.delivery_id,
+      event: row.event,
+      url: row.url,
+      state: row.state,
+      createdMs: Number(row.created_ms),
+      nextMs: row.next_ms === null ? null : Number(row.next_ms),
+      attempts: await attemptsOf(sql, row.delivery_id),
+    })),
+  );
+}
+
+/** A task has one; an id that was used again for another task has that one's too. */
+const DELIVERIES_MAX = 20;
+/** The newest are shown. */
+const ATTEMPTS_MAX = 100;
+
+async function attemptsOf(sql: SQL, id: string): Promise<Attempt[]> {
+  const rows: { at_ms: number; duration_ms: number; status: number | null; error: string | null }[] = await sql`
+    SELECT at_ms, duration_ms, status, error FROM delivery_attempts
+    WHERE delivery_id = ${id} ORDER BY at_ms DESC LIMIT ${ATTEMPTS_MAX}`;
+  return rows.reverse().map((row) => ({
+    atMs: Number(row.at_ms),
+    durationMs: Number(row.duration_ms),
+    status: row.status === null ? null : Number(row.status),
+    error: row.error,
+  }));
+}
+
+/** Makes a delivery due now, with a whole round of attempts before it. */
+export async function makeDue(sql: SQL, id: string, nowMs: number): Promise<void> {
+  await sql`UPDATE deliveries SET state = 'pending', next_ms = ${nowMs}, tries = 0 WHERE delivery_id = ${id}`;
+}
+
+/** Deletes deliveries of before `beforeMs` that nothing is to come of any more. */
+export async function deleteOld(sql: SQL, beforeMs: number): Promise<void> {
+  await sql.begin(async (transaction) => {
+    await transaction`
+      DELETE FROM delivery_attempts WHERE delivery_id IN (
+        SELECT delivery_id FROM deliveries WHERE created_ms < ${beforeMs} AND state <> 'pending')`;
+    await transaction`DELETE FROM deliveries WHERE created_ms < ${beforeMs} AND state <> 'pending'`;
+  });
+}
+
+/** Host and port: who shares a lane. The URL has been checked. */
+const hostOf = (url: string): string => URL.parse(url)?.host ?? "";
