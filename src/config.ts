@@ -44,6 +44,10 @@ export interface Config {
   readonly webhookSecrets: readonly string[];
   /** Waits between the attempts to deliver a webhook. */
   readonly webhookRetryMs: readonly number[];
+  /** Where an actor serves its metrics. */
+  readonly metricsHost: string;
+  /** Of the first GPU's actor; the others follow. 0 takes any free one. */
+  readonly metricsPort: number;
   readonly logLevel: string;
   readonly taskTtlMs: number;
   readonly historyTtlMs: number;
@@ -64,6 +68,8 @@ const WEBHOOK_SECRET_CHARS_MIN = 24;
 const WEBHOOK_SECRETS_MAX = 4;
 /** Attempts beyond that would outlast what they tell. */
 const WEBHOOK_RETRIES_MAX = 20;
+/** No machine has more, and each is a process. */
+const GPUS_MAX = 64;
 
 /** Ten years. The broker counts ages in nanoseconds, in 64 bits. */
 const DURATION_MS_MAX = 3_650 * 86_400_000;
@@ -141,6 +147,8 @@ export function loadConfig(env: Environment): Config {
     corsOrigins: parseOrigins(list(text("CORS_ORIGINS")), problem),
     webhookSecrets: parseWebhookSecrets(text("WEBHOOK_SECRET"), mode, problem),
     webhookRetryMs: durationsMs("WEBHOOK_RETRIES", "5s,5m,30m,2h,5h,10h,14h"),
+    metricsHost: text("METRICS_HOST") ?? "127.0.0.1",
+    metricsPort: integer("METRICS_PORT", 0, 65_535 - GPUS_MAX) ?? 0,
     logLevel: oneOf("LOG_LEVEL", ["debug", "info", "warn", "error", "silent"], "info"),
     taskTtlMs: durationMs("TASK_TTL", 24 * 3_600_000),
     historyTtlMs: durationMs("HISTORY_TTL", 30 * 24 * 3_600_000),
@@ -264,8 +272,7 @@ function parseS3(text: (name: string) => string | null, problem: Report): Config
 function parseGpuIds(value: string | null, problem: Report): string[] {
   const ids = list(value ?? "0");
   if (ids.length === 0) problem("GPU_IDS", "must name at least one GPU");
-  // 64: no machine has more GPUs, and each id is a process.
-  if (ids.length > 64) problem("GPU_IDS", "must name at most 64 GPUs");
+  if (ids.length > GPUS_MAX) problem("GPU_IDS", `must name at most ${GPUS_MAX} GPUs`);
   if (ids.some((id) => !/^[A-Za-z0-9-]{1,64}$/.test(id))) problem("GPU_IDS", "must be ids such as 0,1 or GPU-<uuid>");
   if (new Set(ids).size !== ids.length) problem("GPU_IDS", "must not name a GPU twice");
   return ids;

@@ -1,5 +1,6 @@
 // One gateway process: HTTP in front, the logs and the read model behind. The composition root of the `gateway` command.
 import type { Blobs } from "./blobs/blobs.ts";
+import { measuredBlobs } from "./blobs/measured.ts";
 import { openBlobs } from "./blobs/open.ts";
 import { openBus } from "./bus/connection.ts";
 import { ensureTopology } from "./bus/topology.ts";
@@ -12,12 +13,12 @@ import { createHttp } from "./http/http.ts";
 import { startSubmitService } from "./http/submit-service.ts";
 import { openAccess } from "./keys/access.ts";
 import { createLog, type Log } from "./log.ts";
-import { createMetrics } from "./metrics/metrics.ts";
-import { addProcessMetrics } from "./metrics/process.ts";
+import { startMetrics } from "./metrics/process.ts";
 import { openCatalogue } from "./models/catalogue.ts";
 import { urlProblem } from "./net/public-url.ts";
 import { createFind } from "./tasks/find.ts";
 import { openGatewayTasks } from "./tasks/gateway.ts";
+import { createTaskMetrics, watchQueues } from "./tasks/metrics.ts";
 import { projectInThread } from "./tasks/projector.ts";
 import { openQueues } from "./tasks/queues.ts";
 import { createRetry } from "./tasks/retry.ts";
@@ -49,11 +50,9 @@ interface Gateway {
 
 /** All that answers: HTTP and the service on NATS, on what openNouns made of openBase. */
 async function openGateway(config: Config, log: Log): Promise<Gateway> {
-  const metrics = createMetrics(log);
-  const stopLag = addProcessMetrics(metrics, systemClock);
   const base = await openBase(config, log);
   const nouns = await openNouns(config, base, log);
-  const { bus, blobs, partitions, catalogue } = base;
+  const { bus, blobs, partitions, catalogue, metrics } = base;
   const http = createHttp({
     ...nouns,
     config,
@@ -71,7 +70,6 @@ async function openGateway(config: Config, log: Log): Promise<Gateway> {
     url,
     partitions,
     async stop() {
-      stopLag();
       await Promise.all([http.stop(GRACE_MS), submitService.stop(GRACE_MS)]);
       await nouns.stop();
       await base.stop();
@@ -83,8 +81,9 @@ type Base = Awaited<ReturnType<typeof openBase>>;
 
 /** What everything else stands on: the broker, the stores, what actors announce. */
 async function openBase(config: Config, log: Log) {
+  const { metrics, stop: stopMetrics } = startMetrics(systemClock, log);
   const bus = await openBus(config.natsUrl ?? "", "millrace gateway", log);
-  const blobs = await openBlobs(config);
+  const blobs = measuredBlobs(await openBlobs(config), metrics);
   const formats = { "public-url": (url: string) => urlProblem(url, config.fetchAllowHosts) === null };
   const [{ partitions }, db, kept, store, catalogue] = await Promise.all([
     ensureTopology(bus, config, log),
@@ -101,7 +100,9 @@ async function openBase(config: Config, log: Log) {
     kept: kept.sql,
     store,
     catalogue,
+    metrics,
     async stop() {
+      stopMetrics();
       store.stop();
       catalogue.stop();
       await Promise.all([db.close(), kept.close()]);
@@ -113,12 +114,14 @@ async function openBase(config: Config, log: Log) {
 type Nouns = Awaited<ReturnType<typeof openNouns>>;
 
 /** What the API speaks of: tasks, queues, files, webhooks, keys. */
-async function openNouns(config: Config, { bus, blobs, partitions, sql, kept, catalogue }: Base, log: Log) {
+async function openNouns(config: Config, base: Base, log: Log) {
   const { natsUrl, dataDir, logLevel, taskTtlMs, historyTtlMs } = config;
+  const { bus, blobs, partitions, sql, kept, catalogue, metrics } = base;
   const clock = systemClock;
   const projector = await projectInThread({ natsUrl: natsUrl ?? "", dataDir, partitions, logLevel });
   const webhooks = await openWebhooks(config, kept, partitions);
   const queues = openQueues({ bus, partitions, clock, capacity: catalogue.capacity });
+  watchQueues(metrics, { bus, models: catalogue, queues });
   const tasks = await openGatewayTasks({
     bus,
     sql,
@@ -131,6 +134,7 @@ async function openNouns(config: Config, { bus, blobs, partitions, sql, kept, ca
     log,
     liveActors: () => catalogue.liveActors().length,
     callbackProblem: webhooks.urlProblem,
+    metrics: createTaskMetrics(metrics),
     queues,
   });
   const access = await openAccess(config, kept, log);

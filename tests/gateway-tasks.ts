@@ -9,8 +9,10 @@ import { type Clock, rfc3339 } from "../src/clock.ts";
 import { openReadModel } from "../src/db/db.ts";
 import { partitionOf, randomToken } from "../src/ids.ts";
 import { silentLog } from "../src/log.ts";
+import { createMetrics } from "../src/metrics/metrics.ts";
 import { type Committed, commitResult } from "../src/tasks/commit.ts";
 import { type GatewayTasks, openGatewayTasks } from "../src/tasks/gateway.ts";
+import { createTaskMetrics } from "../src/tasks/metrics.ts";
 import { projectHere } from "../src/tasks/projector.ts";
 import { openQueues } from "../src/tasks/queues.ts";
 import { parseJobRecord } from "../src/tasks/records.ts";
@@ -81,6 +83,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
       log: silentLog,
       liveActors: () => 0,
       callbackProblem: () => null,
+      metrics: createTaskMetrics(createMetrics(silentLog)),
       queues: openQueues({ bus, partitions, clock, capacity: () => ({ slots: 0, sinceMs: 0 }) }),
     });
   const tasks = await openTasks();

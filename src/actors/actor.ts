@@ -1,6 +1,7 @@
 // One actor process: one GPU, every runner it hosts loaded once, jobs pulled as there is room. The composition root of
 // the `actor` command. It ends by SIGTERM (drain), by the loss of its supervisor, or by its beat thread's hand.
 import { join } from "node:path";
+import { measuredBlobs } from "../blobs/measured.ts";
 import { openBlobs } from "../blobs/open.ts";
 import { type Bus, openBus } from "../bus/connection.ts";
 import { listQueues } from "../bus/queues.ts";
@@ -17,6 +18,7 @@ import type { FromBeat, ToBeat } from "./beat.ts";
 import { watchCancels } from "./cancel-watch.ts";
 import { loadHostedRunners } from "./host.ts";
 import { Jobs } from "./jobs.ts";
+import { createActorMetrics, exposeMetrics } from "./metrics.ts";
 import { createPuller, type Puller } from "./puller.ts";
 import { boardPath, createBoard } from "./scoreboard.ts";
 
@@ -33,7 +35,8 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   const asked = toldToEnd();
   installModules({ millrace: () => import("../sdk.ts"), "millrace/testing": () => import("../testing.ts") });
   const bus = await openBus(config.natsUrl, `millrace actor ${gpu}`, log);
-  const blobs = await openBlobs(config);
+  const exposed = exposeMetrics(config, gpu, log);
+  const blobs = measuredBlobs(await openBlobs(config), exposed.metrics);
   const [{ partitions }, runners] = await Promise.all([
     ensureTopology(bus, config, log),
     loadHostedRunners(config, { gpu, blobs, log }),
@@ -50,6 +53,7 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
     clock: systemClock,
     random: Math.random,
     log,
+    metrics: createActorMetrics(exposed.metrics, [...runners.keys()], () => jobs.size),
     onRoom: (model) => pullers.get(model)?.pump(),
   });
   const cancels = await watchCancels(bus, {
@@ -67,7 +71,7 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   const stopPulling = startPulling(bus, runners, jobs, pullers, partitions, log);
   const deadlines = setInterval(() => jobs.checkDeadlines(), DEADLINE_CHECK_MS);
   process.send?.({ type: "ready" });
-  log.info({ actor: actor.id, models: [...runners.keys()], partitions }, "actor is ready");
+  log.info({ actor: actor.id, models: [...runners.keys()], partitions, metrics: exposed.url }, "actor is ready");
 
   await asked;
   log.info({ held: jobs.size }, "actor drains");
@@ -79,6 +83,7 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   await Promise.allSettled([...runners.values()].map((runner) => runner.unload()));
   await stopBeat();
   await bus.close();
+  await exposed.stop();
 }
 
 /** Resolves on SIGTERM or SIGINT. */

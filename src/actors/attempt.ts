@@ -17,6 +17,7 @@ import type { TaskError, Timing } from "../tasks/records.ts";
 import type { TerminalStatus } from "../tasks/task.ts";
 import { endedTask, eventJson, retryData, startedData, timingOf } from "./ended.ts";
 import { type Held, logFields } from "./held-job.ts";
+import type { ActorMetrics } from "./metrics.ts";
 import { storeOutput } from "./output.ts";
 import type { Board } from "./scoreboard.ts";
 
@@ -29,6 +30,7 @@ export interface AttemptOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
+  readonly metrics: ActorMetrics;
 }
 
 /** What an attempt tells the book of held jobs. */
@@ -70,7 +72,7 @@ const UPLOAD_TRIES_MAX = 3;
 const INPUT_BYTES_MAX = 32 * 1024 * 1024;
 
 export function createAttempts(options: AttemptOptions, models: Iterable<string>, custody: Custody): Attempts {
-  const { bus, board, blobs, partitions, actor, clock, random, log } = options;
+  const { bus, board, blobs, partitions, actor, clock, random, log, metrics } = options;
 
   /** Models whose last attempt took long, or that have not run yet. */
   const slow = new Set(models);
@@ -101,6 +103,7 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
     held.startedAtMs = now;
     held.deadlineMs = now + (job.timeoutMs ?? runner.description.timeoutMs);
     board.begin(held.slot, attempt, crashes, held.maxAttempts, held.deadlineMs);
+    metrics.began(job.model);
     publishEvent(held, "STARTED", startedData(job.id, attempt, actor, now));
     if (attempt > 1 || crashes > 0)
       await bus.flush(2_000); // a task with a past leaves word before it runs
@@ -168,6 +171,7 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
     }
     const delayMs = retryDelayMs(held.attempt, random());
     publishEvent(held, "RETRY", retryData(held.job.id, held.attempt, why, delayMs));
+    metrics.retried(held.job.model);
     log.warn({ ...logFields(held), code: why.code, retry_in_ms: delayMs }, "attempt failed");
     await bus.flush(2_000); // the word before the hand-back
     custody.letGo(held, delayMs);
@@ -200,6 +204,7 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
 
   const logEnd = (held: Held, status: TerminalStatus, timing: Timing | null, committed: Committed): void => {
     const won = committed.kind === "won";
+    if (won) metrics.ended(held.job, status, timing);
     const fields = { ...logFields(held), status, won, ...timing };
     log.info(fields, won ? "task ended" : "another attempt had won");
   };

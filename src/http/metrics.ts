@@ -1,5 +1,5 @@
 // `GET /metrics`: what this gateway counts, for Prometheus. Open where only this machine can ask; elsewhere it needs a
-// key, because the load of a service is nobody's business.
+// key with the scope `metrics`, because the load of a service is nobody's business.
 import { type Metrics, metricsContentType } from "../metrics/metrics.ts";
 import { type Call, type Operation, type Route, reply } from "./route.ts";
 
@@ -29,7 +29,7 @@ const scrapeMetrics: Operation = {
 export function metricsRoute(metrics: Metrics, open: boolean): Route {
   const route = { method: "GET", path: "/metrics", operation: scrapeMetrics } as const;
   const handle = async (call: Call): Promise<Response> => reply(call, 200, metricsContentType, await metrics.text());
-  return open ? { ...route, access: "public", handle } : { ...route, access: "key", handle };
+  return open ? { ...route, access: "public", handle } : { ...route, access: "key", scope: "metrics", handle };
 }
 
 /** Whether a server on `host` can be reached from this machine alone. */

@@ -5,6 +5,9 @@ import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { familyText, type Sample } from "./exposition.ts";
 
+/** A scraper waits for ten seconds by default: what cannot be read sooner than this is left out. */
+const readMsMax = 3_000;
+
 /** Label sets that a family keeps; what comes after them is counted under `other`. Models are the widest label. */
 const seriesMax = 1_000;
 
@@ -23,7 +26,7 @@ export interface HistogramOptions extends FamilyOptions {
 
 export interface SampledOptions extends FamilyOptions {
   readonly type: "gauge" | "counter";
-  /** Called at each scrape, with a deadline of its own. Where it throws, the family has no samples this time. */
+  /** Called at each scrape. Where it throws or takes longer than readMsMax, the family is left out of this one. */
   readonly read: () => number | readonly Sample[] | Promise<number | readonly Sample[]>;
 }
 
@@ -89,7 +92,7 @@ export function createMetrics(log: Log): Metrics {
   };
   const textOf = async ({ options, type, read }: Registered): Promise<string> => {
     try {
-      return familyText(options.name, options.help, type, await read());
+      return familyText(options.name, options.help, type, await inTime(read()));
     } catch (error) {
       log.debug({ metric: options.name, error: messageOf(error) }, "a metric cannot be read now");
       return "";
@@ -115,6 +118,14 @@ export function createMetrics(log: Log): Metrics {
     },
     text: async () => (await Promise.all([...families.values()].map(textOf))).join(""),
   };
+}
+
+/** What `work` resolves to; throws when it takes too long. Nothing is waited for where it is there already. */
+async function inTime<T>(work: T | Promise<T>): Promise<T> {
+  if (!(work instanceof Promise)) return work;
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error("it takes too long")), readMsMax);
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
 
 type Parts<Series> = (series: Series) => readonly (readonly [suffix: string, value: number, le?: string])[];

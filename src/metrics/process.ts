@@ -1,13 +1,15 @@
 // What every process says of itself: memory, CPU, start, and how late its event loop runs. The names are those that
 // Prometheus' client libraries have agreed on, where they have.
 import type { Clock } from "../clock.ts";
-import type { Metrics } from "./metrics.ts";
+import type { Log } from "../log.ts";
+import { createMetrics, type Metrics } from "./metrics.ts";
 
 /** How often the loop is asked. Rare enough to cost nothing, often enough to meet most stalls. */
 const LAG_EVERY_MS = 100;
 
-/** Adds the metrics of this process. The returned function stops the timer. */
-export function addProcessMetrics(metrics: Metrics, clock: Clock): () => void {
+/** The metrics of a process, with its own in them. `stop` ends the timer. */
+export function startMetrics(clock: Clock, log: Log): { readonly metrics: Metrics; stop(): void } {
+  const metrics = createMetrics(log);
   const started = clock.now() / 1_000 - process.uptime();
   metrics.sampled({
     name: "process_start_time_seconds",
@@ -30,7 +32,7 @@ export function addProcessMetrics(metrics: Metrics, clock: Clock): () => void {
     type: "gauge",
     read: () => process.memoryUsage.rss(),
   });
-  return addLag(metrics, clock);
+  return { metrics, stop: addLag(metrics, clock) };
 }
 
 function addLag(metrics: Metrics, clock: Clock): () => void {

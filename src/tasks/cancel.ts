@@ -9,6 +9,7 @@ import { randomToken } from "../ids.ts";
 import type { Log } from "../log.ts";
 import { type Commit, commitResult, readResult } from "./commit.ts";
 import { control } from "./holders.ts";
+import type { TaskMetrics } from "./metrics.ts";
 import type { MarkerData } from "./projection.ts";
 import type { OpenTask, Reader } from "./reader.ts";
 import { stateOf } from "./reader.ts";
@@ -23,6 +24,7 @@ export interface CancelOptions {
   readonly log: Log;
   /** Actors known to live. */
   readonly liveActors: () => number;
+  readonly metrics: TaskMetrics;
 }
 
 export interface Canceller {
@@ -56,7 +58,10 @@ export function createCanceller(options: CancelOptions): Canceller {
     const outcome = await commitResult(bus, partitions, commit, {
       signal: AbortSignal.any([stopping.signal, AbortSignal.timeout(MARK_MS_MAX)]),
     });
-    if (outcome.kind === "won") log.info({ task_id: taskId, model: task.job.model, status: "CANCELLED" }, "task ended");
+    if (outcome.kind !== "won") return;
+    const { model, priority } = task.job;
+    options.metrics.ended(model, priority, "CANCELLED");
+    log.info({ task_id: taskId, model, status: "CANCELLED" }, "task ended");
   };
 
   const settleOld = async (): Promise<void> => {

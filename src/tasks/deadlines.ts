@@ -7,6 +7,7 @@ import type { Clock } from "../clock.ts";
 import type { Log } from "../log.ts";
 import { commitResult } from "./commit.ts";
 import { control } from "./holders.ts";
+import type { TaskMetrics } from "./metrics.ts";
 import type { Reader } from "./reader.ts";
 import { forEachAtOnce, type Rounds, startRounds } from "./rounds.ts";
 import { markBegun, type OverdueTask, overdueTasks } from "./store.ts";
@@ -22,6 +23,7 @@ export interface DeadlinesOptions {
   readonly log: Log;
   /** Actors known to live. */
   readonly liveActors: () => number;
+  readonly metrics: TaskMetrics;
 }
 
 const SWEEP_EVERY_MS = 1_000;
@@ -54,7 +56,7 @@ export function startDeadlines(options: DeadlinesOptions): Rounds {
 
 /** `begun`: it need not be looked at again. */
 async function settle(
-  { bus, partitions, reader, clock, log, liveActors }: DeadlinesOptions,
+  { bus, partitions, reader, clock, log, liveActors, metrics }: DeadlinesOptions,
   { taskId, keyId }: OverdueTask,
   stopping: AbortSignal,
 ): Promise<"begun" | "open" | "ended"> {
@@ -71,6 +73,9 @@ async function settle(
   const commit = unheldEnd(taskId, open, { status: "FAILURE", error: deadlineError }, clock.now());
   const signal = AbortSignal.any([stopping, AbortSignal.timeout(COMMIT_MS_MAX)]);
   const { kind } = await commitResult(bus, partitions, commit, { signal });
-  if (kind === "won") log.info({ task_id: taskId, model: open.job.model, code: deadlineError.code }, "task ended");
+  if (kind === "won") {
+    metrics.ended(open.job.model, open.job.priority, "FAILURE");
+    log.info({ task_id: taskId, model: open.job.model, code: deadlineError.code }, "task ended");
+  }
   return "ended";
 }

@@ -13,6 +13,7 @@ import { taskEvents } from "./event-stream.ts";
 import { type EndedTask, openFeed } from "./feed.ts";
 import { startJanitor } from "./janitor.ts";
 import { startLater } from "./later.ts";
+import type { TaskMetrics } from "./metrics.ts";
 import type { Projector } from "./projector.ts";
 import type { Queues } from "./queues.ts";
 import { createReader, type Reader, type Reading, viewOf } from "./reader.ts";
@@ -36,6 +37,7 @@ export interface GatewayTasksOptions {
   readonly queues: Queues;
   /** Why results cannot be sent to a URL, for the client; null when they can. */
   readonly callbackProblem: (url: string) => string | null;
+  readonly metrics: TaskMetrics;
 }
 
 export interface GatewayTasks extends Tasks {
@@ -70,7 +72,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
   });
   const reading = createReader({ bus, sql, feed, partitions });
   reader = reading;
-  canceller = createCanceller({ bus, partitions, reader: reading, clock, log, liveActors: options.liveActors });
+  canceller = createCanceller({ ...options, reader: reading });
   const settled = canceller;
   for (const { taskId, keyId } of await openCancels(sql)) settled.opened(taskId, keyId);
   const janitor = startJanitor(options);
@@ -88,6 +90,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     async accept(request, owner, trace) {
       const { job, replayed } = await accept(request, owner, trace);
       if (!replayed) {
+        options.metrics.accepted(job.model, job.priority);
         if (!feed.recent(job.id)) reading.opened(job.id);
         return { taskId: job.id, status: "PENDING", replayed };
       }
