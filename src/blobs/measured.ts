@@ -41,6 +41,7 @@ export function measuredBlobs(blobs: Blobs, metrics: Metrics): Blobs {
     },
     stat: (key) => counted("stat", blobs.stat(key)),
     delete: (key) => counted("delete", blobs.delete(key)),
+    list: (prefix) => blobs.list(prefix), // no object's bytes, and the sweep alone asks
     ready: () => blobs.ready(),
   };
 }
