@@ -15,6 +15,8 @@ export interface Config {
   readonly port: number;
   /** Absolute. */
   readonly dataDir: string;
+  /** `postgres://…`, with its password; null: SQLite in `dataDir`. */
+  readonly databaseUrl: string | null;
   /** Connect here and start no broker. */
   readonly natsUrl: string | null;
   /** Port of the embedded broker; 0 takes any free one. */
@@ -132,6 +134,7 @@ export function loadConfig(env: Environment): Config {
     host: text("HOST") ?? "127.0.0.1",
     port: integer("PORT", 0, 65_535) ?? 8000,
     dataDir: resolve(text("DATA_DIR") ?? "./data"),
+    databaseUrl: parseDatabaseUrl(text("DATABASE_URL"), problem),
     natsUrl: text("NATS_URL"),
     natsPort: integer("NATS_PORT", 0, 65_535) ?? 0,
     natsServerBin: text("NATS_SERVER_BIN"),
@@ -257,6 +260,17 @@ function parseWebhookSecrets(value: string | null, mode: Config["env"], problem:
     problem("WEBHOOK_SECRET", "is the development secret while ENV=prod");
   }
   return secrets;
+}
+
+/** Also as SQLAlchemy writes it, with the name of a driver. */
+function parseDatabaseUrl(value: string | null, problem: Report): string | null {
+  if (value === null) return null;
+  const url = value.replace(/^postgres(ql)?(\+\w+)?:\/\//, "postgres://");
+  if (!url.startsWith("postgres://") || !URL.canParse(url)) {
+    problem("DATABASE_URL", "must be postgres://USER:PASSWORD@HOST:PORT/DATABASE");
+    return null;
+  }
+  return url;
 }
 
 function parseS3(text: (name: string) => string | null, problem: Report): Config["s3"] {

@@ -43,6 +43,7 @@ export const errorKinds = {
   too_many_uploads: kind(503, "Too many uploads at once", "later"),
   not_ready: kind(503, "Not ready", "later"),
   storage_unavailable: kind(503, "The object store does not answer", "later"),
+  database_unavailable: kind(503, "The database does not answer", "later"),
 
   // Ends of tasks (`error.code` of a FAILURE). A runner may use codes of its own; these are ours.
   runner_failed: kind(0, "The runner threw", "later"),

@@ -87,8 +87,8 @@ async function openBase(config: Config, log: Log) {
   const formats = { "public-url": (url: string) => urlProblem(url, config.fetchAllowHosts) === null };
   const [{ partitions }, db, kept, store, catalogue] = await Promise.all([
     ensureTopology(bus, config, log),
-    openReadModel(config.dataDir),
-    openKept(config.dataDir),
+    openReadModel(config),
+    openKept(config),
     watchStore(blobs),
     openCatalogue(bus, formats, systemClock, log),
   ]);
@@ -115,10 +115,10 @@ type Nouns = Awaited<ReturnType<typeof openNouns>>;
 
 /** What the API speaks of: tasks, queues, files, webhooks, keys. */
 async function openNouns(config: Config, base: Base, log: Log) {
-  const { natsUrl, dataDir, logLevel, taskTtlMs, historyTtlMs } = config;
+  const { natsUrl, dataDir, databaseUrl, logLevel, taskTtlMs, historyTtlMs } = config;
   const { bus, blobs, partitions, sql, kept, catalogue, metrics } = base;
   const clock = systemClock;
-  const projector = await projectInThread({ natsUrl: natsUrl ?? "", dataDir, partitions, logLevel });
+  const projector = await projectInThread({ natsUrl: natsUrl ?? "", dataDir, databaseUrl, partitions, logLevel });
   const webhooks = await openWebhooks(config, kept, partitions);
   const queues = openQueues({ bus, partitions, clock, capacity: catalogue.capacity });
   watchQueues(metrics, { bus, models: catalogue, queues });
@@ -160,11 +160,21 @@ async function openNouns(config: Config, base: Base, log: Log) {
 
 /** What the API says of webhooks, and the thread that sends them. */
 async function openWebhooks(config: Config, sql: Base["kept"], partitions: number): Promise<Webhooks & Sender> {
-  const { natsUrl, dataDir, logLevel, webhookSecrets: secrets, webhookRetryMs: retryMs } = config;
+  const { natsUrl, dataDir, databaseUrl, logLevel, webhookSecrets: secrets, webhookRetryMs: retryMs } = config;
   const rules = { allowHosts: config.fetchAllowHosts, httpsOnly: config.env === "prod" };
   // Rows outlast the records that they were made from, lest one be made again.
   const keepMs = Math.max(config.historyTtlMs, config.taskTtlMs + 2 * 3_600_000);
-  const options = { natsUrl: natsUrl ?? "", dataDir, partitions, logLevel, secrets, retryMs, rules, keepMs };
+  const options = {
+    natsUrl: natsUrl ?? "",
+    dataDir,
+    databaseUrl,
+    partitions,
+    logLevel,
+    secrets,
+    retryMs,
+    rules,
+    keepMs,
+  };
   const { stop } = await sendInThread(options);
   return { ...createWebhooks({ sql, secrets, rules, clock: systemClock }), stop };
 }

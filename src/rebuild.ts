@@ -15,7 +15,7 @@ export async function runRebuild(config: Config): Promise<void> {
   const { partitions } = await ensureTopology(bus, config, log);
   const folder = join(config.dataDir, "rebuild");
   await rm(folder, { recursive: true, force: true });
-  const db = await openReadModel(folder);
+  const db = await openReadModel({ dataDir: folder, databaseUrl: null });
   const projector = await projectHere({ bus, sql: db.sql, partitions, log });
   await projector.caughtUp;
   await projector.stop();

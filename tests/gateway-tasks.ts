@@ -65,7 +65,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
   const { partitions, taskTtlMs } = options;
   const broker = await startBroker({ partitions, taskTtlMs });
   const { bus } = broker;
-  const db = await openReadModel(broker.folder);
+  const db = await openReadModel({ dataDir: broker.folder, databaseUrl: null });
   const { sql } = db;
   const blobs = folderBlobs(`${broker.folder}/blobs`);
   let offsetMs = 0;

@@ -92,7 +92,7 @@ test("rebuilt from the logs it has the same rows, column by column", async () =>
     const settled = rows.filter(({ finished_ms }) => finished_ms !== null);
     return rows.length === ended.length + open.length && settled.length === ended.length ? rows : null;
   });
-  const db = await openReadModel(join(folder, "rebuilt"));
+  const db = await openReadModel({ dataDir: join(folder, "rebuilt"), databaseUrl: null });
   const projector = await projectHere({ bus: stack.bus, sql: db.sql, partitions: 3, log: silentLog });
   await projector.caughtUp;
   await projector.stop();

@@ -19,7 +19,7 @@ const cleanups: (() => Promise<unknown>)[] = [];
 
 beforeAll(async () => {
   tasks = await startGatewayTasks({ partitions: 2, taskTtlMs: 24 * HOUR_MS });
-  db = await openKept(tasks.folder);
+  db = await openKept({ dataDir: tasks.folder, databaseUrl: null });
   webhooks = createWebhooks({ sql: db.sql, secrets, rules, clock: tasks.clock });
 });
 afterEach(async () => {

@@ -15,7 +15,8 @@ test.each([
   ["what is kept", openKept, keptPath, 2],
   ["what is counted", openUsage, usagePath, 0],
 ] as const)("%s: opened twice, fsynced or not, read by its owner alone", async (_name, open, pathOf, synchronous) => {
-  const [first, second] = await Promise.all([open(folder), open(folder)]);
+  const place = { dataDir: folder, databaseUrl: null };
+  const [first, second] = await Promise.all([open(place), open(place)]);
   expect(await first.sql.unsafe("PRAGMA synchronous")).toEqual([{ synchronous }]);
   expect(await second.sql.unsafe("PRAGMA journal_mode")).toEqual([{ journal_mode: "wal" }]);
   await Promise.all([first.close(), second.close()]);

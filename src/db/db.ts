@@ -1,62 +1,64 @@
-// The databases, opened and migrated: Bun.SQL on SQLite. Called by composition roots; queries stand beside the nouns
-// that ask them. The read model can be rebuilt from the logs and need not survive a power cut; what is kept (keys,
-// deliveries, schedules, files) exists nowhere else and must, which is why it is a file of its own; what gateways count
-// together may be lost, and is a third one so that a write of it never waits for the read model's.
-import { mkdir, open as openFile } from "node:fs/promises";
+// The databases, opened and migrated: Bun.SQL on SQLite, or on PostgreSQL where DATABASE_URL is set. Called by
+// composition roots; queries stand beside the nouns that ask them. The read model can be rebuilt from the logs and need
+// not survive a power cut; what is kept (keys, deliveries, schedules, files) exists nowhere else and must; what gateways
+// count together may be lost. On SQLite each has a file of its own, so that a write of one never waits for another's and
+// each has its own care for the disk; on PostgreSQL they are tables of one database.
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { SQL } from "bun";
+import type { SQL } from "bun";
+import { migrate } from "./migrate.ts";
 import { keptMigrations, type Migration, readModelMigrations, usageMigrations } from "./migrations.ts";
+import { openPostgres } from "./postgres.ts";
+import { openSqlite } from "./sqlite.ts";
 
 export interface Db {
   readonly sql: SQL;
   close(): Promise<void>;
 }
 
+/** Where the databases are; a part of the configuration. */
+export interface DatabasePlace {
+  readonly dataDir: string;
+  /** `postgres://…`; null: SQLite in `dataDir`. */
+  readonly databaseUrl: string | null;
+}
+
 export const readModelPath = (dataDir: string): string => join(dataDir, "millrace.sqlite");
 export const keptPath = (dataDir: string): string => join(dataDir, "kept.sqlite");
 export const usagePath = (dataDir: string): string => join(dataDir, "usage.sqlite");
 
-/** Opens `DATA_DIR/millrace.sqlite` and brings its tables up to date. No fsync: a kill of the process loses nothing. */
-export const openReadModel = (dataDir: string): Promise<Db> =>
-  open(dataDir, readModelPath(dataDir), "OFF", readModelMigrations);
+/**
+ * Opens the read model and brings its tables up to date. No fsync: a kill of the process loses nothing. Throws
+ * `database_unavailable`.
+ */
+export const openReadModel = (place: DatabasePlace): Promise<Db> =>
+  open(place, readModelPath, { durable: false, migrations: readModelMigrations });
 
-/** Opens `DATA_DIR/kept.sqlite` and brings its tables up to date. What is committed survives a power cut. */
-export const openKept = (dataDir: string): Promise<Db> => open(dataDir, keptPath(dataDir), "FULL", keptMigrations);
+/**
+ * Opens what is kept and brings its tables up to date. What is committed survives a power cut. Throws
+ * `database_unavailable`.
+ */
+export const openKept = (place: DatabasePlace): Promise<Db> =>
+  open(place, keptPath, { durable: true, migrations: keptMigrations });
 
-/** Opens `DATA_DIR/usage.sqlite` and brings its tables up to date. No fsync. */
-export const openUsage = (dataDir: string): Promise<Db> => open(dataDir, usagePath(dataDir), "OFF", usageMigrations);
+/** Opens what gateways count together and brings its tables up to date. No fsync. Throws `database_unavailable`. */
+export const openUsage = (place: DatabasePlace): Promise<Db> =>
+  open(place, usagePath, { durable: false, migrations: usageMigrations });
 
-async function open(
-  dataDir: string,
-  filename: string,
-  synchronous: "OFF" | "FULL",
-  migrations: readonly Migration[],
-): Promise<Db> {
-  await mkdir(dataDir, { recursive: true });
-  await (await openFile(filename, "a", 0o600)).close(); // SQLite gives its other files the mode of this one
-  const sql = new SQL({ adapter: "sqlite", filename });
-  for (const pragma of [
-    "busy_timeout=5000",
-    "journal_mode=WAL",
-    `synchronous=${synchronous}`,
-    "foreign_keys=ON",
-    "trusted_schema=OFF",
-  ]) {
-    await sql.unsafe(`PRAGMA ${pragma}`);
-  }
-  await migrate(sql, migrations);
-  return { sql, close: () => sql.close() };
+interface Kind {
+  readonly durable: boolean;
+  readonly migrations: readonly Migration[];
 }
 
-/** Forward only: each migration runs once, in order, and is never edited afterwards. */
-async function migrate(sql: SQL, migrations: readonly Migration[]): Promise<void> {
-  await sql.unsafe("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY)");
-  for (const { name, statements } of migrations) {
-    await sql.begin(async (transaction) => {
-      const [done] = await transaction`SELECT name FROM migrations WHERE name = ${name}`;
-      if (done) return;
-      for (const statement of statements) await transaction.unsafe(statement);
-      await transaction`INSERT INTO migrations (name) VALUES (${name})`;
-    });
-  }
+async function open(
+  { dataDir, databaseUrl }: DatabasePlace,
+  pathOf: (dataDir: string) => string,
+  { durable, migrations }: Kind,
+): Promise<Db> {
+  await mkdir(dataDir, { recursive: true });
+  const sql = databaseUrl
+    ? await openPostgres(databaseUrl, { durable })
+    : await openSqlite(pathOf(dataDir), durable ? "FULL" : "OFF");
+  await migrate(sql, migrations);
+  return { sql, close: () => sql.close() };
 }

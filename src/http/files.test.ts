@@ -21,7 +21,7 @@ let now = Date.parse("2026-11-21T10:00:00Z");
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "millrace-files-"));
-  db = await openKept(folder);
+  db = await openKept({ dataDir: folder, databaseUrl: null });
   blobs = folderBlobs(join(folder, "blobs"));
   await blobs.ready();
   const clock = { now: () => now++, monotonicMs: () => now };

@@ -1,6 +1,7 @@
 // Errors on their way out: RFC 9457 problem details, or OpenAI's form where its SDKs call, made here and nowhere else.
 // What a client may read is decided by the table in errors.ts; a stack, a path of this machine, a secret or the rejected
 // input never leaves.
+import { asDatabaseError } from "../db/postgres.ts";
 import { type AppError, asAppError, type ErrorCode, errorKinds, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { openAiError } from "./openai-error.ts";
@@ -32,7 +33,7 @@ export function problemItem(error: unknown, call: ProblemCall, log: Log): { stat
 
 /** `internal` is made for the log: its message may name what a client must not see. */
 function showable(error: unknown): AppError | null {
-  const known = asAppError(error);
+  const known = asAppError(error) ?? asDatabaseError(error);
   return known && known.code !== "internal" && errorKinds[known.code].status > 0 ? known : null;
 }
 

@@ -16,11 +16,11 @@ export interface Access {
 }
 
 export async function openAccess(
-  config: Pick<Config, "env" | "dataDir" | "apiKeys">,
+  config: Pick<Config, "env" | "dataDir" | "databaseUrl" | "apiKeys">,
   kept: SQL,
   log: Log,
 ): Promise<Access> {
-  const usage = await openUsage(config.dataDir);
+  const usage = await openUsage(config);
   const liveKeys = await openLiveKeys({ kept, usage: usage.sql, env: config.env, clock: systemClock, log });
   if (config.apiKeys.length + liveKeys.count() === 0) {
     log.warn({}, "there is no API key yet: make one with `bun millrace keys create`");

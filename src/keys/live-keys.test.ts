@@ -15,7 +15,8 @@ let kept: Db;
 let usage: Db;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "millrace keys "));
-  [kept, usage] = await Promise.all([openKept(folder), openUsage(folder)]);
+  const place = { dataDir: folder, databaseUrl: null };
+  [kept, usage] = await Promise.all([openKept(place), openUsage(place)]);
 });
 afterEach(async () => {
   await Promise.all([kept.close(), usage.close()]);

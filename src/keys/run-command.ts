@@ -14,7 +14,7 @@ import { readLastUsed } from "./usage.ts";
  */
 export async function runKeysCommand(config: Config, command: KeysCommand, forPeople: boolean): Promise<string> {
   if (command.name === "help") return KEYS_HELP;
-  const [kept, usage] = await Promise.all([openKept(config.dataDir), openUsage(config.dataDir)]);
+  const [kept, usage] = await Promise.all([openKept(config), openUsage(config)]);
   try {
     return await answer(config, command, kept, usage, forPeople);
   } finally {

@@ -1,9 +1,7 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { expect, test } from "bun:test";
 import type { SQL } from "bun";
 import fc from "fast-check";
+import { forEachDatabase, inNumbers } from "../../tests/databases.ts";
 import { rfc3339 } from "../clock.ts";
 import { openReadModel } from "../db/db.ts";
 import { silentLog } from "../log.ts";
@@ -11,13 +9,6 @@ import type { HeardResult } from "./logs.ts";
 import { openProjection, type Projection } from "./projection.ts";
 import { type JobRecord, parseResultRecord, resultRecord } from "./records.ts";
 import { loadCursors } from "./store.ts";
-
-let folder = "";
-let databases = 0;
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "millrace projection "));
-});
-afterAll(() => rm(folder, { recursive: true, force: true }));
 
 type Put = (projection: Projection) => void;
 interface Logs {
@@ -70,11 +61,8 @@ function logsOf(outcomes: readonly Outcome[], order: readonly number[]): Logs {
   return { jobs, results };
 }
 
-async function freshSql() {
-  return openReadModel(join(folder, String(databases++)));
-}
 const rowsOf = async (sql: SQL): Promise<object[]> => {
-  const rows: { row_id: number }[] = await sql`SELECT * FROM tasks ORDER BY task_id`;
+  const rows = inNumbers(await sql`SELECT * FROM tasks ORDER BY task_id`);
   return rows.map(({ row_id: _, ...row }) => row);
 };
 
@@ -95,88 +83,93 @@ async function feed(sql: SQL, logs: Logs, turns: readonly boolean[], count: numb
   await projection.stop();
 }
 
-test("whatever the order in which the two logs are heard, and wherever it stopped and went on: the same rows", async () => {
-  const outcome = fc.constantFrom<Outcome>("open", "cancelling", "success", "failure", "cancelled");
-  const scenario = fc.array(outcome, { minLength: 1, maxLength: 12 }).chain((outcomes) =>
-    fc.record({
-      outcomes: fc.constant(outcomes),
-      order: fc.shuffledSubarray([...outcomes.keys()], { minLength: outcomes.length }),
-      turns: fc.array(fc.boolean(), { minLength: 1, maxLength: 8 }),
-      stops: fc.array(fc.nat({ max: 10 }), { maxLength: 4 }),
-      flushEvery: fc.integer({ min: 1, max: 9 }),
-    }),
-  );
-  await fc.assert(
-    fc.asyncProperty(scenario, async ({ outcomes, order, turns, stops, flushEvery }) => {
-      const logs = logsOf(outcomes, order);
-      const whole = await freshSql();
-      await feed(whole.sql, logs, [true], Number.POSITIVE_INFINITY, 1_000);
-      const parts = await freshSql();
-      for (const count of stops) await feed(parts.sql, logs, turns, count, flushEvery);
-      await feed(parts.sql, logs, turns, Number.POSITIVE_INFINITY, flushEvery);
-      expect(await rowsOf(parts.sql)).toEqual(await rowsOf(whole.sql));
-      expect(Object.fromEntries(await loadCursors(parts.sql))).toEqual(
-        Object.fromEntries(await loadCursors(whole.sql)),
-      );
-      // Everything once more, from the beginning, as after a loss of the cursors.
-      await parts.sql`DELETE FROM cursors`;
-      await feed(parts.sql, logs, turns, Number.POSITIVE_INFINITY, flushEvery);
-      expect(await rowsOf(parts.sql)).toEqual(await rowsOf(whole.sql));
-      await Promise.all([whole.close(), parts.close()]);
-    }),
-    { numRuns: 40 },
-  );
-}, 60_000);
+forEachDatabase((databases) => {
+  const freshSql = async () => openReadModel(await databases.empty());
 
-test("a row for each task, with what the logs say of it", async () => {
-  const db = await freshSql();
-  await feed(db.sql, logsOf(["open", "success", "cancelling", "cancelled"], [1, 2, 3]), [false], 99, 99);
-  const rows = await rowsOf(db.sql);
-  expect(rows).toHaveLength(4);
-  expect(rows).toMatchObject([
-    { status: "PENDING", attempt: 0, cancel_sequence: null, finished_ms: null, created_ms: 1_000, priority: "high" },
-    { status: "SUCCESS", attempt: 2, finished_ms: 5_001, result_sequence: 1, metadata: '{"n":"1"}', model: "m1" },
-    { status: "PENDING", cancel_sequence: 2, cancel_requested_ms: 5_002, finished_ms: null },
-    { status: "CANCELLED", cancel_sequence: 3, finished_ms: 5_003, result_sequence: 4, event_id: "1.2" },
-  ]);
-  await db.close();
-});
+  test("whatever the order in which the two logs are heard, and wherever it stopped and went on: the same rows", async () => {
+    const outcome = fc.constantFrom<Outcome>("open", "cancelling", "success", "failure", "cancelled");
+    const scenario = fc.array(outcome, { minLength: 1, maxLength: 12 }).chain((outcomes) =>
+      fc.record({
+        outcomes: fc.constant(outcomes),
+        order: fc.shuffledSubarray([...outcomes.keys()], { minLength: outcomes.length }),
+        turns: fc.array(fc.boolean(), { minLength: 1, maxLength: 8 }),
+        stops: fc.array(fc.nat({ max: 10 }), { maxLength: 4 }),
+        flushEvery: fc.integer({ min: 1, max: 9 }),
+      }),
+    );
+    await fc.assert(
+      fc.asyncProperty(scenario, async ({ outcomes, order, turns, stops, flushEvery }) => {
+        const logs = logsOf(outcomes, order);
+        const whole = await freshSql();
+        await feed(whole.sql, logs, [true], Number.POSITIVE_INFINITY, 1_000);
+        const parts = await freshSql();
+        for (const count of stops) await feed(parts.sql, logs, turns, count, flushEvery);
+        await feed(parts.sql, logs, turns, Number.POSITIVE_INFINITY, flushEvery);
+        expect(await rowsOf(parts.sql)).toEqual(await rowsOf(whole.sql));
+        expect(Object.fromEntries(await loadCursors(parts.sql))).toEqual(
+          Object.fromEntries(await loadCursors(whole.sql)),
+        );
+        // Everything once more, from the beginning, as after a loss of the cursors.
+        await parts.sql`DELETE FROM cursors`;
+        await feed(parts.sql, logs, turns, Number.POSITIVE_INFINITY, flushEvery);
+        expect(await rowsOf(parts.sql)).toEqual(await rowsOf(whole.sql));
+        await Promise.all([whole.close(), parts.close()]);
+      }),
+      { numRuns: databases.name === "SQLite" ? 40 : 15 },
+    );
+  }, 60_000);
 
-test("a cursor never stands past a task that has no row yet, so that nothing is lost when it stops there", async () => {
-  const db = await freshSql();
-  const projection = openProjection(db.sql, silentLog);
-  // Every second task has ended and is written at once; the others are held back for a while.
-  const count = 40;
-  const outcomes = Array.from({ length: count }, (_, n): Outcome => (n % 2 === 0 ? "open" : "success"));
-  const logs = logsOf(outcomes, [...outcomes.keys()]);
-  for (const put of [...logs.jobs, ...logs.results]) put(projection);
-  const deadline = performance.now() + 20_000;
-  for (let looks = 1; ; looks++) {
-    const [{ read, written }] = await db.sql`SELECT (SELECT sequence FROM cursors WHERE stream = 'JOBS_0') AS read,
-      (SELECT count(*) FROM tasks WHERE task_id <= ${idOf(0)}) AS written`;
-    expect({ looks, read: Number(read) }).toEqual({ looks, read: written === 0 ? 0 : expect.any(Number) });
-    if (read === count) break;
-    expect(performance.now()).toBeLessThan(deadline);
-    // SQLite answers without a turn of the event loop, and the projection writes by a timer.
-    await new Promise((turn) => setImmediate(turn));
-  }
-  await projection.stop();
-  expect(await rowsOf(db.sql)).toHaveLength(count);
-  await db.close();
-}, 30_000);
+  test("a row for each task, with what the logs say of it", async () => {
+    const db = await freshSql();
+    await feed(db.sql, logsOf(["open", "success", "cancelling", "cancelled"], [1, 2, 3]), [false], 99, 99);
+    const rows = await rowsOf(db.sql);
+    expect(rows).toHaveLength(4);
+    expect(rows).toMatchObject([
+      { status: "PENDING", attempt: 0, cancel_sequence: null, finished_ms: null, created_ms: 1_000, priority: "high" },
+      { status: "SUCCESS", attempt: 2, finished_ms: 5_001, result_sequence: 1, metadata: '{"n":"1"}', model: "m1" },
+      { status: "PENDING", cancel_sequence: 2, cancel_requested_ms: 5_002, finished_ms: null },
+      { status: "CANCELLED", cancel_sequence: 3, finished_ms: 5_003, result_sequence: 4, event_id: "1.2" },
+    ]);
+    await db.close();
+  });
 
-test("a job of an unknown form is left out, and holds nobody else", async () => {
-  const db = await freshSql();
-  const projection = openProjection(db.sql, silentLog);
-  const logs = logsOf(["open", "open"], []);
-  logs.jobs[0]?.(projection);
-  const unknown = (): JobRecord => {
-    throw new Error("a later version");
-  };
-  projection.job(idOf(500), unknown, "JOBS_0", 2, false);
-  logs.jobs[1]?.(projection);
-  await projection.stop();
-  expect(await rowsOf(db.sql)).toHaveLength(2);
-  expect((await loadCursors(db.sql)).get("JOBS_0")).toBe(2);
-  await db.close();
+  test("a cursor never stands past a task that has no row yet, so that nothing is lost when it stops there", async () => {
+    const db = await freshSql();
+    const projection = openProjection(db.sql, silentLog);
+    // Every second task has ended and is written at once; the others are held back for a while.
+    const count = 40;
+    const outcomes = Array.from({ length: count }, (_, n): Outcome => (n % 2 === 0 ? "open" : "success"));
+    const logs = logsOf(outcomes, [...outcomes.keys()]);
+    for (const put of [...logs.jobs, ...logs.results]) put(projection);
+    const deadline = performance.now() + 20_000;
+    for (let looks = 1; ; looks++) {
+      const [counts] = await db.sql`SELECT (SELECT sequence FROM cursors WHERE stream = 'JOBS_0') AS read,
+        (SELECT count(*) FROM tasks WHERE task_id <= ${idOf(0)}) AS written`;
+      const [read, written] = [Number(counts.read), Number(counts.written)];
+      expect({ looks, read }).toEqual({ looks, read: written === 0 ? 0 : expect.any(Number) });
+      if (read === count) break;
+      expect(performance.now()).toBeLessThan(deadline);
+      // SQLite answers without a turn of the event loop, and the projection writes by a timer.
+      await new Promise((turn) => setImmediate(turn));
+    }
+    await projection.stop();
+    expect(await rowsOf(db.sql)).toHaveLength(count);
+    await db.close();
+  }, 30_000);
+
+  test("a job of an unknown form is left out, and holds nobody else", async () => {
+    const db = await freshSql();
+    const projection = openProjection(db.sql, silentLog);
+    const logs = logsOf(["open", "open"], []);
+    logs.jobs[0]?.(projection);
+    const unknown = (): JobRecord => {
+      throw new Error("a later version");
+    };
+    projection.job(idOf(500), unknown, "JOBS_0", 2, false);
+    logs.jobs[1]?.(projection);
+    await projection.stop();
+    expect(await rowsOf(db.sql)).toHaveLength(2);
+    expect((await loadCursors(db.sql)).get("JOBS_0")).toBe(2);
+    await db.close();
+  });
 });

@@ -13,7 +13,7 @@ const tell = (message: FromProjector): void => self.postMessage(message);
 async function main(options: ThreadOptions): Promise<() => Promise<void>> {
   const log = createLog("projector", options.logLevel);
   const bus = await openBus(options.natsUrl, "millrace projector", log);
-  const db = await openReadModel(options.dataDir);
+  const db = await openReadModel(options);
   const projector = await projectHere({ bus, sql: db.sql, partitions: options.partitions, log });
   tell({ type: "following" });
   void projector.caughtUp.then(() => tell({ type: "caught-up" }));

@@ -3,6 +3,7 @@
 // answers; `rebuild` and tests do it here.
 import type { SQL } from "bun";
 import type { Bus } from "../bus/connection.ts";
+import type { DatabasePlace } from "../db/db.ts";
 import type { Log } from "../log.ts";
 import { followLogs } from "./logs.ts";
 import { openProjection } from "./projection.ts";
@@ -51,9 +52,8 @@ export async function projectHere(options: ProjectOptions): Promise<Projector & 
   };
 }
 
-export interface ThreadOptions {
+export interface ThreadOptions extends DatabasePlace {
   readonly natsUrl: string;
-  readonly dataDir: string;
   readonly partitions: number;
   readonly logLevel: string;
 }

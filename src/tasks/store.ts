@@ -1,6 +1,7 @@
 // The queries on tasks in SQL. Rows only move forward: what has ended stays ended, whatever is applied again. One that
 // has left the logs may be followed by another task of the same id, which has another time of creation.
 import type { SQL } from "bun";
+import { write } from "../db/dialect.ts";
 import type { Priority, Status } from "./task.ts";
 
 /** What the logs say of one task; fields of a log that has not spoken yet are null. */
@@ -31,20 +32,16 @@ export interface TaskRow {
   readonly retryOf: string | null;
 }
 
-const SAVE_CURSORS = `
-  INSERT INTO cursors (stream, sequence) SELECT key, value FROM json_each(?) WHERE true
-  ON CONFLICT (stream) DO UPDATE SET sequence = max(cursors.sequence, excluded.sequence)`;
-
 /**
- * Writes rows and cursors in one transaction: after a crash the streams are read on from just here. At most 2,000 rows:
- * SQLite takes 32,766 parameters in a statement.
+ * Writes rows, each of another task, and cursors in one transaction: after a crash the streams are read on from just
+ * here. At most 1,500 rows: SQLite takes 32,766 parameters in a statement.
  */
 export async function saveBatch(
   sql: SQL,
   rows: readonly TaskRow[],
   cursors: Readonly<Record<string, number>>,
 ): Promise<void> {
-  await sql.begin(async (transaction) => {
+  await write(sql, async (transaction) => {
     if (rows.length > 0) {
       const columns = rows.map(columnsOf);
       const { count } = await transaction`
@@ -74,7 +71,11 @@ export async function saveBatch(
           WHERE tasks.input_text IS NULL AND tasks.created_ms = excluded.created_ms`;
       }
     }
-    await transaction.unsafe(SAVE_CURSORS, [JSON.stringify(cursors)]);
+    const places = Object.entries(cursors).map(([stream, sequence]) => ({ stream, sequence }));
+    if (places.length === 0) return;
+    await transaction`
+      INSERT INTO cursors ${transaction(places)}
+      ON CONFLICT (stream) DO UPDATE SET sequence = excluded.sequence WHERE excluded.sequence > cursors.sequence`;
   });
 }
 
@@ -102,8 +103,8 @@ const columnsOf = (row: TaskRow): Record<string, string | number | null> => ({
 
 /** Sequence up to which each stream has been read. */
 export async function loadCursors(sql: SQL): Promise<Map<string, number>> {
-  const rows: { stream: string; sequence: number }[] = await sql`SELECT stream, sequence FROM cursors`;
-  return new Map(rows.map((row) => [row.stream, row.sequence]));
+  const rows: { stream: string; sequence: unknown }[] = await sql`SELECT stream, sequence FROM cursors`;
+  return new Map(rows.map((row) => [row.stream, Number(row.sequence)]));
 }
 
 export interface EndedRow {
@@ -123,8 +124,9 @@ export async function findEnded(sql: SQL, taskId: string): Promise<EndedRow | nu
     SELECT key_id, status, event_id, data, created_ms, finished_ms, trimmed FROM tasks
     WHERE task_id = ${taskId} AND finished_ms IS NOT NULL`;
   if (!row) return null;
-  const { key_id: keyId, status, event_id: eventId, data, created_ms: createdMs, finished_ms: finishedMs } = row;
-  return { keyId, status, eventId, data, createdMs, finishedMs, trimmed: row.trimmed === 1 };
+  const { key_id: keyId, status, event_id: eventId, data } = row;
+  const times = { createdMs: Number(row.created_ms), finishedMs: Number(row.finished_ms) };
+  return { keyId, status, eventId, data, ...times, trimmed: Number(row.trimmed) === 1 };
 }
 
 /**
@@ -136,15 +138,16 @@ export async function endedBelow(
   taskIds: readonly string[],
   firstSequence: number,
 ): Promise<Map<string, number>> {
-  const rows: { task_id: string; finished_ms: number }[] = await sql`
+  if (taskIds.length === 0) return new Map();
+  const rows: { task_id: string; finished_ms: unknown }[] = await sql`
     SELECT task_id, finished_ms FROM tasks
     WHERE finished_ms IS NOT NULL AND coalesce(result_sequence, 0) < ${firstSequence}
-      AND task_id IN (SELECT value FROM json_each(${JSON.stringify(taskIds)}))`;
-  return new Map(rows.map((row) => [row.task_id, row.finished_ms]));
+      AND task_id IN ${sql(taskIds)}`;
+  return new Map(rows.map((row) => [row.task_id, Number(row.finished_ms)]));
 }
 
 export async function markTrimmed(sql: SQL, taskIds: readonly string[]): Promise<void> {
-  await sql`UPDATE tasks SET trimmed = 1 WHERE task_id IN (SELECT value FROM json_each(${JSON.stringify(taskIds)}))`;
+  if (taskIds.length > 0) await sql`UPDATE tasks SET trimmed = 1 WHERE task_id IN ${sql(taskIds)}`;
 }
 
 /** Rows of tasks that ended before `beforeMs` and are no longer in the logs. */

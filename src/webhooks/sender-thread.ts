@@ -14,7 +14,7 @@ const tell = (message: FromSender): void => self.postMessage(message);
 async function main(options: SenderThreadOptions): Promise<() => Promise<void>> {
   const log = createLog("webhooks", options.logLevel);
   const bus = await openBus(options.natsUrl, "millrace webhooks", log);
-  const db = await openKept(options.dataDir);
+  const db = await openKept(options);
   const sender = await sendHere({ ...options, bus, sql: db.sql, clock: systemClock, random: Math.random, log });
   tell({ type: "started" });
   return async () => {

@@ -3,6 +3,7 @@
 // fsync stop the event loop that calls them; tests do it here.
 import type { SQL } from "bun";
 import type { Bus } from "../bus/connection.ts";
+import type { DatabasePlace } from "../db/db.ts";
 import type { CallbackRules } from "../net/public-url.ts";
 import { type Deliverer, type DeliverOptions, startDeliverer } from "./deliver.ts";
 import { startIntake } from "./intake.ts";
@@ -35,9 +36,8 @@ export async function sendHere(options: SenderOptions): Promise<Sender & Pick<De
   };
 }
 
-export interface SenderThreadOptions {
+export interface SenderThreadOptions extends DatabasePlace {
   readonly natsUrl: string;
-  readonly dataDir: string;
   readonly partitions: number;
   readonly logLevel: string;
   readonly secrets: readonly string[];

@@ -1,0 +1,26 @@
+// What differs between SQLite and PostgreSQL, in one place: queries beside the nouns are written once, in the form that
+// both take. Called by queries and by the two files that open a database. What it must never become is a query builder.
+//
+// Both speak `sql(rows)`, `IN ${sql(values)}`, `INSERT … ON CONFLICT (…) DO UPDATE`, `RETURNING`, row values, `coalesce`
+// and `CASE`. Traps that stay with the query: a BIGINT and every count() come back from PostgreSQL as text
+// (`Number(row.x)`), an untyped `${null}` has no type there, text cannot hold U+0000 (JSON text is safe, it escapes it),
+// an INTEGER has 32 bits, and a statement takes 65,535 parameters (SQLite 32,766).
+import type { SQL, TransactionSQL } from "bun";
+
+export const isPostgres = (sql: SQL): boolean => sql.options.adapter === "postgres";
+
+/** A table's definition, written for SQLite where INTEGER has 64 bits, for this database. */
+export const definition = (sql: SQL, statement: string): string =>
+  isPostgres(sql)
+    ? statement
+        .replace(/\bINTEGER PRIMARY KEY\b/g, "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
+        .replace(/\bINTEGER\b/g, "BIGINT")
+    : statement;
+
+/**
+ * A transaction that writes. On SQLite it takes the lock at its beginning: one that reads first and writes later is
+ * refused when another process has written in between, and no waiting helps it. On PostgreSQL it is READ COMMITTED:
+ * what two of them must not do at once is decided by a constraint, `ON CONFLICT` or `SELECT … FOR UPDATE`'s kin.
+ */
+export const write = <T>(sql: SQL, work: (transaction: TransactionSQL) => Promise<T>): Promise<T> =>
+  (isPostgres(sql) ? sql.begin(work) : sql.begin("IMMEDIATE", work)) as Promise<T>;
