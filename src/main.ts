@@ -85,6 +85,9 @@ async function run(command: Command): Promise<void> {
 /** The `tasks` commands on the streams of this process. */
 async function runTasksHere(args: string[]): Promise<number> {
   const { runTasks } = await import("./cli/tasks.ts");
+  // A proxy of the environment is for other machines; this one's key would go through it.
+  const here = ["127.0.0.1", "localhost", "::1", process.env.NO_PROXY ?? process.env.no_proxy ?? ""];
+  process.env.NO_PROXY = process.env.no_proxy = here.filter(Boolean).join(",");
   const interrupt = new AbortController();
   process.once("SIGINT", () => interrupt.abort());
   const sink = (stream: NodeJS.WriteStream) => {
@@ -152,7 +155,14 @@ async function runKeys(args: string[]): Promise<void> {
   await new Promise((resolve) => process.stdout.write(text, resolve));
 }
 
-if (process.argv[2] === "tasks") process.exit(await runTasksHere(process.argv.slice(3)));
+if (process.argv[2] === "tasks") {
+  process.exit(
+    await runTasksHere(process.argv.slice(3)).catch(async (error: unknown) => {
+      await explain(error);
+      return 70; // as EX_SOFTWARE of sysexits: 1 is a task that failed
+    }),
+  );
+}
 
 const command = parseCommand(process.argv.slice(2));
 if (typeof command === "string") {

@@ -26,6 +26,8 @@ interface Ran {
   readonly code: number;
   readonly output: string;
   readonly errors: string;
+  /** What a terminal gets that shows both. */
+  readonly screen: string;
 }
 
 interface RunOptions {
@@ -41,12 +43,17 @@ interface RunOptions {
 async function run(args: readonly string[], options: RunOptions = {}): Promise<Ran> {
   let output = "";
   let errors = "";
+  let screen = "";
   const sink = (write: (text: string) => void): Sink => ({
     isTty: options.terminal ?? false,
     columns: 100,
-    write: async (bytes) => write(typeof bytes === "string" ? bytes : Buffer.from(bytes).toString()),
+    async write(bytes) {
+      const text = typeof bytes === "string" ? bytes : Buffer.from(bytes).toString();
+      screen += text;
+      write(text);
+    },
   });
-  const code = await runTasks(args, options.env ?? { MILLRACE_URL: stack.url, MILLRACE_API_KEY: stack.key }, {
+  const code = await runTasks(args, options.env ?? settings(), {
     stdin: () => new Blob([options.input ?? ""]).stream(),
     stdout: sink((text) => {
       output += text;
@@ -57,7 +64,7 @@ async function run(args: readonly string[], options: RunOptions = {}): Promise<R
     }),
     interrupt: options.interrupt ?? new AbortController().signal,
   });
-  return { code, output, errors };
+  return { code, output, errors, screen };
 }
 
 /** A task that runs until `open` is called. */
@@ -71,11 +78,19 @@ async function startGated(): Promise<{ taskId: string; open(): Promise<void> }> 
   return { taskId, open };
 }
 
+const settings = () => ({ MILLRACE_URL: stack.url, MILLRACE_API_KEY: stack.key });
+
 test("as a process: one line of JSON in a pipe, the exit code, nothing else", async () => {
-  const spawn = async (...args: string[]): Promise<Ran> => {
+  const spawn = async (...args: string[]): Promise<Omit<Ran, "screen">> => {
     const child = Bun.spawn([process.execPath, "--silent", "millrace", "tasks", ...args], {
       cwd: join(import.meta.dir, ".."),
-      env: { PATH: process.env.PATH, MILLRACE_URL: stack.url, MILLRACE_API_KEY: stack.key },
+      // A proxy that is not there: nothing for this machine may go through it.
+      env: {
+        ...settings(),
+        PATH: process.env.PATH,
+        HTTP_PROXY: "http://127.0.0.1:1",
+        http_proxy: "http://127.0.0.1:1",
+      },
       stdio: [new Blob(['{"text":"piped"}']), "pipe", "pipe"],
     });
     const [output, errors] = await Promise.all([child.stdout.text(), child.stderr.text()]);
@@ -156,8 +171,9 @@ test("a watched task shows its progress, and outlives the gateway that it was wa
   process.kill(await stack.pidOf("gateway"), "SIGKILL");
   await stack.ready();
   await open();
-  const { code, output, errors } = await watching;
+  const { code, output, errors, screen } = await watching;
   expect(code).toBe(0);
+  expect(screen).toEndWith(`\r\x1b[2K${output}`);
   expect(output).toStartWith(`${taskId}  SUCCESS\n`);
   expect(errors).toContain(`\r\x1b[2K${taskId}  PENDING`);
   expect(errors).toEndWith("\r\x1b[2K");
@@ -190,14 +206,15 @@ test("Ctrl-C stops watching and leaves the task alone", async () => {
   const onErrors = (text: string): void => {
     if (text.includes("STARTED")) interrupt.abort();
   };
-  const { code, output } = await run(["watch", taskId], { terminal: true, interrupt: interrupt.signal, onErrors });
-  expect([code, output]).toEqual([130, ""]);
+  const stopped = await run(["watch", taskId], { terminal: true, interrupt: interrupt.signal, onErrors });
+  expect([stopped.code, stopped.output]).toEqual([130, ""]);
+  expect(stopped.errors).toEndWith(`the task goes on: bun millrace tasks watch ${taskId}\n`);
   await open();
   expect(await stack.ended(taskId)).toMatchObject({ status: "SUCCESS" });
 });
 
 test("what is wrong is said on standard error, with its exit code", async () => {
-  const own = { MILLRACE_URL: stack.url, MILLRACE_API_KEY: stack.key };
+  const own = settings();
   const rows: [string[], Readonly<Record<string, string>>, number, string][] = [
     [["submit", "no-such", "a=b"], own, 4, "(unknown_model)"],
     [["submit", "gated", "a=b"], own, 4, "(invalid_request)\n  /input"],
@@ -206,6 +223,7 @@ test("what is wrong is said on standard error, with its exit code", async () => 
     [["list", "--limit", "0"], own, 4, "(invalid_request)\n  /limit"],
     [["list"], { ...own, MILLRACE_API_KEY: "wrong" }, 4, "(unauthorized)"],
     [["list"], { ...own, MILLRACE_URL: "http://127.0.0.1:1" }, 3, "nothing listens there"],
+    [["submit", "echo", "text=a"], { ...own, MILLRACE_URL: "http://127.0.0.1:1" }, 3, "with --id cli-"],
     [["list"], { MILLRACE_URL: "http://millrace.example" }, 2, "MILLRACE_API_KEY must be set for millrace.example"],
     [["list"], { MILLRACE_URL: "127.0.0.1:8000" }, 2, "MILLRACE_URL must be a URL"],
   ];

@@ -6,8 +6,9 @@ const show = { json: false, events: false, output: null };
 const parse = (line: string) => parseTasksCommand(line.split(" "));
 
 test("a submission has its fields, its input as typed, and the fields of later versions", () => {
-  const options = "--priority high --id order-1 --max-attempts 2 --timeout-ms 500 --metadata a=b --metadata c=d=e";
-  expect(parse(`submit echo text=hello n:=1 ${options} --field delay_ms:=5 --field run_at=2030`)).toEqual({
+  const options =
+    "--priority high --id order-1 --max-attempts 2 --timeout-ms 500 --metadata a=b --metadata c=d=e --run-at 2030 --delay-ms 5";
+  expect(parse(`submit echo text=hello n:=1 ${options} --field x:=[1] --field y=2`)).toEqual({
     name: "submit",
     fields: {
       model: "echo",
@@ -16,8 +17,10 @@ test("a submission has its fields, its input as typed, and the fields of later v
       max_attempts: 2,
       timeout_ms: 500,
       metadata: { a: "b", c: "d=e" },
-      delay_ms: 5,
       run_at: "2030",
+      delay_ms: 5,
+      x: [1],
+      y: "2",
     },
     input: ["text=hello", "n:=1"],
     watch: false,

@@ -23,6 +23,9 @@ submit
   --id ID                  your name for it: the same again is the same task
   --max-attempts N         attempts in all
   --timeout-ms N           milliseconds that one attempt may take
+  --run-at TIME            not before then, such as 2026-11-21T10:00:00Z
+  --delay-ms N             not before so many milliseconds from now
+  --deadline TIME          started by then, or not at all
   --metadata NAME=TEXT     kept with the task; may be given again
   --field NAME=TEXT        any other field of POST /v1/tasks; NAME:=JSON too
 
@@ -52,6 +55,7 @@ exit codes
   2    the arguments or the settings make no sense
   3    no gateway was reached, or it cannot answer now: try again later
   4    the gateway refused: the key, the task, or what was asked
+  70   a fault of this command
   130  interrupted
 
 MILLRACE_URL and MILLRACE_API_KEY say which gateway, and with which key; without
@@ -125,6 +129,9 @@ function submit(args: string[]): Command {
       id: text,
       "max-attempts": text,
       "timeout-ms": text,
+      "run-at": text,
+      "delay-ms": text,
+      deadline: text,
       metadata: texts,
       field: texts,
     },
@@ -133,15 +140,20 @@ function submit(args: string[]): Command {
   if (model === undefined || input.length === 0) throw wrong("submit needs a model and an input");
   const show = shown(values);
   const watch = values.watch ?? (show.output !== null || show.events);
-  const fields = {
-    model,
-    ...(values.priority !== undefined && { priority: values.priority }),
-    ...(values.id !== undefined && { client_request_id: values.id }),
-    ...(values["max-attempts"] !== undefined && { max_attempts: integer("--max-attempts", values["max-attempts"]) }),
-    ...(values["timeout-ms"] !== undefined && { timeout_ms: integer("--timeout-ms", values["timeout-ms"]) }),
-    ...(values.metadata && { metadata: assignments("--metadata", values.metadata, false) }),
-    ...assignments("--field", values.field ?? [], true),
-  };
+  const fields = Object.fromEntries(
+    Object.entries({
+      model,
+      priority: values.priority,
+      client_request_id: values.id,
+      max_attempts: integer("--max-attempts", values["max-attempts"]),
+      timeout_ms: integer("--timeout-ms", values["timeout-ms"]),
+      run_at: values["run-at"],
+      delay_ms: integer("--delay-ms", values["delay-ms"]),
+      deadline: values.deadline,
+      metadata: values.metadata && assignments("--metadata", values.metadata, false),
+      ...assignments("--field", values.field ?? [], true),
+    }).filter(([, value]) => value !== undefined),
+  );
   return { name: "submit", fields, input, watch, show };
 }
 
@@ -182,7 +194,8 @@ const shown = (values: Readonly<Record<string, unknown>>): Output => ({
   output: typeof values.output === "string" ? values.output : null,
 });
 
-function integer(option: string, value: string): number {
+function integer(option: string, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
   if (!/^\d{1,15}$/.test(value)) throw wrong(`${option} takes a whole number`);
   return Number(value);
 }

@@ -58,7 +58,7 @@ export async function runTasks(
     if (!(failure instanceof CommandFailure)) throw error;
     const lines = failure.message.split("\n").map(plain).join("\n");
     const hint = failure.exitCode === exitCodes.usage ? "\nbun millrace tasks --help shows what there is\n" : "\n";
-    if (failure.exitCode !== exitCodes.interrupted) await streams.stderr.write(`millrace: ${lines}${hint}`);
+    await streams.stderr.write(`millrace: ${lines}${hint}`);
     return failure.exitCode;
   }
 }
@@ -67,9 +67,12 @@ async function run(command: Exclude<Command, { name: "help" }>, client: Client, 
   switch (command.name) {
     case "submit": {
       const input = await readInput(command.input, streams);
-      const accepted = await client.json("POST", "/v1/tasks", { ...command.fields, input });
+      const id = command.fields.client_request_id ?? `cli-${crypto.randomUUID()}`;
+      const request = { ...command.fields, client_request_id: id, input };
+      const repeat = `if it was taken all the same: with --id ${id} it is the same task`;
+      const accepted = await hinting(client.json("POST", "/v1/tasks", request), repeat);
       const { task_id: taskId, status } = JSON.parse(accepted) as ShownTask;
-      if (command.watch) return watch(taskId, command.show, client, streams);
+      if (command.watch) return watchHinting(taskId, command.show, client, streams);
       await print(accepted, () => `${taskId}  ${status}\n`, command.show, streams);
       return exitCodes.done;
     }
@@ -79,7 +82,7 @@ async function run(command: Exclude<Command, { name: "help" }>, client: Client, 
       return exitCodes.done;
     }
     case "watch":
-      return watch(command.taskId, command.show, client, streams);
+      return watchHinting(command.taskId, command.show, client, streams);
     case "cancel": {
       const answer = await client.json("POST", `/v1/tasks/${command.taskId}/cancel`);
       const { task_id, status } = JSON.parse(answer) as ShownTask;
@@ -95,19 +98,36 @@ async function run(command: Exclude<Command, { name: "help" }>, client: Client, 
   }
 }
 
+/** How a command ends that leaves something open. */
+const unsettled: ReadonlySet<ExitCode> = new Set([exitCodes.unreachable, exitCodes.interrupted]);
+
+/** Adds to such an end what to do about it. */
+const hinting = <T>(work: Promise<T>, hint: string): Promise<T> =>
+  work.catch((error: unknown) => {
+    if (!(error instanceof CommandFailure) || !unsettled.has(error.exitCode)) throw error;
+    throw new CommandFailure(error.exitCode, `${error.message}\n${hint}`, { cause: error });
+  });
+
+const watchHinting: typeof watch = (taskId, ...rest) =>
+  hinting(watch(taskId, ...rest), `the task goes on: bun millrace tasks watch ${taskId}`);
+
 /** Follows a task to its end and shows it then. */
 async function watch(taskId: string, show: Output, client: Client, streams: Streams): Promise<ExitCode> {
   await using line = startLine(taskId, streams.stderr);
+  let task: string | null = null;
   for await (const event of follow(client, taskId)) {
     line.update(event);
     if (show.events) {
       const { id, event: name, data } = event;
       await line.aside(() => streams.stdout.write(`${plainJson(`{"id":"${id}","event":"${name}","data":${data}}`)}\n`));
     }
-    if (["SUCCESS", "FAILURE", "CANCELLED"].includes(event.event)) break;
+    if (["SUCCESS", "FAILURE", "CANCELLED"].includes(event.event)) {
+      task = event.data; // the last event is the task
+      break;
+    }
   }
   await line.end();
-  const task = await client.json("GET", `/v1/tasks/${taskId}`);
+  task ??= await client.json("GET", `/v1/tasks/${taskId}`);
   const succeeded = (JSON.parse(task) as ShownTask).status === "SUCCESS";
   await finish(task, succeeded ? show : { ...show, output: null }, client, streams);
   return succeeded ? exitCodes.done : exitCodes.taskFailed;

@@ -2,7 +2,7 @@
 // protocol, answers what HTTP answers, and neither takes too much at once nor speaks where a sender points it.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { headers as natsHeaders } from "@nats-io/nats-core";
-import { type Broker, startBroker } from "../../tests/broker.ts";
+import { type Broker, signal, startBroker } from "../../tests/broker.ts";
 import type { BusMessage } from "../bus/connection.ts";
 import { subjects } from "../bus/subjects.ts";
 import { systemClock } from "../clock.ts";
@@ -127,7 +127,7 @@ test("a header that HTTP cannot carry is refused, not dropped, and so are bytes 
     return answer.headers?.get("Nats-Service-Error-Code");
   };
   expect(await send(new Uint8Array([0x22, 0xff, 0x22]))).toBe("400");
-  head.append("Idempotency-Key", "é");
+  head.append("Idempotency-Key", "世");
   expect(await send(JSON.stringify(valid))).toBe("422");
   expect(running.server.calls).toEqual([]);
 });
@@ -166,8 +166,7 @@ test("more than it may hold at once is told to come back", async () => {
   const codes = (await Promise.all(answers)).map((answer) => errorOf(answer)[0]);
   expect(codes.filter((code) => code === "")).toHaveLength(33);
 
-  const small = await submit("x");
-  expect(errorOf(small)[0]).toBe("");
+  expect(errorOf(await submit("x".repeat(size)))[0]).toBe("");
 });
 
 test("it stops when those under way are answered, and leaves no subscription", async () => {
@@ -185,10 +184,47 @@ test("it stops when those under way are answered, and leaves no subscription", a
   const stopping = running.service.stop(5_000).then(() => {
     stopped = true;
   });
-  await broker.bus.flush(5_000);
+  for (let i = 0; i < 3; i++) await broker.bus.flush(5_000);
   expect(stopped).toBe(false);
   open();
   expect((await answer).text()).toBe("{}");
   await stopping;
   expect(await broker.subscriptions()).toBe(before);
+});
+
+test("of several gateways one takes each request, and all of them are found", async () => {
+  const taken = [0, 0];
+  const counting = (which: number): FixtureOptions => ({
+    tasks: {
+      async accept() {
+        taken[which] = (taken[which] ?? 0) + 1;
+        return { taskId: knownTaskId, status: "PENDING", replayed: false };
+      },
+    },
+  });
+  await using _first = await startService(counting(0));
+  await using _second = await startService(counting(1));
+  const requests = 100;
+  await Promise.all(Array.from({ length: requests }, () => submit(valid)));
+  expect((taken[0] ?? 0) + (taken[1] ?? 0)).toBe(requests);
+  expect(Math.min(...taken)).toBeGreaterThan(0); // chance of one in 2^99
+
+  const ids = new Set<string>();
+  const both = signal();
+  const inbox = broker.bus.inbox();
+  const listener = broker.bus.subscribe(inbox, (message) => {
+    ids.add(JSON.parse(message.text()).id);
+    both.notify();
+  });
+  broker.bus.publish(subjects.discovery("PING", "millrace"), "", inbox);
+  await both.until(() => ids.size === 2);
+  listener.unsubscribe();
+});
+
+test("it serves on when the broker was killed and is back", async () => {
+  await using _service = await startService();
+  await broker.kill();
+  await broker.restart();
+  expect(errorOf(await submit(valid))).toEqual(["", ""]);
+  expect(await ask("PING")).toMatchObject({ name: "millrace" });
 });
