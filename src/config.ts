@@ -1,5 +1,6 @@
 // The environment, read once by a composition root and checked whole: every problem is reported in one go, and no
 // secret is ever part of a message. `.env` in the working folder is read by Bun before this runs.
+import { isIP } from "node:net";
 import { resolve } from "node:path";
 import { AppError, type FieldProblem } from "./errors.ts";
 
@@ -34,6 +35,8 @@ export interface Config {
   readonly apiKeys: readonly ApiKey[];
   /** Requests that a key may make in a minute, on all gateways together; 0: no limit. */
   readonly rateLimitPerMinute: number;
+  /** Addresses and networks whose X-Forwarded-For is believed. */
+  readonly trustedProxies: readonly string[];
   readonly gpuIds: readonly string[];
   /** Names or globs of the runners that an actor hosts. */
   readonly models: readonly string[];
@@ -143,6 +146,7 @@ export function loadConfig(env: Environment): Config {
     s3: parseS3(text, problem),
     apiKeys,
     rateLimitPerMinute: integer("RATE_LIMIT_PER_MINUTE", 0, 1_000_000) ?? 0,
+    trustedProxies: parseNetworks("TRUSTED_PROXIES", text("TRUSTED_PROXIES"), problem),
     gpuIds: parseGpuIds(text("GPU_IDS"), problem),
     models: list(text("MODELS") ?? "*"),
     pluginsDir: resolve(text("PLUGINS_DIR") ?? "./plugins"),
@@ -271,6 +275,17 @@ function parseDatabaseUrl(value: string | null, problem: Report): string | null 
     return null;
   }
   return url;
+}
+
+/** IP addresses, and networks with the length of their prefix. */
+function parseNetworks(name: string, value: string | null, problem: Report): string[] {
+  const networks = list(value);
+  const isNetwork = (network: string): boolean => {
+    const [, address = "", bits] = /^([^/%]+)(?:\/(\d{1,3}))?$/.exec(network) ?? [];
+    return isIP(address) > 0 && Number(bits ?? 0) <= (isIP(address) === 4 ? 32 : 128);
+  };
+  if (!networks.every(isNetwork)) problem(name, "must be addresses or networks such as 10.0.0.1,10.1.0.0/16,fd00::/8");
+  return networks;
 }
 
 function parseS3(text: (name: string) => string | null, problem: Report): Config["s3"] {

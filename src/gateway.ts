@@ -59,6 +59,7 @@ async function openGateway(config: Config, log: Log): Promise<Gateway> {
     models: catalogue,
     actors: catalogue.liveActors,
     keys: nouns.access.keys,
+    limits: nouns.access.limits,
     blobs,
     readiness: () => readinessOf(base, nouns),
     metrics,

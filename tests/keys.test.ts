@@ -10,10 +10,14 @@ const main = join(import.meta.dir, "../src/main.ts");
 /** Changes are promised within so long, on every gateway. */
 const SEEN_MS_MAX = 5_000;
 
+/** Whoever looks for a key again and again before it is known comes from another address each time. */
+const TRUSTED_PROXIES = "127.0.0.1";
+let looks = 0;
+
 let stack: Stack;
 let second: { readonly url: string; readonly child: Bun.Subprocess };
 beforeAll(async () => {
-  stack = await startStack({ settings: { MODELS: "echo" } });
+  stack = await startStack({ settings: { MODELS: "echo", TRUSTED_PROXIES } });
   second = await startGateway(stack);
 });
 afterAll(async () => {
@@ -28,6 +32,7 @@ const settings = (dataDir: string): Record<string, string> => ({
   DATA_DIR: dataDir,
   API_KEYS: "test:stack-test-key",
   LOG_LEVEL: "warn",
+  TRUSTED_PROXIES,
 });
 
 /** One more gateway on the stack's broker and folder. */
@@ -59,11 +64,13 @@ async function keys(...args: string[]): Promise<CommandResult> {
   return { code, output: output === "" ? {} : JSON.parse(output), error };
 }
 
-/** What both gateways answer to a task that does not exist: 404 for a good key, 401 for another. */
+/** What both gateways answer to a path that does not exist, which does not count: 404 for a good key, 401 for another. */
 const answers = (key: string): Promise<number[]> =>
   Promise.all(
     [stack.url, second.url].map(async (url) => {
-      const response = await fetch(`${url}/v1/tasks/01jd5w3v9m7k2q4x8n6t0r5y1z`, { headers: { "x-api-key": key } });
+      const address = `198.51.${(looks >> 8) & 255}.${looks++ & 255}`;
+      const headers = { "x-api-key": key, "x-forwarded-for": address };
+      const response = await fetch(`${url}/v1/nothing`, { headers });
       return response.status;
     }),
   );
@@ -101,6 +108,27 @@ test("a key may do what its scopes say, and no more", async () => {
   const refused = await stack.call("POST", "/v1/tasks", { model: "echo", input: {} }, { "x-api-key": reader });
   expect(refused.status).toBe(403);
   expect(await refused.json()).toMatchObject({ code: "forbidden", detail: expect.stringContaining("tasks:write") });
+});
+
+test("two gateways count a key's requests together: as many as its limit pass, and each answer says what is left", async () => {
+  const { output } = await keys("create", "--name", "slow", "--rate-limit", "30");
+  const key = String(output.key);
+  await seen(key, 404);
+  const answers = await Promise.all(
+    Array.from({ length: 50 }, (_, i) =>
+      fetch(`${[stack.url, second.url][i % 2]}/v1/models`, { headers: { "x-api-key": key } }),
+    ),
+  );
+  const passed = answers.filter(({ status }) => status === 200);
+  const refused = answers.filter(({ status }) => status === 429);
+  expect([passed.length, refused.length]).toEqual([30, 20]);
+  for (const { headers } of answers) {
+    expect(headers.get("ratelimit-policy")).toBe('"minute";q=30;w=60');
+    expect(headers.get("ratelimit")).toMatch(/^"minute";r=\d+;t=\d+$/);
+  }
+  const waitS = Number(refused[0]?.headers.get("retry-after"));
+  expect(waitS).toBeGreaterThan(0);
+  expect(waitS).toBeLessThanOrEqual(60);
 });
 
 test("what is listed and what is stored holds no secret", async () => {

@@ -3,11 +3,10 @@
 // a stack.
 import { Elysia } from "elysia";
 import { AppError } from "../errors.ts";
-import type { Keys } from "../keys/keys.ts";
 import { requireScope } from "../keys/principal.ts";
 import type { Log } from "../log.ts";
 import { requestIdOf } from "./correlation.ts";
-import { principalOf } from "./credentials.ts";
+import { type Gate, limitHeaders, requireAdmitted } from "./gate.ts";
 import { problemReply } from "./problem.ts";
 import { type Route, replyEmpty, scopeOf } from "./route.ts";
 import type { RouteTraffic, Traffic } from "./traffic.ts";
@@ -23,16 +22,16 @@ export interface Dispatch {
   readonly fetch: (request: Request) => Response | Promise<Response>;
 }
 
-export function createDispatch(routes: readonly Route[], keys: Keys, traffic: Traffic, log: Log): Dispatch {
+export function createDispatch(routes: readonly Route[], gate: Gate, traffic: Traffic, log: Log): Dispatch {
   const targets = routes.map((route) => ({
     route,
     traffic: traffic.route(route.method, route.path),
     pattern: new RegExp(`^${route.path.replaceAll(".", "\\.").replace("{id}", "([^/]+)")}$`),
   }));
-  const app = createApp(targets, keys, traffic, log);
+  const app = createApp(targets, gate, traffic, log);
   // Elysia answers HEAD by reading the whole body of the GET to count it, which an event stream would not survive.
   const fetch = (request: Request): Response | Promise<Response> =>
-    (request.method === "HEAD" && serveHead(targets, request, keys, log)) || app.fetch(request);
+    (request.method === "HEAD" && serveHead(targets, request, gate, log)) || app.fetch(request);
   return { app, fetch };
 }
 
@@ -40,23 +39,23 @@ export function createDispatch(routes: readonly Route[], keys: Keys, traffic: Tr
  * The routes on Elysia. Lean on purpose, as measured: no hooks, no schemas, no parsed headers or query, bodies read by
  * us (`parse: "none"`). `standardHostname: false`: it would not find the path behind a host name of one or two letters.
  */
-function createApp(targets: readonly Target[], keys: Keys, traffic: Traffic, log: Log): Elysia {
+function createApp(targets: readonly Target[], gate: Gate, traffic: Traffic, log: Log): Elysia {
   const app = new Elysia({ aot: true, normalize: false, strictPath: true, handler: { standardHostname: false } });
   for (const target of targets) {
     const { route } = target;
     const path = route.path.replace("{id}", ":id");
     if (path === route.path) {
-      app.route(route.method, path, ({ request }) => serve(target, request, "", keys, log), { parse: "none" });
+      app.route(route.method, path, ({ request }) => serve(target, request, "", gate, log), { parse: "none" });
     } else {
       const handler = ({ request, params }: { request: Request; params: Record<string, string> }) =>
-        serve(target, request, params.id ?? "", keys, log);
+        serve(target, request, params.id ?? "", gate, log);
       app.route(route.method, path, handler, { parse: "none" });
     }
   }
   app.onError(({ request, error }) => {
     if ("code" in error && error.code === "NOT_FOUND") {
       const startMs = performance.now();
-      const response = unrouted(targets, request, keys, log);
+      const response = unrouted(targets, request, gate, log);
       traffic.unrouted.answered(request, response.status, startMs);
       return response;
     }
@@ -65,37 +64,44 @@ function createApp(targets: readonly Target[], keys: Keys, traffic: Traffic, log
   return app.compile();
 }
 
-async function serve(target: Target, request: Request, id: string, keys: Keys, log: Log): Promise<Response> {
+async function serve(target: Target, request: Request, id: string, gate: Gate, log: Log): Promise<Response> {
   const startMs = performance.now();
   const { route, traffic } = target;
   const requestId = requestIdOf(request);
   let response: Response;
+  let limit: Record<string, string> | null = null;
   try {
     const call = { request, id, requestId };
     if (route.access === "public") response = await route.handle(call);
     else {
-      const owner = principalOf(request, keys);
+      const owner = gate.principalOf(request);
+      const verdict = await gate.take(owner);
+      if (verdict) {
+        limit = limitHeaders(verdict);
+        requireAdmitted(verdict);
+      }
       requireScope(owner, scopeOf(route));
       response = await route.handle({ ...call, owner });
     }
   } catch (error) {
     response = problemReply(error, { request, requestId, errorFormat: route.errorFormat }, log);
   }
+  for (const name in limit) response.headers.set(name, limit[name] ?? "");
   traffic.answered(request, response.status, startMs);
   return response;
 }
 
-function serveHead(targets: readonly Target[], request: Request, keys: Keys, log: Log): Promise<Response> | null {
+function serveHead(targets: readonly Target[], request: Request, gate: Gate, log: Log): Promise<Response> | null {
   const { pathname } = new URL(request.url);
   for (const target of targets) {
     const match = target.route.method === "GET" ? target.pattern.exec(pathname) : null;
-    if (match) return serve(target, request, match[1] ?? "", keys, log);
+    if (match) return serve(target, request, match[1] ?? "", gate, log);
   }
   return null;
 }
 
 /** Answers what no route takes: OPTIONS, another method (405 and Allow), another path (404). Under /v1 a key first. */
-function unrouted(targets: readonly Target[], request: Request, keys: Keys, log: Log): Response {
+function unrouted(targets: readonly Target[], request: Request, gate: Gate, log: Log): Response {
   const call = { request, requestId: requestIdOf(request) };
   const { pathname } = new URL(request.url);
   const here = targets.filter(({ pattern }) => pattern.test(pathname)).map(({ route }) => route.method);
@@ -104,7 +110,7 @@ function unrouted(targets: readonly Target[], request: Request, keys: Keys, log:
   try {
     // Without CORS headers, which cors.ts adds for the origins that are configured: others are refused by that.
     if (request.method === "OPTIONS" && methods.length > 0) return replyEmpty(call, 204, { allow });
-    if (pathname.startsWith("/v1/")) principalOf(request, keys);
+    if (pathname.startsWith("/v1/")) gate.principalOf(request);
     if (methods.length > 0) throw new AppError("method_not_allowed", `This path takes ${allow}.`);
     throw new AppError("route_not_found", "There is nothing at this path. The API is described at /docs.");
   } catch (error) {

@@ -217,7 +217,7 @@ test("a taken port is said, with what to do", async () => {
   await using server = await startFixture();
   const port = Number(new URL(server.url).port);
   const second = createHttp({
-    config: { env: "dev", host: "127.0.0.1", port, corsOrigins: [] },
+    config: { env: "dev", host: "127.0.0.1", port, corsOrigins: [], trustedProxies: [] },
     tasks: {} as never,
     find: {} as never,
     retry: {} as never,
@@ -226,6 +226,7 @@ test("a taken port is said, with what to do", async () => {
     queues: { list: async () => [] },
     actors: () => [],
     keys: createKeys([]),
+    limits: { take: () => null },
     blobs: {} as never,
     files: {} as never,
     readiness: () => [],

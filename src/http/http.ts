@@ -3,9 +3,11 @@
 import type { Elysia } from "elysia";
 import packageJson from "../../package.json" with { type: "json" };
 import type { Blobs } from "../blobs/blobs.ts";
+import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import type { Files } from "../files/files.ts";
 import type { Keys } from "../keys/keys.ts";
+import type { Limits } from "../keys/limits.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { ActorEntry } from "../models/announce.ts";
@@ -22,6 +24,7 @@ import { createDispatch } from "./dispatch.ts";
 import { docsRoutes } from "./docs.ts";
 import { fileRoutes } from "./files.ts";
 import { findRoutes } from "./find.ts";
+import { createGate } from "./gate.ts";
 import { healthRoutes, type PartReadiness } from "./health.ts";
 import { createHolds } from "./holds.ts";
 import { isLoopback, metricsRoute } from "./metrics.ts";
@@ -35,7 +38,7 @@ import { createTraffic } from "./traffic.ts";
 import { webhookRoutes } from "./webhooks.ts";
 
 export interface HttpParts {
-  readonly config: Pick<Config, "env" | "host" | "port" | "corsOrigins">;
+  readonly config: Pick<Config, "env" | "host" | "port" | "corsOrigins" | "trustedProxies">;
   readonly tasks: Tasks;
   readonly find: Find;
   readonly retry: Retry;
@@ -45,6 +48,7 @@ export interface HttpParts {
   /** Actors whose presence is fresh. */
   readonly actors: () => readonly ActorEntry[];
   readonly keys: Keys;
+  readonly limits: Limits;
   readonly blobs: Blobs;
   readonly files: Files;
   /** Asked on every `GET /health/ready`. */
@@ -92,7 +96,14 @@ export function createHttp(parts: HttpParts): Http {
     metricsRoute(parts.metrics, config.env === "dev" && isLoopback(config.host)),
     ...docsRoutes(openapi),
   ];
-  const { app, fetch } = createDispatch(routes, parts.keys, createTraffic(parts.metrics, holds), parts.log);
+  const { trustedProxies } = config;
+  const gate = createGate({
+    ...parts,
+    trustedProxies,
+    peerOf: (request) => server.peerOf(request),
+    clock: systemClock,
+  });
+  const { app, fetch } = createDispatch(routes, gate, createTraffic(parts.metrics, holds), parts.log);
   const server = createServer({ host: config.host, port: config.port, fetch: withCors(fetch, config.corsOrigins) });
 
   return {

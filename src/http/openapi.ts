@@ -21,6 +21,22 @@ const requestIdParameter = {
   schema: { type: "string", pattern: "^[A-Za-z0-9_-]{1,128}$" },
 };
 
+/** On every answer to a key that has a limit (draft-ietf-httpapi-ratelimit-headers-11). */
+const limitHeaders = {
+  "RateLimit-Policy": {
+    description: 'The limit of this key, as in `"minute";q=600;w=60`: 600 requests in a window of 60 seconds.',
+    schema: { type: "string" },
+  },
+  RateLimit: {
+    description: 'What is left of it, as in `"minute";r=42;t=17`: 42 requests in the next 17 seconds.',
+    schema: { type: "string" },
+  },
+};
+
+const limitHeaderReferences = Object.fromEntries(
+  Object.keys(limitHeaders).map((name) => [name, { $ref: `#/components/headers/${name}` }]),
+);
+
 const requestIdHeader = {
   "x-request-id": { description: "The name of this request.", schema: { type: "string" } },
 };
@@ -56,6 +72,7 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
     paths,
     components: {
       schemas: { ...schemas, ...findSchemas },
+      headers: limitHeaders,
       securitySchemes: {
         apiKey: { type: "apiKey", in: "header", name: "x-api-key", description: "An API key that has the scope." },
         bearer: { type: "http", scheme: "bearer", description: "The same key as a Bearer token." },
@@ -80,7 +97,7 @@ function operationObject(operation: Operation, route: Route): object {
     security: scope ? [{ apiKey: [scope] }, { bearer: [scope] }] : [],
     parameters: [...parameters, requestIdParameter],
     ...(operation.body ? { requestBody: requestBody(operation.body) } : {}),
-    responses: { ...answers(operation), ...problems(errorsOf(operation, scope !== null), errorFormat) },
+    responses: { ...answers(operation, scope !== null), ...problems(errorsOf(operation, scope !== null), errorFormat) },
   };
 }
 
@@ -90,13 +107,13 @@ const requestBody = ({ schema, example, mediaType = "application/json" }: NonNul
   content: { [mediaType]: { schema: { $ref: `#/components/schemas/${schema}` }, example } },
 });
 
-function answers(operation: Operation): Record<string, object> {
+function answers(operation: Operation, keyed: boolean): Record<string, object> {
   const entries = Object.entries(operation.answers).map(([status, { description, content, headers = {} }]) => {
     const described = Object.entries(headers).map(([name, text]) => [
       name,
       { description: text, schema: { type: "string" } },
     ]);
-    const all = { ...requestIdHeader, ...Object.fromEntries(described) };
+    const all = { ...requestIdHeader, ...(keyed ? limitHeaderReferences : {}), ...Object.fromEntries(described) };
     return [status, { description, headers: all, ...(content ? { content } : {}) }];
   });
   return Object.fromEntries(entries);
@@ -116,7 +133,7 @@ function problems(codes: readonly ErrorCode[], format: ErrorFormat): Record<stri
     String(status),
     {
       description: group.map((code) => `\`${code}\`: ${errorKinds[code].title}.`).join(" "),
-      headers: { ...requestIdHeader, ...retryAfter(status) },
+      headers: { ...requestIdHeader, ...(status === 429 ? limitHeaderReferences : {}), ...retryAfter(status) },
       content: format === "openai" ? openAiContent(group) : problemContent(group),
     },
   ]);

@@ -5,6 +5,7 @@ import type { Blobs } from "../blobs/blobs.ts";
 import { AppError } from "../errors.ts";
 import type { Files } from "../files/files.ts";
 import { createKeys, type Keys } from "../keys/keys.ts";
+import type { Limits } from "../keys/limits.ts";
 import { type Log, silentLog } from "../log.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import type { ModelDescription, Models } from "../models/models.ts";
@@ -33,6 +34,8 @@ export interface FixtureOptions {
   readonly files?: Files;
   /** Default: the keys of alice and bob. */
   readonly keys?: Keys;
+  /** Default: none. */
+  readonly limits?: Limits;
   readonly readiness?: () => readonly PartReadiness[];
   readonly log?: Log;
   readonly config?: Partial<HttpParts["config"]>;
@@ -95,7 +98,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     },
   });
   const http = createHttp({
-    config: { env: "dev", host: "127.0.0.1", port: 0, corsOrigins: [], ...options.config },
+    config: { env: "dev", host: "127.0.0.1", port: 0, corsOrigins: [], trustedProxies: [], ...options.config },
     tasks,
     retry: async () => accepted,
     find: {
@@ -119,6 +122,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
         { id: "alice", secret: testKey },
         { id: "bob", secret: otherKey },
       ]),
+    limits: options.limits ?? { take: () => null },
     blobs: { get: unexpected, read: unexpected, ...options.blobs } as Blobs,
     files: options.files ?? (unexpected as never),
     readiness: options.readiness ?? (() => [{ part: "broker", ready: true }]),

@@ -18,6 +18,8 @@ export interface HttpServer {
   stop(graceMs: number): Promise<void>;
   /** Switches the idle timeout of this request's socket off. */
   keepOpen(request: Request): void;
+  /** The address at the other end of this request's socket; null where it has none. */
+  peerOf(request: Request): string | null;
 }
 
 export function createServer({ host, port, fetch }: ServerOptions): HttpServer {
@@ -41,6 +43,7 @@ export function createServer({ host, port, fetch }: ServerOptions): HttpServer {
     keepOpen(request) {
       server?.timeout(request, 0);
     },
+    peerOf: (request) => server?.requestIP(request)?.address ?? null,
   };
 }
 

@@ -25,7 +25,14 @@ const inFlightBytesMax = 32 * 1024 * 1024;
 /** Headers of a NATS request that mean what they mean over HTTP. Others are not looked at, `Prefer` among them. */
 const heard: readonly string[] = ["x-api-key", "authorization", "idempotency-key", "traceparent", "x-request-id"];
 /** Headers of an answer that a caller on NATS can use. */
-const told: readonly string[] = ["content-type", "x-request-id", "idempotency-replayed", "retry-after"];
+const told: readonly string[] = [
+  "content-type",
+  "x-request-id",
+  "idempotency-replayed",
+  "ratelimit",
+  "ratelimit-policy",
+  "retry-after",
+];
 
 export function startSubmitService({ bus, clock, fetch, log }: SubmitServiceOptions): Service {
   let inFlight = 0;

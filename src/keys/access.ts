@@ -1,4 +1,5 @@
-// Who may call a gateway, put together: the keys of the configuration and the stored ones. The gateway's composition root
+// Who may call a gateway, put together: the keys of the configuration and the stored ones, and
+// their limits. The gateway's composition root
 // opens it once, and stops it before it closes the database of what is kept.
 import type { SQL } from "bun";
 import { systemClock } from "../clock.ts";
@@ -6,17 +7,19 @@ import type { Config } from "../config.ts";
 import { openUsage } from "../db/db.ts";
 import type { Log } from "../log.ts";
 import { createKeys, type Keys } from "./keys.ts";
+import { createLimits, type Limits } from "./limits.ts";
 import { openLiveKeys } from "./live-keys.ts";
 
 export interface Access {
   readonly keys: Keys;
+  readonly limits: Limits;
   /** False when stored keys could not be read for 5 s: revocations may be missing here. */
   isFresh(): boolean;
   stop(): Promise<void>;
 }
 
 export async function openAccess(
-  config: Pick<Config, "env" | "dataDir" | "databaseUrl" | "apiKeys">,
+  config: Pick<Config, "env" | "dataDir" | "databaseUrl" | "apiKeys" | "rateLimitPerMinute">,
   kept: SQL,
   log: Log,
 ): Promise<Access> {
@@ -27,6 +30,7 @@ export async function openAccess(
   }
   return {
     keys: createKeys(config.apiKeys, liveKeys, systemClock),
+    limits: createLimits({ usage: usage.sql, perMinute: config.rateLimitPerMinute, clock: systemClock, log }),
     isFresh: liveKeys.isFresh,
     async stop() {
       await liveKeys.stop();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { BlockList, isIP } from "node:net";
 import fc from "fast-check";
-import { isPublicAddress } from "./addresses.ts";
+import { isInNetworks, isPublicAddress, subscriberOf } from "./addresses.ts";
 
 const dotted = (value: number): string => [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join(".");
 const v4 = fc.integer({ min: 0, max: 0xffffffff }).map(dotted);
@@ -143,4 +143,33 @@ describe("isPublicAddress", () => {
       { numRuns: 1_000 },
     );
   });
+});
+
+test("an address lies in a network of its own family, as Node's list says", () => {
+  const network = fc.oneof(fc.tuple(v4, fc.nat(32)), fc.tuple(v6, fc.nat(128)));
+  fc.assert(
+    fc.property(fc.oneof(v4, v6), network, (address, [base, bits]) => {
+      const family = (text: string) => (isIP(text) === 4 ? "ipv4" : "ipv6");
+      if (/^::ffff:|^0*:0*:0*:0*:0*:ffff:/.test(address + base)) return; // the list and we differ where v4 is in v6
+      const list = new BlockList();
+      list.addSubnet(base, bits, family(base));
+      const near = bits > 0 ? base : address;
+      for (const one of [address, near]) {
+        const expected = family(one) === family(base) && list.check(one, family(one));
+        expect([one, isInNetworks(one, [`${base}/${bits}`])]).toEqual([one, expected]);
+      }
+      expect(isInNetworks(base, [base])).toBe(true);
+    }),
+  );
+  expect(isInNetworks("::ffff:10.0.0.1", ["10.0.0.0/8"])).toBe(true);
+  expect(isInNetworks("unknown", ["0.0.0.0/0", "::/0"])).toBe(false);
+  expect(isInNetworks("10.0.0.1", [])).toBe(false);
+});
+
+test("who has an address: itself in IPv4, its /64 in IPv6", () => {
+  expect(subscriberOf("203.0.113.9")).toBe("203.0.113.9");
+  expect(subscriberOf("::ffff:203.0.113.9")).toBe("203.0.113.9");
+  expect(subscriberOf("2001:db8:0:2:3:4:5:6")).toBe("2001:db8:0:2::/64");
+  expect(subscriberOf("2001:db8::1")).toBe("2001:db8:0:0::/64");
+  expect(subscriberOf("nonsense")).toBe("nonsense");
 });

@@ -1,5 +1,6 @@
-// Which IP addresses belong to the public internet. Called by public-url.ts and fetch-input.ts for every address that a
-// user's URL leads to. It must never call an address public in doubt: what it cannot read is not public.
+// What an IP address says: whether it belongs to the public internet (public-url.ts and fetch-input.ts ask for every
+// address that a user's URL leads to), whether it lies in given networks, and whose it is. It must never call an address
+// public, or a part of a network, in doubt: what it cannot read is neither.
 import { isIP } from "node:net";
 
 /** IPv4 networks that are not public: the IANA special-purpose registry (RFC 6890), multicast and reserved space. */
@@ -39,6 +40,36 @@ export function isPublicAddress(address: string): boolean {
   if (words.length === 2) return !PRIVATE_V4.some((network) => isWithin(words, network));
   if (isWithin(words, "::ffff:0:0/96")) return !PRIVATE_V4.some((network) => isWithin(words.slice(6), network));
   return isWithin(words, "2000::/3") && !PRIVATE_V6.some((network) => isWithin(words, network));
+}
+
+/**
+ * Whether `address` lies in one of `networks`: addresses, or networks such as `10.0.0.0/8` and `fd00::/8`. IPv4 in IPv6
+ * is judged as IPv4.
+ */
+export function isInNetworks(address: string, networks: readonly string[]): boolean {
+  const words = plainWordsOf(address);
+  if (words === null) return false;
+  return networks.some((network) => {
+    const full = network.includes("/") ? network : `${network}/128`;
+    return wordsOf(full.slice(0, full.indexOf("/")))?.length === words.length && isWithin(words, full);
+  });
+}
+
+/** By whom a stranger is counted: an IPv4 address, the /64 that one household has of IPv6, or the text as it is. */
+export function subscriberOf(address: string): string {
+  const words = plainWordsOf(address);
+  if (words === null) return address;
+  if (words.length === 2) return words.flatMap((word) => [word >>> 8, word & 255]).join(".");
+  return `${words
+    .slice(0, 4)
+    .map((word) => word.toString(16))
+    .join(":")}::/64`;
+}
+
+/** IPv4 in IPv6 as IPv4. */
+function plainWordsOf(address: string): number[] | null {
+  const words = wordsOf(address);
+  return words?.length === 8 && isWithin(words, "::ffff:0:0/96") ? words.slice(6) : words;
 }
 
 /** The address as 16-bit words: two for IPv4, eight for IPv6, null for what is neither. */
