@@ -16,6 +16,7 @@ import { createLog, type Log } from "./log.ts";
 import { startMetrics } from "./metrics/process.ts";
 import { openCatalogue } from "./models/catalogue.ts";
 import { urlProblem } from "./net/public-url.ts";
+import { createErase } from "./tasks/erase.ts";
 import { createFind } from "./tasks/find.ts";
 import { openGatewayTasks } from "./tasks/gateway.ts";
 import { createTaskMetrics, watchQueues } from "./tasks/metrics.ts";
@@ -145,6 +146,7 @@ async function openNouns(config: Config, base: Base, log: Log) {
   return {
     tasks,
     find: createFind(sql, tasks),
+    erase: createErase({ bus, sql, blobs, partitions, clock, tasks, onErased: webhooks.erase }),
     retry: createRetry({ bus, blobs, partitions, models: catalogue, tasks }),
     queues,
     files,

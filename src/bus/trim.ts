@@ -99,6 +99,16 @@ export async function purgeBelow(bus: Bus, stream: string, sequence: number): Pr
   await call(bus, `$JS.API.STREAM.PURGE.${stream}`, { seq: sequence });
 }
 
+/** Deletes every record under `filter` below `sequence`. */
+export async function purgeOlder(bus: Bus, stream: string, filter: string, sequence: number): Promise<void> {
+  await call(bus, `$JS.API.STREAM.PURGE.${stream}`, { filter, seq: sequence });
+}
+
+/** Deletes every record of a subject. */
+export async function purgeSubject(bus: Bus, stream: string, subject: string): Promise<void> {
+  await call(bus, `$JS.API.STREAM.PURGE.${stream}`, { filter: subject });
+}
+
 /** Deletes one record. Idempotent. */
 export async function deleteRecord(bus: Bus, stream: string, sequence: number): Promise<void> {
   const body = JSON.stringify({ seq: sequence, no_erase: true });

@@ -221,6 +221,7 @@ test("a taken port is said, with what to do", async () => {
     tasks: {} as never,
     find: {} as never,
     retry: {} as never,
+    erase: {} as never,
     webhooks: {} as never,
     models,
     queues: { list: async () => [] },

@@ -13,6 +13,7 @@ import type { Metrics } from "../metrics/metrics.ts";
 import type { ActorEntry } from "../models/announce.ts";
 import type { Models } from "../models/models.ts";
 import { createBulk } from "../tasks/bulk.ts";
+import type { Erase } from "../tasks/erase.ts";
 import type { Find } from "../tasks/find.ts";
 import type { Queues } from "../tasks/queues.ts";
 import type { Retry } from "../tasks/retry.ts";
@@ -33,6 +34,7 @@ import { openapiDocument } from "./openapi.ts";
 import { queueRoutes } from "./queues.ts";
 import type { Route } from "./route.ts";
 import { createServer } from "./server.ts";
+import { taskDataRoutes } from "./task-data.ts";
 import { taskRoutes } from "./tasks.ts";
 import { createTraffic } from "./traffic.ts";
 import { webhookRoutes } from "./webhooks.ts";
@@ -42,6 +44,7 @@ export interface HttpParts {
   readonly tasks: Tasks;
   readonly find: Find;
   readonly retry: Retry;
+  readonly erase: Erase;
   readonly webhooks: Webhooks;
   readonly models: Models;
   readonly queues: Pick<Queues, "list">;
@@ -89,6 +92,7 @@ export function createHttp(parts: HttpParts): Http {
     ...findRoutes(parts.find),
     ...bulkRoutes(createBulk(parts.find, parts.tasks, parts.retry), parts.retry, holds),
     ...webhookRoutes(parts.tasks, parts.webhooks),
+    ...taskDataRoutes(parts.erase),
     ...modelRoutes(parts.models),
     ...fileRoutes(parts.files, parts.blobs),
     ...queueRoutes(parts),

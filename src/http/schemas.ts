@@ -222,6 +222,7 @@ const taskSchema = {
     started_at: { ...time("When the last attempt began"), type: ["string", "null"] },
     finished_at: time("When the task ended"),
     retry_of: { ...taskId, description: "Id of the ended task that this one repeats." },
+    data_deleted_at: time("When its owner erased input and result"),
     cancel_requested_at: time("When its cancellation was accepted, until it has ended"),
     metadata: {
       type: "object",

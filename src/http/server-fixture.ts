@@ -101,6 +101,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     config: { env: "dev", host: "127.0.0.1", port: 0, corsOrigins: [], trustedProxies: [], ...options.config },
     tasks,
     retry: async () => accepted,
+    erase: async (taskId) => finished(taskId),
     find: {
       tasks: async () => ({ items: [], next: null }),
       rows: async () => ({ items: [], next: null }),
@@ -112,6 +113,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
       redeliver: unexpected,
       secrets: async () => [],
       rotate: async () => [],
+      erase: async () => {},
     },
     models,
     queues: { list: async () => [] },

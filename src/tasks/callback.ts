@@ -1,5 +1,6 @@
 // What a task's owner asked to be told, and where: carried in the job, marked in a header of the result. What happens
 // on the way is told by messages of their own, which nothing keeps; webhooks/ sends all of it.
+import type { Headers } from "../bus/connection.ts";
 import { rfc3339 } from "../clock.ts";
 import type { JobRecord } from "./records.ts";
 
@@ -13,6 +14,10 @@ export interface Callback {
 
 /** On results whose end is to be told, with the value `completed`: a reader of headers alone finds them. */
 export const CALLBACK_HEADER = "Millrace-Callback";
+
+/** The headers of a result, for a task with this callback. */
+export const callbackHeaders = (callback: Callback | undefined): Headers =>
+  callback?.events.includes("completed") ? { [CALLBACK_HEADER]: "completed" } : {};
 
 /** `completed` alone unless others are named. */
 export const callbackOf = (url: string, events: readonly CallbackEvent[] = ["completed"]): Callback => ({

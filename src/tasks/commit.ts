@@ -1,12 +1,12 @@
 // Ends a task: writes its result record by compare-and-set and finds out who won, whatever gets lost on the way. Called
 // by actors and by gateways (cancel); the broker itself refuses a second end.
 
-import type { Bus, Headers } from "../bus/connection.ts";
+import type { Bus } from "../bus/connection.ts";
 import { append, type LogRecord, readLast } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
 import { asAppError } from "../errors.ts";
 import { partitionOf } from "../ids.ts";
-import { CALLBACK_HEADER, type Callback } from "./callback.ts";
+import { type Callback, callbackHeaders } from "./callback.ts";
 import { parseResultRecord, type ResultEnvelope, type ResultRecord, resultRecord } from "./records.ts";
 
 export interface Commit extends ResultEnvelope {
@@ -50,7 +50,7 @@ export async function commitResult(
   const subject = subjects.result(partition, commit.model, commit.token, commit.taskId);
   const filter = subjects.anyResult(partition, commit.taskId);
   const payload = resultRecord(commit, commit.dataJson);
-  const headers: Headers = commit.callback?.events.includes("completed") ? { [CALLBACK_HEADER]: "completed" } : {};
+  const headers = callbackHeaders(commit.callback);
   for (let waitMs = 50; ; waitMs = Math.min(WAIT_MS_MAX, waitMs * 2)) {
     try {
       const { expectedSequence } = commit;

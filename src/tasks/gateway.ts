@@ -148,7 +148,8 @@ function resultOf(taskId: string, reading: Reading): TaskResult | null {
   if (reading.kind === "open") return null;
   const { status, dataJson } = reading.ended;
   if (status !== "SUCCESS") throw new AppError("no_result", `The task ended as ${status}: it has no result.`);
-  const { result } = JSON.parse(dataJson) as { result?: unknown };
+  const { result, data_deleted_at: deletedAt } = JSON.parse(dataJson) as { result?: unknown; data_deleted_at?: string };
+  if (deletedAt !== undefined) throw new AppError("no_result", `The task's data were deleted at ${deletedAt}.`);
   const { s3_key, sha256, size_bytes, content_type } = (result ?? {}) as StoredResult;
   const stored = typeof s3_key === "string" && typeof sha256 === "string" && typeof size_bytes === "number";
   // A runner may answer fields of these names itself, with whatever its input said: only this task's objects count.

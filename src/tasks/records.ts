@@ -37,6 +37,8 @@ export interface JobRecord {
   readonly inputRef?: InputReference;
   readonly maxAttempts?: number;
   readonly timeoutMs?: number;
+  /** Its input was erased after its end. */
+  readonly erased?: true;
   /** Id of the ended task that this one repeats. */
   readonly retryOf?: string;
   /** Not to be started before then; absent: at once. Milliseconds since the epoch, as the next one. */

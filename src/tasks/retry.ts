@@ -40,7 +40,7 @@ export function createRetry({ bus, blobs, partitions, models, tasks }: RetryOpti
     const partition = partitionOf(taskId, partitions);
     const stored = await readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), READ_MS_MAX);
     const job = stored && parseJobRecord(stored.text);
-    if (job?.key !== owner.keyId) throw expired();
+    if (job?.key !== owner.keyId || job.erased) throw expired();
     return job;
   };
   return async (taskId, owner, trace, clientRequestId) => {

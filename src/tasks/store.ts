@@ -155,6 +155,18 @@ export async function deleteHistory(sql: SQL, beforeMs: number): Promise<void> {
   await sql`DELETE FROM tasks WHERE trimmed = 1 AND finished_ms < ${beforeMs}`;
 }
 
+/** What a row says of a task whose data were erased. `resultSequence` null: as before. */
+export async function eraseRow(
+  sql: SQL,
+  taskId: string,
+  erased: { readonly data: string; readonly finishedMs: number; readonly resultSequence: number | null },
+): Promise<void> {
+  await sql`
+    UPDATE tasks SET data = ${erased.data}, input_text = '', error_text = NULL, finished_ms = ${erased.finishedMs},
+      result_sequence = coalesce(${erased.resultSequence}, result_sequence)
+    WHERE task_id = ${taskId} AND finished_ms IS NOT NULL`;
+}
+
 /** What a task's row says of its objects. */
 export interface ObjectOwner {
   /** The public task object as JSON text; null while the task has not ended. */

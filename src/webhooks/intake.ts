@@ -7,13 +7,14 @@ import type { Bus } from "../bus/connection.ts";
 import { type Follower, follow } from "../bus/follow.ts";
 import { readLast } from "../bus/log.ts";
 import { parseResult, streams, subjects } from "../bus/subjects.ts";
-import { type Clock, rfc3339 } from "../clock.ts";
+import type { Clock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import { partitionOf } from "../ids.ts";
 import type { Log } from "../log.ts";
 import { CALLBACK_HEADER } from "../tasks/callback.ts";
 import { readResult } from "../tasks/commit.ts";
 import { type JobRecord, parseJobRecord, statusOf } from "../tasks/records.ts";
+import { webhookBody } from "./body.ts";
 import { loadCursors, type NewDelivery, takeIn } from "./store.ts";
 
 export interface IntakeOptions {
@@ -194,6 +195,3 @@ function readJobRecord(text: string): JobRecord | null {
  */
 const webhookId = (taskId: string, createdMs: number, event: string): string =>
   `${taskId}_${createdMs.toString(36)}_${event}`;
-
-export const webhookBody = (type: string, timeMs: number, dataJson: string): string =>
-  `{"type":"${type}","timestamp":"${rfc3339(timeMs)}","data":${dataJson}}`;

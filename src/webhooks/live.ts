@@ -6,8 +6,8 @@ import { subjects } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
 import type { Log } from "../log.ts";
 import { type LiveCallback, readLiveCallback } from "../tasks/callback.ts";
+import { webhookBody } from "./body.ts";
 import { type DeliverOptions, send } from "./deliver.ts";
-import { webhookBody } from "./intake.ts";
 
 export interface LiveOptions extends Pick<DeliverOptions, "sql" | "secrets" | "rules" | "connect"> {
   readonly bus: Bus;

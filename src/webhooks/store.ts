@@ -231,6 +231,11 @@ export async function makeDue(sql: SQL, id: string, nowMs: number): Promise<void
   await sql`UPDATE deliveries SET state = 'pending', next_ms = ${nowMs}, tries = 0 WHERE delivery_id = ${id}`;
 }
 
+/** What is sent of a task from now on. An attempt under way has read what it sends. */
+export async function replaceBodies(sql: SQL, taskId: string, keyId: string, body: string): Promise<void> {
+  await sql`UPDATE deliveries SET body = ${body} WHERE task_id = ${taskId} AND key_id = ${keyId}`;
+}
+
 /** Deletes deliveries of before `beforeMs` that nothing is to come of any more. */
 export async function deleteOld(sql: SQL, beforeMs: number): Promise<void> {
   await sql.begin(async (transaction) => {

@@ -5,8 +5,9 @@ import type { SQL } from "bun";
 import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import { type CallbackRules, callbackProblem } from "../net/public-url.ts";
+import { webhookBody } from "./body.ts";
 import { rotateSecret, type SigningSecret, showSecrets } from "./secrets.ts";
-import { type Delivery, deliveriesOf, makeDue } from "./store.ts";
+import { type Delivery, deliveriesOf, makeDue, replaceBodies } from "./store.ts";
 
 export interface Webhooks {
   /** Why a task cannot be accepted with this callback_url, for the client; null when it can. */
@@ -15,6 +16,8 @@ export interface Webhooks {
   deliveries(taskId: string, keyId: string): Promise<readonly Delivery[]>;
   /** The newest delivery of a task becomes due now, with a whole round of attempts. Throws `no_delivery`. */
   redeliver(taskId: string, keyId: string): Promise<Delivery>;
+  /** What was to be sent of a task, and what can be sent again, is `dataJson` from now on. */
+  erase(taskId: string, keyId: string, dataJson: string): Promise<void>;
   /** What signs for this key, the newest first. Throws `invalid_request` where the operator has set no WEBHOOK_SECRET. */
   secrets(keyId: string): Promise<readonly SigningSecret[]>;
   /** A new secret for this key; the former signs along for a day, the one before it no more. */
@@ -50,6 +53,8 @@ export function createWebhooks({ sql, secrets, rules, clock }: WebhooksOptions):
       await makeDue(sql, newest.id, now);
       return { ...newest, state: "pending", nextMs: now };
     },
+    erase: (taskId, keyId, dataJson) =>
+      replaceBodies(sql, taskId, keyId, webhookBody("task.completed", clock.now(), dataJson)),
     secrets: show,
     async rotate(keyId) {
       if (secrets.length > 0) await rotateSecret(sql, keyId, clock.now());

@@ -1,0 +1,39 @@
+// What OpenAPI says about the routes of a task's data. Data only.
+import { taskId } from "./operations.ts";
+import type { Operation } from "./route.ts";
+
+export const taskDataOperations = {
+  deleteTaskData: {
+    id: "deleteTaskData",
+    tag: "Tasks",
+    summary: "Delete a task's data",
+    description:
+      "Erases input and result of a task that has ended: the stored files, the records in the broker, its events, what " +
+      "a search finds, and what webhooks still have to send. That the task was, how it ended and its metadata stay " +
+      "until HISTORY_TTL. Idempotent; after an error call it again. Uploaded files stay: DELETE /v1/files/{id}.",
+    parameters: [taskId],
+    answers: {
+      "200": {
+        description: "The task as it is shown from now on.",
+        content: {
+          "application/json": {
+            schema: { $ref: "#/components/schemas/Task" },
+            example: {
+              task_id: taskId.example,
+              status: "SUCCESS",
+              model: "superres-x4",
+              priority: "high",
+              attempt: 1,
+              created_at: "2026-11-21T10:00:00.000Z",
+              started_at: "2026-11-21T10:00:00.001Z",
+              finished_at: "2026-11-21T10:00:01.031Z",
+              metadata: {},
+              data_deleted_at: "2026-11-21T11:00:00.000Z",
+            },
+          },
+        },
+      },
+    },
+    errors: ["task_not_found", "task_not_finished", "not_ready", "broker_unavailable", "storage_unavailable"],
+  },
+} satisfies Record<string, Operation>;
