@@ -23,6 +23,7 @@ import { createTaskMetrics, watchQueues } from "./tasks/metrics.ts";
 import { projectInThread } from "./tasks/projector.ts";
 import { openQueues } from "./tasks/queues.ts";
 import { createRetry } from "./tasks/retry.ts";
+import { openSchedules } from "./tasks/schedules.ts";
 import { sweepStore } from "./tasks/store-sweep.ts";
 import { startUpkeep } from "./upkeep.ts";
 import { type Sender, sendInThread } from "./webhooks/sender.ts";
@@ -140,6 +141,14 @@ async function openNouns(config: Config, base: Base, log: Log) {
     queues,
   });
   const access = await openAccess(config, kept, log);
+  const schedules = openSchedules({
+    sql: kept,
+    accept: tasks.accept,
+    isKey: access.keys.stands,
+    callbackProblem: webhooks.urlProblem,
+    clock,
+    log,
+  });
   const files = createFiles({ sql: kept, blobs, clock, historyTtlMs });
   const sweepTasks = (signal: AbortSignal) => sweepStore({ bus, sql, blobs, partitions, clock }, signal);
   const upkeep = startUpkeep([sweepTasks, files.sweep], Math.random, log);
@@ -150,10 +159,12 @@ async function openNouns(config: Config, base: Base, log: Log) {
     retry: createRetry({ bus, blobs, partitions, models: catalogue, tasks }),
     queues,
     files,
+    schedules,
     webhooks,
     access,
     async stop() {
       await upkeep.stop();
+      await schedules.stop();
       await webhooks.stop();
       await tasks.stop();
       await access.stop();

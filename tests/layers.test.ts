@@ -49,6 +49,7 @@ const fences: Record<string, RegExp> = {
   "swagger-ui-dist": /^src\/(http|web)\//,
   sharp: /^src\/registry\/|^runners\//,
   ajv: /^src\/registry\//,
+  croner: /^src\/tasks\/cron\.ts$/,
   pino: /^src\/log\.ts$/,
   // The queries stand beside their nouns; the lock needs no table, only the portable file lock.
   "bun:sqlite": /^src\/(db|tasks|keys|webhooks|chats|files)\/|^src\/up\/lock\.ts$/,

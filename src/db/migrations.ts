@@ -145,6 +145,26 @@ export const keptMigrations: readonly Migration[] = [
       "CREATE TABLE webhook_secrets (key_id TEXT PRIMARY KEY, generation BIGINT NOT NULL, rotated_ms BIGINT NOT NULL)",
     ],
   },
+  {
+    name: "kept-schedules",
+    statements: [
+      `CREATE TABLE schedules (
+        schedule_id TEXT PRIMARY KEY,
+        key_id TEXT NOT NULL,
+        name TEXT,
+        cron TEXT NOT NULL,
+        timezone TEXT NOT NULL,
+        task TEXT NOT NULL,
+        created_ms BIGINT NOT NULL,
+        next_ms BIGINT,
+        last_ms BIGINT,
+        last_task_id TEXT,
+        last_error TEXT
+      )`,
+      "CREATE INDEX schedules_by_key ON schedules (key_id, schedule_id)",
+      "CREATE INDEX schedules_due ON schedules (next_ms, schedule_id)",
+    ],
+  },
 ];
 
 /** What gateways count together and may lose. */

@@ -230,6 +230,7 @@ test("a taken port is said, with what to do", async () => {
     limits: { take: () => null },
     blobs: {} as never,
     files: {} as never,
+    schedules: {} as never,
     readiness: () => [],
     metrics: createMetrics(silentLog),
     log: silentLog,

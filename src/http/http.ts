@@ -17,6 +17,7 @@ import type { Erase } from "../tasks/erase.ts";
 import type { Find } from "../tasks/find.ts";
 import type { Queues } from "../tasks/queues.ts";
 import type { Retry } from "../tasks/retry.ts";
+import type { Schedules } from "../tasks/schedules.ts";
 import type { Tasks } from "../tasks/tasks.ts";
 import type { Webhooks } from "../webhooks/webhooks.ts";
 import { bulkRoutes } from "./bulk.ts";
@@ -33,6 +34,7 @@ import { modelRoutes } from "./models.ts";
 import { openapiDocument } from "./openapi.ts";
 import { queueRoutes } from "./queues.ts";
 import type { Route } from "./route.ts";
+import { scheduleRoutes } from "./schedules.ts";
 import { createServer } from "./server.ts";
 import { taskDataRoutes } from "./task-data.ts";
 import { taskRoutes } from "./tasks.ts";
@@ -54,6 +56,7 @@ export interface HttpParts {
   readonly limits: Limits;
   readonly blobs: Blobs;
   readonly files: Files;
+  readonly schedules: Schedules;
   /** Asked on every `GET /health/ready`. */
   readonly readiness: () => readonly PartReadiness[];
   readonly metrics: Metrics;
@@ -96,6 +99,7 @@ export function createHttp(parts: HttpParts): Http {
     ...modelRoutes(parts.models),
     ...fileRoutes(parts.files, parts.blobs),
     ...queueRoutes(parts),
+    ...scheduleRoutes(parts.schedules, parts.models),
     ...healthRoutes(readiness),
     metricsRoute(parts.metrics, config.env === "dev" && isLoopback(config.host)),
     ...docsRoutes(openapi),

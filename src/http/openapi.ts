@@ -64,6 +64,7 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
     tags: [
       { name: "Tasks", description: "Work that is kept until it has ended." },
       { name: "Files", description: "Uploads, in the shape of the OpenAI API." },
+      { name: "Schedules", description: "Tasks that come again and again." },
       { name: "Models", description: "What can run." },
       { name: "Queues", description: "What waits, and who works." },
       { name: "Webhooks", description: "Results that come to you." },

@@ -6,6 +6,7 @@ import { priorities, statuses } from "../tasks/task.ts";
 import { AHEAD_MS_MAX } from "../tasks/times.ts";
 import { fileSchemas } from "./file-schemas.ts";
 import { queueSchemas } from "./queue-schemas.ts";
+import { scheduleSchemas } from "./schedule-schemas.ts";
 import { webhookSchemas } from "./webhook-schemas.ts";
 
 export const modelPattern = "^[a-z0-9][a-z0-9-]{0,63}$";
@@ -336,4 +337,5 @@ export const schemas: Readonly<Record<string, object>> = {
   Readiness: readinessSchema,
   Problem: problemSchema,
   ...fileSchemas,
+  ...scheduleSchemas,
 };

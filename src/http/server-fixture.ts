@@ -10,6 +10,7 @@ import { type Log, silentLog } from "../log.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import type { ModelDescription, Models } from "../models/models.ts";
 import type { Find } from "../tasks/find.ts";
+import type { Schedules } from "../tasks/schedules.ts";
 import type { Accepted, Tasks, TaskView } from "../tasks/tasks.ts";
 import type { PartReadiness } from "./health.ts";
 import { createHttp, type Http, type HttpParts } from "./http.ts";
@@ -32,6 +33,7 @@ export interface FixtureOptions {
   readonly find?: Partial<Find>;
   readonly blobs?: Partial<Blobs>;
   readonly files?: Files;
+  readonly schedules?: Schedules;
   /** Default: the keys of alice and bob. */
   readonly keys?: Keys;
   /** Default: none. */
@@ -127,6 +129,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     limits: options.limits ?? { take: () => null },
     blobs: { get: unexpected, read: unexpected, ...options.blobs } as Blobs,
     files: options.files ?? (unexpected as never),
+    schedules: options.schedules ?? (unexpected as never),
     readiness: options.readiness ?? (() => [{ part: "broker", ready: true }]),
     metrics: createMetrics(silentLog),
     log: options.log ?? silentLog,

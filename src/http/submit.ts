@@ -28,11 +28,14 @@ export function createSubmit(tasks: Tasks, models: Models, holds: Holds): (call:
 
 /** From a body to a kept task: what a submission does with its body, and a batch with each of its items. */
 export function createTaker(tasks: Tasks, models: Models): (body: unknown, call: KeyedCall) => Promise<Accepted> {
+  const check = createTaskCheck(models);
+  return async (body, { owner, request }) => tasks.accept(check(body), owner, traceOf(request));
+}
+
+/** The body of a task, checked against its schema and the model's. Throws `invalid_request`, `unknown_model`. */
+export function createTaskCheck(models: Models): (body: unknown) => TaskRequest {
   const check = compileSchema(taskRequestSchema);
-  return async (body, { owner, request }) => {
-    const task = checked(body, check, models);
-    return tasks.accept(task, owner, traceOf(request));
-  };
+  return (body) => checked(body, check, models);
 }
 
 /** The `Idempotency-Key` of a request, or null; the quotes of its draft's string form are optional. */

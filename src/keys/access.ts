@@ -6,12 +6,12 @@ import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { openUsage } from "../db/db.ts";
 import type { Log } from "../log.ts";
-import { createKeys, type Keys } from "./keys.ts";
+import { createKeys, type KnownKeys } from "./keys.ts";
 import { createLimits, type Limits } from "./limits.ts";
 import { openLiveKeys } from "./live-keys.ts";
 
 export interface Access {
-  readonly keys: Keys;
+  readonly keys: KnownKeys;
   readonly limits: Limits;
   /** False when stored keys could not be read for 5 s: revocations may be missing here. */
   isFresh(): boolean;

@@ -13,6 +13,11 @@ export interface Keys {
   authenticate(presented: string): Principal | null;
 }
 
+export interface KnownKeys extends Keys {
+  /** Whether a key of this id is good now: asked for what its holder wants done while nobody calls. */
+  stands(keyId: string): boolean;
+}
+
 /** Longer than any key that the configuration takes (256), so that a huge header is not hashed. */
 const presentedCharsMax = 512;
 
@@ -27,7 +32,7 @@ export function createKeys(
   apiKeys: readonly ApiKey[],
   live: Pick<LiveKeys, "find" | "used"> | null = null,
   clock: Clock = systemClock,
-): Keys {
+): KnownKeys {
   const configured = apiKeys.map(({ id, secret }) => ({
     principal: { keyId: id, scopes: allScopes, ratePerMinute: null, stored: false },
     digest: digestOf(secret),
@@ -51,6 +56,11 @@ export function createKeys(
       let holder: Principal | null = null;
       for (const one of configured) if (timingSafeEqual(one.digest, candidate)) holder ??= one.principal;
       return holder;
+    },
+    stands(keyId) {
+      const key = live?.find(keyId);
+      if (key) return key.expiresMs === null || key.expiresMs > clock.now();
+      return configured.some(({ principal }) => principal.keyId === keyId);
     },
   };
 }

@@ -25,12 +25,24 @@ export function startRounds({ name, round, retryMs, log }: RoundsOptions): Round
   const stopping = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let running: Promise<void> = Promise.resolve();
+  let failing = false;
   const turn = (): void => {
     running = round(stopping.signal)
-      .catch((error) => {
-        log.warn({ round: name, error: messageOf(error) }, "a round failed; the next one tries again");
-        return retryMs;
-      })
+      .then(
+        (waitMs) => {
+          failing = false;
+          return waitMs;
+        },
+        (error) => {
+          // A broker or a database that is away fails every round: said once.
+          log[failing ? "debug" : "warn"](
+            { round: name, error: messageOf(error) },
+            "a round failed; it is tried again",
+          );
+          failing = true;
+          return retryMs;
+        },
+      )
       .then((waitMs) => {
         if (!stopping.signal.aborted) timer = setTimeout(turn, Math.min(Math.max(0, waitMs), WAIT_MS_MAX));
       });
