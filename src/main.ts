@@ -89,7 +89,10 @@ async function runTasksHere(args: string[]): Promise<number> {
   const here = ["127.0.0.1", "localhost", "::1", process.env.NO_PROXY ?? process.env.no_proxy ?? ""];
   process.env.NO_PROXY = process.env.no_proxy = here.filter(Boolean).join(",");
   const interrupt = new AbortController();
-  process.once("SIGINT", () => interrupt.abort());
+  process.once("SIGINT", () => {
+    interrupt.abort();
+    setTimeout(() => process.exit(130), 1_000).unref(); // what cannot be interrupted, as a read of a terminal
+  });
   const sink = (stream: NodeJS.WriteStream) => {
     stream.on("error", (error: NodeJS.ErrnoException) => {
       if (error.code !== "EPIPE") throw error;

@@ -192,9 +192,12 @@ test("every event as a line of JSON, for a program", async () => {
 test("a task that fails and one that is cancelled end with 1", async () => {
   const failed = await run(["submit", "refuser", "{}", "--watch", "-o", join(folder, "none")]);
   expect([failed.code, JSON.parse(failed.output).status]).toEqual([1, "FAILURE"]);
+  const piped = await run(["submit", "refuser", "{}", "-o", "-"]);
+  expect([piped.code, piped.output]).toEqual([1, ""]);
+  expect(piped.errors).toStartWith("millrace: the task ended as FAILURE: ");
   const { taskId } = await startGated();
   const cancelled = await run(["cancel", taskId], { terminal: true });
-  expect([cancelled.code, cancelled.output]).toEqual([0, `${taskId}  STARTED, to be cancelled\n`]);
+  expect([cancelled.code, cancelled.output]).toEqual([0, `${taskId}  STARTED  cancel accepted\n`]);
   expect((await run(["watch", taskId])).code).toBe(1);
   const again = await run(["cancel", taskId]);
   expect([again.code, again.errors]).toEqual([4, expect.stringContaining("(task_finished)")]);

@@ -62,6 +62,7 @@ test.each([
   ["submit echo a=b --metadata a", "--metadata takes name=text"],
   ["submit echo a=b --field a:={", "--field a is not JSON"],
   ["get", "give one task_id"],
+  ["cancel ..", ".. is no task_id"],
   ["cancel a b", "give one task_id"],
   ["cancel a --events", "--events"],
   ["list a", "a"],

@@ -26,6 +26,7 @@ submit
   --run-at TIME            not before then, such as 2026-11-21T10:00:00Z
   --delay-ms N             not before so many milliseconds from now
   --deadline TIME          started by then, or not at all
+  --callback-url URL       told of the end by a signed request
   --metadata NAME=TEXT     kept with the task; may be given again
   --field NAME=TEXT        any other field of POST /v1/tasks; NAME:=JSON too
 
@@ -132,6 +133,7 @@ function submit(args: string[]): Command {
       "run-at": text,
       "delay-ms": text,
       deadline: text,
+      "callback-url": text,
       metadata: texts,
       field: texts,
     },
@@ -150,6 +152,7 @@ function submit(args: string[]): Command {
       run_at: values["run-at"],
       delay_ms: integer("--delay-ms", values["delay-ms"]),
       deadline: values.deadline,
+      callback_url: values["callback-url"],
       metadata: values.metadata && assignments("--metadata", values.metadata, false),
       ...assignments("--field", values.field ?? [], true),
     }).filter(([, value]) => value !== undefined),
@@ -161,7 +164,8 @@ function one(args: string[], options: NonNullable<ParseArgsConfig["options"]>): 
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options });
   const [taskId, ...more] = positionals;
   if (taskId === undefined || more.length > 0) throw wrong("give one task_id");
-  // Part of a path: the gateway is to see one segment, whatever was typed.
+  // It becomes one segment of a path, whatever was typed; dots alone would be taken for a step in it.
+  if (/^\.+$/.test(taskId)) throw wrong(`${taskId} is no task_id`);
   return { taskId: encodeURIComponent(taskId), show: shown(values) };
 }
 

@@ -73,7 +73,7 @@ async function run(command: Exclude<Command, { name: "help" }>, client: Client, 
       const accepted = await hinting(client.json("POST", "/v1/tasks", request), repeat);
       const { task_id: taskId, status } = JSON.parse(accepted) as ShownTask;
       if (command.watch) return watchHinting(taskId, command.show, client, streams);
-      await print(accepted, () => `${taskId}  ${status}\n`, command.show, streams);
+      await print(accepted, () => `${plain(taskId)}  ${plain(status)}\n`, command.show, streams);
       return exitCodes.done;
     }
     case "get": {
@@ -86,7 +86,7 @@ async function run(command: Exclude<Command, { name: "help" }>, client: Client, 
     case "cancel": {
       const answer = await client.json("POST", `/v1/tasks/${command.taskId}/cancel`);
       const { task_id, status } = JSON.parse(answer) as ShownTask;
-      await print(answer, () => `${task_id}  ${status}, to be cancelled\n`, command.show, streams);
+      await print(answer, () => `${plain(task_id)}  ${plain(status)}  cancel accepted\n`, command.show, streams);
       return exitCodes.done;
     }
     case "list": {
@@ -118,8 +118,8 @@ async function watch(taskId: string, show: Output, client: Client, streams: Stre
   for await (const event of follow(client, taskId)) {
     line.update(event);
     if (show.events) {
-      const { id, event: name, data } = event;
-      await line.aside(() => streams.stdout.write(`${plainJson(`{"id":"${id}","event":"${name}","data":${data}}`)}\n`));
+      const head = JSON.stringify({ id: event.id, event: event.event }).slice(0, -1);
+      await line.aside(() => streams.stdout.write(`${plainJson(`${head},"data":${event.data}}`)}\n`));
     }
     if (["SUCCESS", "FAILURE", "CANCELLED"].includes(event.event)) {
       task = event.data; // the last event is the task
@@ -128,7 +128,12 @@ async function watch(taskId: string, show: Output, client: Client, streams: Stre
   }
   await line.end();
   task ??= await client.json("GET", `/v1/tasks/${taskId}`);
-  const succeeded = (JSON.parse(task) as ShownTask).status === "SUCCESS";
+  const { status, error } = JSON.parse(task) as ShownTask;
+  const succeeded = status === "SUCCESS";
+  if (!succeeded && show.output === "-") {
+    const why = error ? `: ${error.message} (${error.code})` : "";
+    throw new CommandFailure(exitCodes.taskFailed, `the task ended as ${status}${why}`);
+  }
   await finish(task, succeeded ? show : { ...show, output: null }, client, streams);
   return succeeded ? exitCodes.done : exitCodes.taskFailed;
 }

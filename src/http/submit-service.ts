@@ -62,8 +62,9 @@ export function startSubmitService({ bus, clock, fetch, log }: SubmitServiceOpti
       subject: subjects.submit,
       metadata: { request: "the body of POST /v1/tasks, and an API key in the header x-api-key" },
       async handle(message) {
-        const call = { request: submission(), requestId: crypto.randomUUID() };
-        return answerOf(await answer(message).catch((error: unknown) => problemReply(error, call, log)));
+        const refuse = (error: unknown): Response =>
+          problemReply(error, { request: submission(), requestId: crypto.randomUUID() }, log);
+        return answerOf(await answer(message).catch(refuse));
       },
     },
   });
