@@ -29,7 +29,10 @@ export function createSubmit(tasks: Tasks, models: Models, holds: Holds): (call:
 /** From a body to a kept task: what a submission does with its body, and a batch with each of its items. */
 export function createTaker(tasks: Tasks, models: Models): (body: unknown, call: KeyedCall) => Promise<Accepted> {
   const check = createTaskCheck(models);
-  return async (body, { owner, request }) => tasks.accept(check(body), owner, traceOf(request));
+  return async (body, { owner, request }) => {
+    const task = check(body);
+    return tasks.accept(task, owner, traceOf(request));
+  };
 }
 
 /** The body of a task, checked against its schema and the model's. Throws `invalid_request`, `unknown_model`. */
