@@ -12,11 +12,13 @@ test("a key has its form, names its id and its environment, and is stored as its
   expect(isDamagedKey(text)).toBe(false);
 });
 
-test("no two are alike", () => {
+test("no two are alike, and every character is as likely as another", () => {
   const texts = Array.from({ length: 1_000 }, () => newKeyText("dev", newKeyId()).text);
   expect(new Set(texts).size).toBe(1_000);
   const secrets = texts.map((text) => text.slice(20, 52)).join("");
   expect(new Set(secrets).size).toBe(62);
+  const digits = secrets.length - secrets.replaceAll(/[0-7]/g, "").length;
+  expect(Math.abs(digits - (32_000 * 8) / 62)).toBeLessThan(420); // seven times its standard deviation
 });
 
 test("a key with one character changed, lost or swapped is known as damaged", () => {

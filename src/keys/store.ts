@@ -1,6 +1,7 @@
 // The table of API keys: made and changed by the `keys` command, read whole by gateways. A row holds digests and no
 // secret. Every change raises one number, so that a gateway which asks each second reads the table only when it must.
 import type { SQL } from "bun";
+import { write } from "../db/dialect.ts";
 import { AppError } from "../errors.ts";
 import type { KeyEnvironment } from "./key-text.ts";
 import { isScope, type Scope } from "./principal.ts";
@@ -86,7 +87,7 @@ export async function keysRevision(sql: SQL): Promise<number> {
 
 /** The number goes up first: that row is the lock by which changes follow one another. */
 async function changing(sql: SQL, change: (transaction: SQL) => Promise<void>): Promise<void> {
-  await sql.begin(async (transaction) => {
+  await write(sql, async (transaction) => {
     await transaction`UPDATE api_keys_revision SET revision = revision + 1 WHERE name = 'api_keys'`;
     await change(transaction);
   });
