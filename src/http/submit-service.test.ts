@@ -118,6 +118,15 @@ test.each([
   expect(running.server.calls).toEqual([]);
 });
 
+test("the limit of a key counts here too, and says when to come back", async () => {
+  const none = { admitted: false, limit: 60, remaining: 0, resetS: 7 };
+  await using running = await startService({ limits: { take: () => none } });
+  const answer = await submit(valid);
+  expect(errorOf(answer)[0]).toBe("429");
+  expect([answer.header("retry-after"), answer.header("ratelimit")]).toEqual(["7", '"minute";r=0;t=7']);
+  expect(running.server.calls).toEqual([]);
+});
+
 test("a header that HTTP cannot carry is refused, not dropped, and so are bytes that are no text", async () => {
   await using running = await startService();
   const head = natsHeaders();
