@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { isAbsolute } from "node:path";
+import { readFileSync } from "node:fs";
+import { isAbsolute, join } from "node:path";
 import fc from "fast-check";
 import { type Config, DEVELOPMENT_KEY, loadClientConfig, loadConfig, parseDurationMs } from "./config.ts";
 import { type AppError, asAppError } from "./errors.ts";
@@ -155,10 +156,21 @@ describe("loadConfig", () => {
   test("prod refuses what is for development", () => {
     expect(loadConfig({ ENV: "prod" }).apiKeys).toEqual([]); // those that are stored are enough
     expect(problemsOf({ ENV: "PROD", API_KEYS: `a:one,b:${DEVELOPMENT_KEY}` })).toEqual(["API_KEYS"]);
-    expect(problemsOf({ ENV: "prod", API_KEYS: "a:one", FETCH_ALLOW_HOSTS: "localhost" })).toEqual([
+    const strong = "a:one-of-sixteen-letters";
+    expect(problemsOf({ ENV: "prod", API_KEYS: strong, FETCH_ALLOW_HOSTS: "localhost" })).toEqual([
       "FETCH_ALLOW_HOSTS",
     ]);
-    expect(loadConfig({ ENV: "prod", API_KEYS: "a:one" }).apiKeys).toEqual([{ id: "a", secret: "one" }]);
+    expect(loadConfig({ ENV: "prod", API_KEYS: strong }).apiKeys).toEqual([{ id: "a", secret: strong.slice(2) }]);
+    expect(problemsOf({ ENV: "prod", API_KEYS: "a:fifteen-letters" })).toEqual(["API_KEYS"]);
+  });
+
+  test("prod refuses the secrets that everybody can read: of .env.example, and of MinIO", () => {
+    const example = readFileSync(join(import.meta.dir, "../.env.example"), "utf8");
+    const [, keys = ""] = /^#API_KEYS=(.+)$/m.exec(example) ?? [];
+    for (const entry of keys.split(",")) expect(problemsOf({ ENV: "prod", API_KEYS: entry })).toEqual(["API_KEYS"]);
+    const store = { S3_ENDPOINT: "http://s:9000", S3_ACCESS_KEY: "minioadmin", S3_SECRET_KEY: "minioadmin" };
+    expect(problemsOf({ ENV: "prod", ...store })).toEqual(["S3_SECRET_KEY"]);
+    expect(loadConfig({ ...store, API_KEYS: keys }).s3?.secretKey).toBe("minioadmin");
   });
 
   test("the aliases of MinIO are taken, the S3 names go first", () => {

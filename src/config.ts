@@ -63,6 +63,16 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** The key of a machine where nobody configured one. Printed by `up`; refused when ENV=prod. */
 export const DEVELOPMENT_KEY = "dev-key";
 
+/** Keys that stand in this repository or in another's manual: everybody has them. */
+const knownSecrets: ReadonlySet<string> = new Set([
+  DEVELOPMENT_KEY,
+  "change-me-to-something-long",
+  "and-this-one-too",
+  "minioadmin",
+]);
+/** Twelve random characters can be guessed at the speed of a network; sixteen cannot. */
+const PROD_KEY_CHARS_MIN = 16;
+
 const API_KEY = /^[\x21-\x7e]{1,256}$/;
 /** Signs webhooks where nobody configured a secret. Refused when ENV=prod. */
 const DEVELOPMENT_WEBHOOK_SECRET = "development-webhook-secret-not-for-production";
@@ -125,8 +135,12 @@ export function loadConfig(env: Environment): Config {
   const fetchAllowHosts = list(text("FETCH_ALLOW_HOSTS"));
   const apiKeys = parseApiKeys(text("API_KEYS"), problem);
   if (mode === "prod") {
-    if (apiKeys.some((key) => key.secret === DEVELOPMENT_KEY))
-      problem("API_KEYS", "holds the development key while ENV=prod");
+    if (apiKeys.some((key) => knownSecrets.has(key.secret)))
+      problem("API_KEYS", "holds the development key, or one of an example, while ENV=prod");
+    else if (apiKeys.some((key) => key.secret.length < PROD_KEY_CHARS_MIN))
+      problem("API_KEYS", `must have at least ${PROD_KEY_CHARS_MIN} characters each when ENV=prod`);
+    if (knownSecrets.has(text("S3_SECRET_KEY") ?? text("MINIO_SECRET_KEY") ?? ""))
+      problem("S3_SECRET_KEY", "is the one that MinIO starts with while ENV=prod");
     if (fetchAllowHosts.length > 0) problem("FETCH_ALLOW_HOSTS", "must be empty when ENV=prod");
   } else if (apiKeys.length === 0) {
     apiKeys.push({ id: "dev", secret: DEVELOPMENT_KEY });

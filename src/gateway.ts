@@ -88,8 +88,9 @@ async function openBase(config: Config, log: Log) {
   const bus = await openBus(config.natsUrl ?? "", "millrace gateway", log);
   const blobs = measuredBlobs(await openBlobs(config), metrics);
   const formats = { "public-url": (url: string) => urlProblem(url, config.fetchAllowHosts) === null };
-  const [{ partitions }, db, kept, store, catalogue] = await Promise.all([
-    ensureTopology(bus, config, log),
+  // The catalogue follows buckets that a fresh broker has only when the topology stands.
+  const { partitions } = await ensureTopology(bus, config, log);
+  const [db, kept, store, catalogue] = await Promise.all([
     openReadModel(config),
     openKept(config),
     watchStore(blobs),
