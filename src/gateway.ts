@@ -26,6 +26,7 @@ import { createRetry } from "./tasks/retry.ts";
 import { openSchedules } from "./tasks/schedules.ts";
 import { sweepStore } from "./tasks/store-sweep.ts";
 import { startUpkeep } from "./upkeep.ts";
+import { countWebhooks } from "./webhooks/metrics.ts";
 import { type Sender, sendInThread } from "./webhooks/sender.ts";
 import { createWebhooks, type Webhooks } from "./webhooks/webhooks.ts";
 
@@ -123,7 +124,7 @@ async function openNouns(config: Config, base: Base, log: Log) {
   const { bus, blobs, partitions, sql, kept, catalogue, metrics } = base;
   const clock = systemClock;
   const projector = await projectInThread({ natsUrl: natsUrl ?? "", dataDir, databaseUrl, partitions, logLevel });
-  const webhooks = await openWebhooks(config, kept, partitions);
+  const webhooks = await openWebhooks(config, base);
   const queues = openQueues({ bus, partitions, clock, capacity: catalogue.capacity });
   watchQueues(metrics, { bus, models: catalogue, queues });
   const tasks = await openGatewayTasks({
@@ -174,7 +175,7 @@ async function openNouns(config: Config, base: Base, log: Log) {
 }
 
 /** What the API says of webhooks, and the thread that sends them. */
-async function openWebhooks(config: Config, sql: Base["kept"], partitions: number): Promise<Webhooks & Sender> {
+async function openWebhooks(config: Config, { kept: sql, partitions, metrics }: Base): Promise<Webhooks & Sender> {
   const { natsUrl, dataDir, databaseUrl, logLevel, webhookSecrets: secrets, webhookRetryMs: retryMs } = config;
   const rules = { allowHosts: config.fetchAllowHosts, httpsOnly: config.env === "prod" };
   // Rows outlast the records that they were made from, lest one be made again.
@@ -190,7 +191,7 @@ async function openWebhooks(config: Config, sql: Base["kept"], partitions: numbe
     rules,
     keepMs,
   };
-  const { stop } = await sendInThread(options);
+  const { stop } = await sendInThread(options, countWebhooks(metrics));
   return { ...createWebhooks({ sql, secrets, rules, clock: systemClock }), stop };
 }
 

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { readExposition } from "./exposition.ts";
 import { type Receiver, startReceiver, verified } from "./receiver.ts";
 import { type Stack, startStack } from "./stack.ts";
 
@@ -61,6 +62,12 @@ test("all is told: started and progress on the way, completed with the result; a
   expect(bodies.map(({ type }) => type)).toContain("task.started");
   const completed = bodies.find(({ type }) => type === "task.completed");
   expect(completed?.data).toEqual(await stack.read(task_id));
+
+  const metrics = await stack.until("the attempt is counted", 5_000, async () => {
+    const found = readExposition(await (await stack.call("GET", "/metrics")).text());
+    return found.value("millrace_webhook_attempts_total", 'outcome="delivered"') === 1 ? found : null;
+  });
+  expect(metrics.value("millrace_webhook_attempts_total", 'outcome="failed"')).toBe(0);
 
   const before = receiver.got.length;
   expect((await stack.call("POST", `/v1/tasks/${task_id}/deliveries`)).status).toBe(202);

@@ -10,6 +10,7 @@ import type { Log } from "../log.ts";
 import { type PostOptions, post } from "../net/post.ts";
 import type { CallbackRules } from "../net/public-url.ts";
 import { createLanes } from "./lanes.ts";
+import type { AttemptMade } from "./metrics.ts";
 import { judge, type Outcome } from "./schedule.ts";
 import { signingKeys } from "./secrets.ts";
 import { signedHeaders } from "./signature.ts";
@@ -28,6 +29,8 @@ export interface DeliverOptions {
   /** In [0, 1). */
   readonly random: () => number;
   readonly log: Log;
+  /** Told of each attempt when it has been written down. */
+  readonly onAttempt?: (attempt: AttemptMade) => void;
   /** For tests: who is trusted and how names are resolved. */
   readonly connect?: Pick<PostOptions, "ca" | "resolve" | "totalMs">;
 }
@@ -139,6 +142,7 @@ async function attempt(options: DeliverOptions, delivery: Claimed, lease: string
       nextMs: verdict.kind === "again" ? verdict.atMs : null,
     },
   );
+  options.onAttempt?.({ outcome: verdict.kind, durationMs });
   const fields = { task_id: delivery.taskId, host: delivery.host, tries, status, code: error, duration_ms: durationMs };
   if (verdict.kind === "delivered") log.info(fields, "webhook delivered");
   else if (verdict.kind === "failed") log.error(fields, "webhook failed for good");

@@ -5,6 +5,7 @@ import { systemClock } from "../clock.ts";
 import { openKept } from "../db/db.ts";
 import { messageOf } from "../errors.ts";
 import { createLog } from "../log.ts";
+import type { AttemptMade } from "./metrics.ts";
 import { type FromSender, type SenderThreadOptions, sendHere, type ToSender } from "./sender.ts";
 
 declare const self: Worker;
@@ -15,7 +16,16 @@ async function main(options: SenderThreadOptions): Promise<() => Promise<void>> 
   const log = createLog("webhooks", options.logLevel);
   const bus = await openBus(options.natsUrl, "millrace webhooks", log);
   const db = await openKept(options);
-  const sender = await sendHere({ ...options, bus, sql: db.sql, clock: systemClock, random: Math.random, log });
+  const onAttempt = (attempt: AttemptMade): void => tell({ type: "attempted", attempt });
+  const sender = await sendHere({
+    ...options,
+    bus,
+    sql: db.sql,
+    clock: systemClock,
+    random: Math.random,
+    log,
+    onAttempt,
+  });
   tell({ type: "started" });
   return async () => {
     await sender.stop();

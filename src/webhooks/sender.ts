@@ -8,6 +8,7 @@ import type { CallbackRules } from "../net/public-url.ts";
 import { type Deliverer, type DeliverOptions, startDeliverer } from "./deliver.ts";
 import { startIntake } from "./intake.ts";
 import { startLive } from "./live.ts";
+import type { AttemptMade } from "./metrics.ts";
 
 export interface Sender {
   stop(): Promise<void>;
@@ -50,12 +51,13 @@ export interface SenderThreadOptions extends DatabasePlace {
 export type ToSender = ({ readonly type: "start" } & SenderThreadOptions) | { readonly type: "stop" };
 export type FromSender =
   | { readonly type: "started" | "stopped" }
+  | { readonly type: "attempted"; readonly attempt: AttemptMade }
   | { readonly type: "failed"; readonly message: string };
 
 const STOP_MS_MAX = 5_000;
 
 /** Resolves when the thread works. A thread that dies takes the process with it: results would stay untold, unseen. */
-export function sendInThread(options: SenderThreadOptions): Promise<Sender> {
+export function sendInThread(options: SenderThreadOptions, onAttempt: (attempt: AttemptMade) => void): Promise<Sender> {
   const worker = new Worker(new URL("./sender-thread.ts", import.meta.url).href);
   const started = Promise.withResolvers<void>();
   const stopped = Promise.withResolvers<void>();
@@ -69,6 +71,7 @@ export function sendInThread(options: SenderThreadOptions): Promise<Sender> {
   worker.onerror = (event) => dead(event.message);
   worker.onmessage = (event: MessageEvent<FromSender>) => {
     if (event.data.type === "failed") dead(event.data.message);
+    else if (event.data.type === "attempted") onAttempt(event.data.attempt);
     else told[event.data.type].resolve();
   };
   worker.postMessage({ type: "start", ...options } satisfies ToSender);
