@@ -19,6 +19,7 @@ export const errorKinds = {
   ambiguous_credentials: kind(400, "Two different credentials were sent"),
   unauthorized: kind(401, "A valid API key is needed"),
   forbidden: kind(403, "The key may not do this"),
+  link_expired: kind(403, "The link has expired or is not valid"),
   route_not_found: kind(404, "No such path"),
   task_not_found: kind(404, "No such task"),
   file_not_found: kind(404, "No such file"),

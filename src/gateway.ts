@@ -63,6 +63,7 @@ async function openGateway(config: Config, log: Log): Promise<Gateway> {
     actors: catalogue.liveActors,
     keys: nouns.access.keys,
     limits: nouns.access.limits,
+    tickets: nouns.access.tickets,
     blobs,
     readiness: () => readinessOf(base, nouns),
     metrics,
@@ -146,7 +147,7 @@ async function openNouns(config: Config, base: Base, log: Log) {
   const schedules = openSchedules({
     sql: kept,
     accept: tasks.accept,
-    isKey: access.keys.stands,
+    isKey: (keyId) => access.keys.holder(keyId) !== null,
     callbackProblem: webhooks.urlProblem,
     clock,
     log,

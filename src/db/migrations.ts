@@ -165,6 +165,11 @@ export const keptMigrations: readonly Migration[] = [
       "CREATE INDEX schedules_due ON schedules (next_ms, schedule_id)",
     ],
   },
+  {
+    name: "kept-settings",
+    // Facts of this installation that are made once.
+    statements: ["CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)"],
+  },
 ];
 
 /** What gateways count together and may lose. */

@@ -8,10 +8,11 @@ import { compileSchema } from "../registry/schema.ts";
 import type { Accepted, Tasks } from "../tasks/tasks.ts";
 import { readJson } from "./body.ts";
 import type { Holds } from "./holds.ts";
+import type { Links } from "./links.ts";
 import { problemItem } from "./problem.ts";
 import { batchItemsMax } from "./queue-schemas.ts";
 import { type KeyedCall, replyJson } from "./route.ts";
-import { createTaker, urlsOf } from "./submit.ts";
+import { createTaker } from "./submit.ts";
 
 /** Keys of the whole body: each item may have a model's usual input and its metadata. */
 export const batchKeysMax = 50_000;
@@ -37,6 +38,7 @@ export function createBatch(
   tasks: Tasks,
   models: Models,
   holds: Holds,
+  links: Links,
   log: Log,
 ): (call: KeyedCall) => Promise<Response> {
   const check = compileSchema(batchSchema);
@@ -56,7 +58,8 @@ export function createBatch(
     const takeItem = async (item: unknown): Promise<Item> => {
       try {
         if (hold.signal.aborted) throw notTried();
-        return takenItem(await take(item, call));
+        const accepted = await take(item, call);
+        return takenItem(accepted, links.urls(accepted.taskId, call.owner));
       } catch (error) {
         return problemItem(error, call, log);
       }
@@ -73,11 +76,11 @@ export function createBatch(
   };
 }
 
-const takenItem = ({ taskId, status, replayed }: Accepted) => ({
+const takenItem = ({ taskId, status, replayed }: Accepted, urls: object) => ({
   status: replayed ? 200 : 202,
   task_id: taskId,
   task_status: status,
-  urls: urlsOf(taskId),
+  urls,
 });
 
 const notTried = (): AppError =>

@@ -11,14 +11,20 @@ import { traceOf } from "./correlation.ts";
 import { findOperations } from "./find-operations.ts";
 import { bulkCancelSchema, bulkMax, bulkRetrySchema } from "./find-schemas.ts";
 import type { Holds } from "./holds.ts";
+import type { Links } from "./links.ts";
 import { type KeyedCall, type KeyedRoute, replyJson, taskIdOf } from "./route.ts";
-import { acceptedHeaders, idempotencyKeyOf, urlsOf } from "./submit.ts";
+import { acceptedHeaders, idempotencyKeyOf } from "./submit.ts";
 import { type FilterFields, filterOf, placeOf } from "./task-filter.ts";
 
-export function bulkRoutes(bulk: Bulk, retry: Retry, holds: Holds): readonly KeyedRoute[] {
+export function bulkRoutes(bulk: Bulk, retry: Retry, holds: Holds, links: Links): readonly KeyedRoute[] {
   const post = { access: "key", method: "POST" } as const;
   return [
-    { ...post, path: "/v1/tasks/{id}/retry", operation: findOperations.retryTask, handle: createRetryOne(retry) },
+    {
+      ...post,
+      path: "/v1/tasks/{id}/retry",
+      operation: findOperations.retryTask,
+      handle: createRetryOne(retry, links),
+    },
     {
       ...post,
       path: "/v1/tasks/cancel",
@@ -38,13 +44,13 @@ export function bulkRoutes(bulk: Bulk, retry: Retry, holds: Holds): readonly Key
   ];
 }
 
-function createRetryOne(retry: Retry): (call: KeyedCall) => Promise<Response> {
+function createRetryOne(retry: Retry, links: Links): (call: KeyedCall) => Promise<Response> {
   return async (call) => {
     const { request, owner } = call;
     const taskId = taskIdOf(call);
     const accepted = await retry(taskId, owner, traceOf(request), idempotencyKeyOf(request));
     const { taskId: id, status, replayed } = accepted;
-    const json = JSON.stringify({ task_id: id, status, urls: urlsOf(id), retry_of: taskId });
+    const json = JSON.stringify({ task_id: id, status, urls: links.urls(id, owner), retry_of: taskId });
     return replyJson(call, replayed ? 200 : 202, json, acceptedHeaders(accepted));
   };
 }

@@ -1,6 +1,7 @@
 // The one place where a request's headers become a key: `x-api-key` or `Authorization: Bearer`, the same decision for
 // both. Never from the URL, where keys end up in logs, and never from two headers that disagree.
 import { AppError } from "../errors.ts";
+import { queryOf } from "./prefer.ts";
 
 /** Throws `unauthorized` without a key, or `ambiguous_credentials` when both headers are sent and differ. */
 export function presentedKey(request: Request): string {
@@ -14,6 +15,13 @@ export function presentedKey(request: Request): string {
     throw new AppError("unauthorized", "Send an API key as x-api-key or as Authorization: Bearer.");
   }
   return presented;
+}
+
+/** The ticket in the query of a request that shows no key; null without one. */
+export function presentedTicket(request: Request): string | null {
+  const { headers } = request;
+  if (headers.get("x-api-key") !== null || headers.get("authorization") !== null) return null;
+  return queryOf(request)?.get("ticket") ?? null;
 }
 
 /** The token of a Bearer header, or null for another scheme. The scheme's case does not matter (RFC 9110 §11.1). */

@@ -74,7 +74,7 @@ async function serve(target: Target, request: Request, id: string, gate: Gate, l
     const call = { request, id, requestId };
     if (route.access === "public") response = await route.handle(call);
     else {
-      const owner = gate.principalOf(request);
+      const owner = gate.principalOf(request, route.byTicket === true);
       const verdict = await gate.take(owner);
       if (verdict) {
         limit = limitHeaders(verdict);
@@ -110,7 +110,7 @@ function unrouted(targets: readonly Target[], request: Request, gate: Gate, log:
   try {
     // Without CORS headers, which cors.ts adds for the origins that are configured: others are refused by that.
     if (request.method === "OPTIONS" && methods.length > 0) return replyEmpty(call, 204, { allow });
-    if (pathname.startsWith("/v1/")) gate.principalOf(request);
+    if (pathname.startsWith("/v1/")) gate.principalOf(request, false);
     if (methods.length > 0) throw new AppError("method_not_allowed", `This path takes ${allow}.`);
     throw new AppError("route_not_found", "There is nothing at this path. The API is described at /docs.");
   } catch (error) {

@@ -48,7 +48,10 @@ test("an address with 60 wrong keys gets 429 for right and wrong ones of API_KEY
   const { text } = newKeyText("dev", newKeyId());
   const configured = createKeys([{ id: "alice", secret: testKey }]);
   const stored = { keyId: "mr_x", scopes: new Set(["tasks:read"] as const), ratePerMinute: null, stored: true };
-  const keys: Keys = { authenticate: (given) => (given === text ? stored : configured.authenticate(given)) };
+  const keys: Keys = {
+    ...configured,
+    authenticate: (given) => (given === text ? stored : configured.authenticate(given)),
+  };
   await using server = await startFixture({ keys, config: { trustedProxies: ["127.0.0.1"] } });
   const send = async (key: string | null, address: string) => {
     const headers = { "x-forwarded-for": address, ...(key !== null && { "x-api-key": key }) };

@@ -7,14 +7,16 @@ import { isDamagedKey } from "../keys/key-text.ts";
 import type { Keys } from "../keys/keys.ts";
 import type { Limits, Verdict } from "../keys/limits.ts";
 import type { Principal } from "../keys/principal.ts";
+import type { Tickets } from "../keys/tickets.ts";
 import type { Log } from "../log.ts";
 import { clientAddress } from "./client-address.ts";
-import { presentedKey } from "./credentials.ts";
+import { presentedKey, presentedTicket } from "./credentials.ts";
 import { createFailedKeys } from "./failed-keys.ts";
 
 export interface GateParts {
   readonly keys: Keys;
   readonly limits: Limits;
+  readonly tickets: Tickets;
   /** The peer of the request's socket; null where it has none. */
   readonly peerOf: (request: Request) => string | null;
   readonly trustedProxies: readonly string[];
@@ -23,18 +25,28 @@ export interface GateParts {
 }
 
 export interface Gate {
-  /** Throws `unauthorized`, `ambiguous_credentials`, `rate_limited` (too many wrong keys from there). */
-  principalOf(request: Request): Principal;
+  /**
+   * `byTicket`: a request without a key may show a ticket for its path. Throws `unauthorized`, `ambiguous_credentials`,
+   * `link_expired`, `rate_limited` (too many wrong keys from there).
+   */
+  principalOf(request: Request, byTicket: boolean): Principal;
   /** Counts a request; null where the key has no limit. */
   take(principal: Principal): Verdict | null | Promise<Verdict>;
 }
 
-export function createGate({ keys, limits, peerOf, trustedProxies, clock, log }: GateParts): Gate {
+export function createGate({ keys, limits, tickets, peerOf, trustedProxies, clock, log }: GateParts): Gate {
   const failedKeys = createFailedKeys(clock, log);
   const addressOf = (request: Request): string | null =>
     clientAddress(peerOf(request), request.headers.get("x-forwarded-for"), trustedProxies);
   return {
-    principalOf(request) {
+    principalOf(request, byTicket) {
+      const ticket = byTicket ? presentedTicket(request) : null;
+      if (ticket !== null) {
+        const keyId = tickets.holderOf(new URL(request.url).pathname, ticket);
+        const holder = keyId === null ? null : keys.holder(keyId);
+        if (holder) return holder;
+        throw new AppError("link_expired", "This link has expired or is not valid: ask for a new one.");
+      }
       const presented = presentedKey(request);
       const principal = keys.authenticate(presented);
       // A stored key cannot be guessed: to hold it back would only punish the neighbours of a guesser. One that a person

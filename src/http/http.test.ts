@@ -223,6 +223,7 @@ test("a taken port is said, with what to do", async () => {
     retry: {} as never,
     erase: {} as never,
     webhooks: {} as never,
+    tickets: {} as never,
     models,
     queues: { list: async () => [] },
     actors: () => [],

@@ -8,6 +8,7 @@ import type { Config } from "../config.ts";
 import type { Files } from "../files/files.ts";
 import type { Keys } from "../keys/keys.ts";
 import type { Limits } from "../keys/limits.ts";
+import type { Tickets } from "../keys/tickets.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { ActorEntry } from "../models/announce.ts";
@@ -29,6 +30,7 @@ import { findRoutes } from "./find.ts";
 import { createGate } from "./gate.ts";
 import { healthRoutes, type PartReadiness } from "./health.ts";
 import { createHolds } from "./holds.ts";
+import { createLinks } from "./links.ts";
 import { isLoopback, metricsRoute } from "./metrics.ts";
 import { modelRoutes } from "./models.ts";
 import { openapiDocument } from "./openapi.ts";
@@ -54,6 +56,7 @@ export interface HttpParts {
   readonly actors: () => readonly ActorEntry[];
   readonly keys: Keys;
   readonly limits: Limits;
+  readonly tickets: Tickets;
   readonly blobs: Blobs;
   readonly files: Files;
   readonly schedules: Schedules;
@@ -88,14 +91,15 @@ export function createHttp(parts: HttpParts): Http {
     stopping ? [{ part: "gateway", ready: false, detail: "stopping" }, ...parts.readiness()] : parts.readiness();
 
   const holds = createHolds((request) => server.keepOpen(request));
+  const links = createLinks(parts.tickets, systemClock);
   let document: string | null = null;
   const openapi = (): string => (document ??= JSON.stringify(openapiDocument(routes, packageJson.version)));
   const routes: readonly Route[] = [
-    ...taskRoutes({ ...parts, holds }),
+    ...taskRoutes({ ...parts, holds, links }),
     ...findRoutes(parts.find),
-    ...bulkRoutes(createBulk(parts.find, parts.tasks, parts.retry), parts.retry, holds),
+    ...bulkRoutes(createBulk(parts.find, parts.tasks, parts.retry), parts.retry, holds, links),
     ...webhookRoutes(parts.tasks, parts.webhooks),
-    ...taskDataRoutes(parts.erase),
+    ...taskDataRoutes(parts.tasks, parts.erase, links),
     ...modelRoutes(parts.models),
     ...fileRoutes(parts.files, parts.blobs),
     ...queueRoutes(parts),

@@ -41,6 +41,8 @@ export interface KeyedRoute extends RouteBase {
   readonly access: "key";
   /** What the key must be allowed to do. Default: `tasks:read` for GET, `tasks:write` for the rest. */
   readonly scope?: Scope;
+  /** A ticket for its path does instead of a key. For GET alone. */
+  readonly byTicket?: true;
   handle(call: KeyedCall): Response | Promise<Response>;
 }
 

@@ -7,6 +7,7 @@ import { AHEAD_MS_MAX } from "../tasks/times.ts";
 import { fileSchemas } from "./file-schemas.ts";
 import { queueSchemas } from "./queue-schemas.ts";
 import { scheduleSchemas } from "./schedule-schemas.ts";
+import { taskDataSchemas } from "./task-data-schemas.ts";
 import { webhookSchemas } from "./webhook-schemas.ts";
 
 export const modelPattern = "^[a-z0-9][a-z0-9-]{0,63}$";
@@ -338,4 +339,5 @@ export const schemas: Readonly<Record<string, object>> = {
   Problem: problemSchema,
   ...fileSchemas,
   ...scheduleSchemas,
+  ...taskDataSchemas,
 };

@@ -13,6 +13,7 @@ const keys: Keys = {
     ratePerMinute: null,
     stored: true,
   }),
+  holder: () => null,
 };
 
 test("every route refuses a key that has all scopes but the one it needs, by name", async () => {

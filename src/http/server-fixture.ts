@@ -2,10 +2,12 @@
 // broker has no part (credentials, bodies, headers, problems, streams of given events); what a task does is tested on
 // the real stack.
 import type { Blobs } from "../blobs/blobs.ts";
+import { systemClock } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import type { Files } from "../files/files.ts";
 import { createKeys, type Keys } from "../keys/keys.ts";
 import type { Limits } from "../keys/limits.ts";
+import { createTickets, type Tickets } from "../keys/tickets.ts";
 import { type Log, silentLog } from "../log.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import type { ModelDescription, Models } from "../models/models.ts";
@@ -38,6 +40,7 @@ export interface FixtureOptions {
   readonly keys?: Keys;
   /** Default: none. */
   readonly limits?: Limits;
+  readonly tickets?: Tickets;
   readonly readiness?: () => readonly PartReadiness[];
   readonly log?: Log;
   readonly config?: Partial<HttpParts["config"]>;
@@ -127,6 +130,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
         { id: "bob", secret: otherKey },
       ]),
     limits: options.limits ?? { take: () => null },
+    tickets: options.tickets ?? createTickets(new Uint8Array(32), systemClock),
     blobs: { get: unexpected, read: unexpected, ...options.blobs } as Blobs,
     files: options.files ?? (unexpected as never),
     schedules: options.schedules ?? (unexpected as never),

@@ -75,7 +75,12 @@ test("an accepted task is 202 with its addresses", async () => {
   expect(await response.json()).toEqual({
     task_id: knownTaskId,
     status: "PENDING",
-    urls: { self, events: `${self}/events`, result: `${self}/result`, cancel: `${self}/cancel` },
+    urls: {
+      self,
+      events: expect.stringMatching(/\/events\?ticket=/),
+      result: `${self}/result`,
+      cancel: `${self}/cancel`,
+    },
   });
   await server.send("/v1/tasks", jsonPost(valid, { traceparent: `00-${"0".repeat(32)}-00f067aa0ba902b7-01` }));
   expect(seen).toEqual([valid, valid]);

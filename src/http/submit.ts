@@ -4,10 +4,11 @@ import { AppError, type FieldProblem } from "../errors.ts";
 import type { Models } from "../models/models.ts";
 import { compileSchema } from "../registry/schema.ts";
 import type { Status } from "../tasks/task.ts";
-import type { Accepted, TaskRequest, Tasks } from "../tasks/tasks.ts";
+import type { Accepted, Owner, TaskRequest, Tasks } from "../tasks/tasks.ts";
 import { readJson } from "./body.ts";
 import { traceOf } from "./correlation.ts";
 import type { Holds } from "./holds.ts";
+import type { Links } from "./links.ts";
 import { preferredWaitS } from "./prefer.ts";
 import { type KeyedCall, replyJson } from "./route.ts";
 import { clientRequestIdPattern, taskRequestSchema } from "./schemas.ts";
@@ -15,14 +16,20 @@ import { clientRequestIdPattern, taskRequestSchema } from "./schemas.ts";
 const CLIENT_REQUEST_ID = new RegExp(clientRequestIdPattern);
 
 /** The handler of `POST /v1/tasks`. */
-export function createSubmit(tasks: Tasks, models: Models, holds: Holds): (call: KeyedCall) => Promise<Response> {
+export function createSubmit(
+  tasks: Tasks,
+  models: Models,
+  holds: Holds,
+  links: Links,
+): (call: KeyedCall) => Promise<Response> {
   const take = createTaker(tasks, models);
   return async (call) => {
     const { request } = call;
     const body = withAlias(await readJson(request), request);
     const accepted = await take(body, call);
     const waitS = preferredWaitS(request.headers.get("prefer"));
-    return waitS === null ? acceptedReply(call, accepted) : await waitedReply(call, accepted, waitS, tasks, holds);
+    if (waitS === null) return acceptedReply(call, accepted, links);
+    return await waitedReply(call, accepted, waitS, tasks, holds, links);
   };
 }
 
@@ -80,15 +87,8 @@ function checked(body: unknown, check: (value: unknown) => readonly FieldProblem
 const refused = (path: string, message: string): AppError =>
   new AppError("invalid_request", "The request is not valid.", { fields: [{ path, message }] });
 
-/** Where to go on with a task. */
-export const urlsOf = (id: string) => ({
-  self: `/v1/tasks/${id}`,
-  events: `/v1/tasks/${id}/events`,
-  result: `/v1/tasks/${id}/result`,
-  cancel: `/v1/tasks/${id}/cancel`,
-});
-
-const acceptedJson = (id: string, status: Status): string => JSON.stringify({ task_id: id, status, urls: urlsOf(id) });
+const acceptedJson = (id: string, status: Status, owner: Owner, links: Links): string =>
+  JSON.stringify({ task_id: id, status, urls: links.urls(id, owner) });
 
 export function acceptedHeaders(accepted: Accepted): Record<string, string> {
   const headers: Record<string, string> = { location: `/v1/tasks/${accepted.taskId}` };
@@ -96,11 +96,11 @@ export function acceptedHeaders(accepted: Accepted): Record<string, string> {
   return headers;
 }
 
-const acceptedReply = (call: KeyedCall, accepted: Accepted): Response =>
+const acceptedReply = (call: KeyedCall, accepted: Accepted, links: Links): Response =>
   replyJson(
     call,
     accepted.replayed ? 200 : 202,
-    acceptedJson(accepted.taskId, accepted.status),
+    acceptedJson(accepted.taskId, accepted.status, call.owner, links),
     acceptedHeaders(accepted),
   );
 
@@ -110,13 +110,14 @@ async function waitedReply(
   waitS: number,
   tasks: Tasks,
   holds: Holds,
+  links: Links,
 ): Promise<Response> {
   const hold = holds.open(call.request);
   try {
     const view = await tasks.wait(accepted.taskId, call.owner, waitS * 1_000, hold.signal);
     const headers = { ...acceptedHeaders(accepted), "preference-applied": `wait=${waitS}` };
     if (view.terminal) return replyJson(call, 200, view.json, headers);
-    return replyJson(call, 202, acceptedJson(accepted.taskId, view.status), headers);
+    return replyJson(call, 202, acceptedJson(accepted.taskId, view.status, call.owner, links), headers);
   } finally {
     hold.release();
   }

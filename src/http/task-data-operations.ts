@@ -3,6 +3,41 @@ import { taskId } from "./operations.ts";
 import type { Operation } from "./route.ts";
 
 export const taskDataOperations = {
+  createTaskLinks: {
+    id: "createTaskLinks",
+    tag: "Tasks",
+    summary: "Make links",
+    description:
+      "Addresses of the task's events and result that carry their own permission: for an EventSource, a download in a " +
+      "browser, or somebody without a key. Each reads one path until it ends, or until the key that asked does.",
+    parameters: [taskId],
+    body: { schema: "LinksRequest", example: { expires_in_s: 300 } },
+    answers: {
+      "200": {
+        description: "The links, relative to this origin.",
+        content: {
+          "application/json": {
+            schema: { $ref: "#/components/schemas/Links" },
+            example: {
+              events: `/v1/tasks/${taskId.example}/events?ticket=t5x2k0.alice.6u3qk1yYw0m3k0yJm2W8nA`,
+              result: `/v1/tasks/${taskId.example}/result?ticket=t5x2k0.alice.2k8Zr4vQ9cXb7tLpD1sHfg`,
+              expires_at: "2026-11-21T10:05:00.000Z",
+            },
+          },
+        },
+      },
+    },
+    errors: [
+      "task_not_found",
+      "invalid_json",
+      "invalid_request",
+      "payload_too_large",
+      "request_timeout",
+      "unsupported_media_type",
+      "broker_unavailable",
+      "not_ready",
+    ],
+  },
   deleteTaskData: {
     id: "deleteTaskData",
     tag: "Tasks",

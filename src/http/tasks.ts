@@ -7,6 +7,7 @@ import type { Tasks } from "../tasks/tasks.ts";
 import { createBatch } from "./batch.ts";
 import { createEvents } from "./events.ts";
 import type { Holds } from "./holds.ts";
+import type { Links } from "./links.ts";
 import { operations } from "./operations.ts";
 import { preferredWaitS, queriedWaitS, queryOf } from "./prefer.ts";
 import { queueOperations } from "./queue-operations.ts";
@@ -19,10 +20,11 @@ export interface TaskRouteParts {
   readonly models: Models;
   readonly blobs: Blobs;
   readonly holds: Holds;
+  readonly links: Links;
   readonly log: Log;
 }
 
-export function taskRoutes({ tasks, models, blobs, holds, log }: TaskRouteParts): readonly KeyedRoute[] {
+export function taskRoutes({ tasks, models, blobs, holds, links, log }: TaskRouteParts): readonly KeyedRoute[] {
   const task = { access: "key", path: "/v1/tasks/{id}" } as const;
   const cancel = createCancel(tasks);
   return [
@@ -31,14 +33,14 @@ export function taskRoutes({ tasks, models, blobs, holds, log }: TaskRouteParts)
       method: "POST",
       path: "/v1/tasks",
       operation: operations.submitTask,
-      handle: createSubmit(tasks, models, holds),
+      handle: createSubmit(tasks, models, holds, links),
     },
     {
       access: "key",
       method: "POST",
       path: "/v1/tasks/batch",
       operation: queueOperations.submitBatch,
-      handle: createBatch(tasks, models, holds, log),
+      handle: createBatch(tasks, models, holds, links, log),
     },
     { ...task, method: "GET", operation: operations.getTask, handle: createRead(tasks, holds) },
     { ...task, method: "DELETE", operation: operations.deleteTask, handle: cancel },
@@ -46,6 +48,7 @@ export function taskRoutes({ tasks, models, blobs, holds, log }: TaskRouteParts)
       access: "key",
       method: "GET",
       path: "/v1/tasks/{id}/events",
+      byTicket: true,
       operation: operations.streamTaskEvents,
       handle: createEvents(tasks, holds, log),
     },
@@ -53,6 +56,7 @@ export function taskRoutes({ tasks, models, blobs, holds, log }: TaskRouteParts)
       access: "key",
       method: "GET",
       path: "/v1/tasks/{id}/result",
+      byTicket: true,
       operation: operations.getTaskResult,
       handle: createResult(tasks, blobs),
     },

@@ -6,12 +6,14 @@ import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { openUsage } from "../db/db.ts";
 import type { Log } from "../log.ts";
-import { createKeys, type KnownKeys } from "./keys.ts";
+import { createKeys, type Keys } from "./keys.ts";
 import { createLimits, type Limits } from "./limits.ts";
 import { openLiveKeys } from "./live-keys.ts";
+import { createTickets, type Tickets, ticketSecret } from "./tickets.ts";
 
 export interface Access {
-  readonly keys: KnownKeys;
+  readonly keys: Keys;
+  readonly tickets: Tickets;
   readonly limits: Limits;
   /** False when stored keys could not be read for 5 s: revocations may be missing here. */
   isFresh(): boolean;
@@ -30,6 +32,7 @@ export async function openAccess(
   }
   return {
     keys: createKeys(config.apiKeys, liveKeys, systemClock),
+    tickets: createTickets(await ticketSecret(kept), systemClock),
     limits: createLimits({ usage: usage.sql, perMinute: config.rateLimitPerMinute, clock: systemClock, log }),
     isFresh: liveKeys.isFresh,
     async stop() {

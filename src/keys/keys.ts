@@ -11,11 +11,8 @@ import { type Principal, type Scope, scopes } from "./principal.ts";
 export interface Keys {
   /** The holder of the key, or null for one that nobody has, that has expired or was revoked. */
   authenticate(presented: string): Principal | null;
-}
-
-export interface KnownKeys extends Keys {
-  /** Whether a key of this id is good now: asked for what its holder wants done while nobody calls. */
-  stands(keyId: string): boolean;
+  /** The holder of the key with this id, as long as the key is good. */
+  holder(keyId: string): Principal | null;
 }
 
 /** Longer than any key that the configuration takes (256), so that a huge header is not hashed. */
@@ -32,7 +29,7 @@ export function createKeys(
   apiKeys: readonly ApiKey[],
   live: Pick<LiveKeys, "find" | "used"> | null = null,
   clock: Clock = systemClock,
-): KnownKeys {
+): Keys {
   const configured = apiKeys.map(({ id, secret }) => ({
     principal: { keyId: id, scopes: allScopes, ratePerMinute: null, stored: false },
     digest: digestOf(secret),
@@ -57,10 +54,10 @@ export function createKeys(
       for (const one of configured) if (timingSafeEqual(one.digest, candidate)) holder ??= one.principal;
       return holder;
     },
-    stands(keyId) {
+    holder(keyId) {
       const key = live?.find(keyId);
-      if (key) return key.expiresMs === null || key.expiresMs > clock.now();
-      return configured.some(({ principal }) => principal.keyId === keyId);
+      if (key) return key.expiresMs === null || key.expiresMs > clock.now() ? key.principal : null;
+      return configured.find(({ principal }) => principal.keyId === keyId)?.principal ?? null;
     },
   };
 }
