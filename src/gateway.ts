@@ -119,30 +119,12 @@ async function openBase(config: Config, log: Log) {
 
 type Nouns = Awaited<ReturnType<typeof openNouns>>;
 
-/** What the API speaks of: tasks, queues, files, webhooks, keys. */
+/** What the API speaks of. */
 async function openNouns(config: Config, base: Base, log: Log) {
-  const { natsUrl, dataDir, databaseUrl, logLevel, taskTtlMs, historyTtlMs } = config;
-  const { bus, blobs, partitions, sql, kept, catalogue, metrics } = base;
+  const { bus, blobs, partitions, sql, kept, catalogue } = base;
   const clock = systemClock;
-  const projector = await projectInThread({ natsUrl: natsUrl ?? "", dataDir, databaseUrl, partitions, logLevel });
   const webhooks = await openWebhooks(config, base);
-  const queues = openQueues({ bus, partitions, clock, capacity: catalogue.capacity });
-  watchQueues(metrics, { bus, models: catalogue, queues });
-  const tasks = await openGatewayTasks({
-    bus,
-    sql,
-    projector,
-    blobs,
-    partitions,
-    taskTtlMs,
-    historyTtlMs,
-    clock,
-    log,
-    liveActors: () => catalogue.liveActors().length,
-    callbackProblem: webhooks.urlProblem,
-    metrics: createTaskMetrics(metrics),
-    queues,
-  });
+  const { tasks, queues } = await openTasks(config, base, webhooks, log);
   const access = await openAccess(config, kept, log);
   const schedules = openSchedules({
     sql: kept,
@@ -152,7 +134,7 @@ async function openNouns(config: Config, base: Base, log: Log) {
     clock,
     log,
   });
-  const files = createFiles({ sql: kept, blobs, clock, historyTtlMs });
+  const files = createFiles({ sql: kept, blobs, clock, historyTtlMs: config.historyTtlMs });
   const sweepTasks = (signal: AbortSignal) => sweepStore({ bus, sql, blobs, partitions, clock }, signal);
   const upkeep = startUpkeep([sweepTasks, files.sweep], Math.random, log);
   return {
@@ -173,6 +155,31 @@ async function openNouns(config: Config, base: Base, log: Log) {
       await access.stop();
     },
   };
+}
+
+async function openTasks(config: Config, base: Base, webhooks: Webhooks, log: Log) {
+  const { natsUrl, dataDir, databaseUrl, logLevel, taskTtlMs, historyTtlMs } = config;
+  const { bus, blobs, partitions, sql, catalogue, metrics } = base;
+  const clock = systemClock;
+  const projector = await projectInThread({ natsUrl: natsUrl ?? "", dataDir, databaseUrl, partitions, logLevel });
+  const queues = openQueues({ bus, partitions, clock, capacity: catalogue.capacity });
+  watchQueues(metrics, { bus, models: catalogue, queues });
+  const tasks = await openGatewayTasks({
+    bus,
+    sql,
+    projector,
+    blobs,
+    partitions,
+    taskTtlMs,
+    historyTtlMs,
+    clock,
+    log,
+    liveActors: () => catalogue.liveActors().length,
+    callbackProblem: webhooks.urlProblem,
+    metrics: createTaskMetrics(metrics),
+    queues,
+  });
+  return { tasks, queues };
 }
 
 /** What the API says of webhooks, and the thread that sends them. */

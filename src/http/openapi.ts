@@ -76,6 +76,7 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
       headers: limitHeaders,
       securitySchemes: {
         apiKey: { type: "apiKey", in: "header", name: "x-api-key", description: "An API key that has the scope." },
+        ticket: { type: "apiKey", in: "query", name: "ticket", description: "A ticket of POST /v1/tasks/{id}/links." },
         bearer: { type: "http", scheme: "bearer", description: "The same key as a Bearer token." },
       },
     },
@@ -86,6 +87,8 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
 function operationObject(operation: Operation, route: Route): object {
   const { errorFormat = "problem" } = route;
   const scope = route.access === "key" ? scopeOf(route) : null;
+  const byTicket = route.access === "key" && route.byTicket === true;
+  const errors = [...(byTicket ? (["link_expired"] as const) : []), ...errorsOf(operation, scope !== null)];
   const parameters = (operation.parameters ?? []).map((parameter) => ({
     required: parameter.in === "path",
     ...parameter,
@@ -95,10 +98,10 @@ function operationObject(operation: Operation, route: Route): object {
     tags: [operation.tag],
     summary: operation.summary,
     description: operation.description,
-    security: scope ? [{ apiKey: [scope] }, { bearer: [scope] }] : [],
+    security: scope ? [{ apiKey: [scope] }, { bearer: [scope] }, ...(byTicket ? [{ ticket: [] }] : [])] : [],
     parameters: [...parameters, requestIdParameter],
     ...(operation.body ? { requestBody: requestBody(operation.body) } : {}),
-    responses: { ...answers(operation, scope !== null), ...problems(errorsOf(operation, scope !== null), errorFormat) },
+    responses: { ...answers(operation, scope !== null), ...problems(errors, errorFormat) },
   };
 }
 

@@ -83,6 +83,15 @@ const unexpected = (): never => {
   throw new AppError("task_not_found", "There is no such task.");
 };
 
+const webhooks: HttpParts["webhooks"] = {
+  urlProblem: () => null,
+  deliveries: async () => [],
+  redeliver: unexpected,
+  secrets: async () => [],
+  rotate: async () => [],
+  erase: async () => {},
+};
+
 export async function startFixture(options: FixtureOptions = {}): Promise<Fixture> {
   const calls: string[] = [];
   const accepted: Accepted = { taskId: knownTaskId, status: "PENDING", replayed: false };
@@ -112,14 +121,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
       rows: async () => ({ items: [], next: null }),
       ...options.find,
     },
-    webhooks: {
-      urlProblem: () => null,
-      deliveries: async () => [],
-      redeliver: unexpected,
-      secrets: async () => [],
-      rotate: async () => [],
-      erase: async () => {},
-    },
+    webhooks,
     models,
     queues: { list: async () => [] },
     actors: () => [],
