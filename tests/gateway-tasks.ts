@@ -84,7 +84,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
       liveActors: () => 0,
       callbackProblem: () => null,
       metrics: createTaskMetrics(createMetrics(silentLog)),
-      queues: openQueues({ bus, partitions, clock, capacity: () => ({ slots: 0, sinceMs: 0 }) }),
+      queues: openQueues({ bus, partitions, clock, capacity: () => ({ actors: 0, slots: 0, sinceMs: 0 }) }),
     });
   const tasks = await openTasks();
   const joined: GatewayTasks[] = [];

@@ -63,8 +63,8 @@ const queue = {
   properties: {
     model: { type: "string", description: "Name of the model." },
     priority: { type: "string", enum: [...priorities], description: "Level of the queue." },
-    depth: count("Tasks that no actor has taken yet."),
-    in_flight: count("Tasks that an actor has taken: running, or waiting for their next attempt."),
+    depth: count("Tasks that wait: for an actor, or for their next attempt."),
+    in_flight: count("Tasks that an actor works on."),
     oldest_age_ms: {
       type: ["integer", "null"],
       minimum: 0,

@@ -23,8 +23,8 @@ interface KnownModel {
 export interface Catalogue extends Models {
   /** Actors whose presence is fresh. */
   liveActors(): readonly ActorEntry[];
-  /** Tasks of the model that all live actors together run at once, and when the youngest of these actors started. */
-  capacity(model: string): { readonly slots: number; readonly sinceMs: number };
+  /** Live actors of the model, tasks that they run at once together, and when the youngest of them started. */
+  capacity(model: string): { readonly actors: number; readonly slots: number; readonly sinceMs: number };
   stop(): void;
 }
 
@@ -125,7 +125,7 @@ export async function openCatalogue(bus: Bus, formats: Formats, clock: Clock, lo
     capacity(model) {
       const hosts = liveActors().filter((actor) => actor.models.includes(model));
       const slots = hosts.length * (models.get(model)?.entry.slots ?? 0);
-      return { slots, sinceMs: Math.max(0, ...hosts.map((actor) => actor.startedAtMs)) };
+      return { actors: hosts.length, slots, sinceMs: Math.max(0, ...hosts.map((actor) => actor.startedAtMs)) };
     },
     stop: () => {
       for (const follower of followers) follower.stop();

@@ -20,8 +20,11 @@ const BUCKETS = 240;
 export const WINDOW_MS_MAX = BUCKET_MS * BUCKETS;
 /** Records a bucket whose times are read: enough for a mean, few enough to cost nothing at thousands a second. */
 const SAMPLED_MAX = 4;
-/** Weight of a new time in the mean: the last 20 or so count. */
-const WEIGHT = 0.05;
+/** Least weight of a new time in the mean: the last 20 or so count. */
+const WEIGHT_MIN = 0.05;
+/** After a pause other tasks may come: what was known then counts as so many times. */
+const PAUSE_MS = 1_000;
+const SAMPLES_AFTER_PAUSE = 2;
 /** Models are named by the operator's runners; beyond so many the oldest are forgotten. */
 const MODELS_MAX = 4_096;
 /** `timing` stands before the result, which may be long and say what it likes. */
@@ -36,6 +39,7 @@ interface Meter {
   total: number;
   sampled: number;
   samples: number;
+  sampledAtMs: number;
   meanMs: number;
 }
 
@@ -49,7 +53,15 @@ export function createCompletions(clock: Clock): Completions {
     const [oldest] = meters.keys();
     if (meters.size >= MODELS_MAX && oldest !== undefined) meters.delete(oldest);
     const counts = new Uint32Array(BUCKETS * priorities.length);
-    const meter = { counts, numbers: new Float64Array(BUCKETS).fill(-1), total: 0, sampled: 0, samples: 0, meanMs: 0 };
+    const meter = {
+      counts,
+      numbers: new Float64Array(BUCKETS).fill(-1),
+      total: 0,
+      sampled: 0,
+      samples: 0,
+      sampledAtMs: 0,
+      meanMs: 0,
+    };
     meters.set(model, meter);
     return meter;
   };
@@ -75,8 +87,10 @@ export function createCompletions(clock: Clock): Completions {
       const timing = TIMING.exec(head);
       if (!timing) return;
       const ms = Number(timing[1]) + Number(timing[2]) + Number(timing[3]);
+      if (nowMs - meter.sampledAtMs > PAUSE_MS) meter.samples = Math.min(meter.samples, SAMPLES_AFTER_PAUSE);
+      meter.sampledAtMs = nowMs;
       meter.samples++;
-      meter.meanMs += (ms - meter.meanMs) * Math.max(WEIGHT, 1 / meter.samples);
+      meter.meanMs += (ms - meter.meanMs) * Math.max(WEIGHT_MIN, 1 / meter.samples);
     },
     count(model, windowMs, priority) {
       const nowMs = clock.now();

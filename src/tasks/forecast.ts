@@ -1,11 +1,9 @@
 // What is expected of a queue: how many go first, how fast a model works, when a task will have ended. Pure functions on
 // what queues.ts knows, and estimates all of them: later tasks of a higher priority, retries and the length of each task
 // are not known. How far they are off is measured in docs/benchmarks.md.
-import type { JobPlace, QueueState } from "../bus/queues.ts";
+import type { QueueState } from "../bus/queues.ts";
 import { levels } from "../bus/subjects.ts";
 
-/** Ends for each slot after which a measured rate is believed: what is still under way then matters little. */
-const TURNS_MIN = 4;
 /** Between two tasks of a slot: result, ack, pull. */
 const TURNAROUND_MS = 1;
 
@@ -20,44 +18,74 @@ export interface Pace {
 }
 
 /**
- * Tasks a millisecond that a model ends while its queue is not empty; null where nothing tells. Measured, once every
- * slot has turned over a few times; before that by Little's law, slots over the time of one.
+ * Tasks a millisecond that a model ends while its queue is not empty; null where nothing tells. By Little's law: slots
+ * over the time of one task. What was counted bounds it, the closer the longer it was counted: of the tasks that ended
+ * in the window at most one a slot had begun before, and at most one a slot has begun and not ended.
  */
 export function throughput({ ended, windowMs, slots, serviceMs }: Pace): number | null {
   if (slots === 0) return null;
-  if (windowMs > 0 && ended >= TURNS_MIN * slots) return ended / windowMs;
-  if (serviceMs !== null) return slots / (serviceMs + TURNAROUND_MS);
-  return windowMs > 0 && ended > 0 ? ended / windowMs : null;
+  const most = windowMs > 0 ? (ended + slots) / windowMs : Number.POSITIVE_INFINITY;
+  const least = windowMs > 0 ? (ended - slots) / windowMs : 0;
+  if (serviceMs === null) return ended > 0 && windowMs > 0 ? ended / windowMs : null;
+  return Math.max(least, Math.min(most, slots / (serviceMs + TURNAROUND_MS)));
+}
+
+/** A queue whose jobs in hand are told apart: those that run, and those that were handed back and wait again. */
+export interface CountedQueue extends QueueState {
+  /** About how many of `ackPending` wait: idle actors are sent more than they have room for, and hand it back. */
+  readonly handedBack: number;
+}
+
+/** The queues of one model, which `slots` serve: more than so many cannot run. */
+export function countedQueues(queues: readonly QueueState[], slots: number): CountedQueue[] {
+  const inHand = queues.reduce((sum, { ackPending }) => sum + ackPending, 0);
+  const share = inHand > slots ? (inHand - slots) / inHand : 0;
+  return queues.map((queue) => ({ ...queue, handedBack: queue.ackPending * share }));
+}
+
+/** Sequences of a queue's own log, at the moment at which its jobs were counted. */
+export interface QueueExtent {
+  /** First and last job of the queue that waits; null where none does. */
+  readonly ends: { readonly first: number; readonly last: number } | null;
+  /** Last job of any queue. */
+  readonly logEnd: number;
 }
 
 /**
- * Jobs of its own queue before the job at `sequence`. Its queue's jobs are taken to lie evenly between the first and the
- * last that wait: exact where nothing else came between them.
+ * Jobs of its own queue before the job at `sequence`. What was handed back goes first. The jobs that wait are taken to
+ * lie evenly between the first and the last: exact where nothing else came between them. What came since they were
+ * counted is taken to be of this queue.
  */
-export function aheadInQueue(
-  own: QueueState | undefined,
-  ends: { readonly first: JobPlace; readonly last: JobPlace } | null,
-  sequence: number,
+export function aheadInQueue(own: CountedQueue, { ends, logEnd }: QueueExtent, sequence: number): number {
+  if (sequence <= own.deliveredSequence) return Math.max(0, own.handedBack - 1) / 2;
+  if (sequence > logEnd) return own.handedBack + own.pending + (sequence - logEnd - 1);
+  if (!ends) return own.handedBack + own.pending;
+  const share = (sequence - ends.first) / Math.max(1, Math.min(ends.last, logEnd) - ends.first);
+  return own.handedBack + Math.max(0, Math.min(1, share)) * Math.max(0, own.pending - 1);
+}
+
+/**
+ * Jobs of the model that go before one with `ahead` jobs before it in `own`. Higher levels go first. The queues of its
+ * level, one a partition, are visited in turn by every actor, mostly for one job; which of them are visited before it in
+ * the last round is not known. `arrived` jobs came to each queue since they were counted.
+ */
+export function aheadInAll(
+  own: CountedQueue,
+  ahead: number,
+  queues: readonly CountedQueue[],
+  arrived: number,
+  actors: number,
 ): number {
-  if (!own || sequence <= own.deliveredSequence) return 0;
-  if (!ends || sequence > ends.last.sequence) return own.pending;
-  const { first, last } = ends;
-  const share = (sequence - first.sequence) / Math.max(1, last.sequence - first.sequence);
-  return Math.max(0, share) * Math.max(0, own.pending - 1);
-}
-
-/**
- * Jobs of the model that go before one with `ahead` jobs before it in `own`: the other partitions' queues of its level
- * are served in turn with its own (half of them before it in its own round), higher levels go first.
- */
-export function aheadInAll(own: QueueState, ahead: number, queues: readonly QueueState[]): number {
   const rank = levels.indexOf(own.at.level);
+  const visit = Math.max(1, actors);
+  const rounds = Math.floor(ahead / visit) * visit;
   let sum = ahead;
   for (const queue of queues) {
     if (queue === own) continue;
     const other = levels.indexOf(queue.at.level);
-    if (other < rank) sum += queue.pending;
-    else if (other === rank) sum += Math.min(queue.pending, ahead + 0.5);
+    if (other > rank) continue;
+    const waiting = queue.pending + queue.handedBack;
+    sum += other < rank ? waiting : Math.min(waiting + arrived, rounds + visit / 2);
   }
   return sum;
 }

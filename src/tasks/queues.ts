@@ -3,22 +3,23 @@
 // and the cost of asking the broker is bounded however many models there are. Estimates; nothing is decided by them.
 import type { Bus } from "../bus/connection.ts";
 import { type JobPlace, listQueues, type QueueState, waitingEnds } from "../bus/queues.ts";
-import { consumerName, levels, parseJob } from "../bus/subjects.ts";
+import { levels, parseJob, streams } from "../bus/subjects.ts";
+import { lastSequence } from "../bus/topology.ts";
 import type { Clock } from "../clock.ts";
 import { createCompletions, WINDOW_MS_MAX } from "./completions.ts";
-import { aheadInAll, aheadInQueue, etaMs, throughput } from "./forecast.ts";
+import { aheadInAll, aheadInQueue, type CountedQueue, countedQueues, etaMs, throughput } from "./forecast.ts";
 import type { HeardResult } from "./logs.ts";
 import type { OpenTask } from "./reader.ts";
-import { type Aged, createRecent } from "./recent.ts";
+import { createRecent } from "./recent.ts";
 import type { Priority } from "./task.ts";
 
 /** The queue of one model and priority, over all keys. */
 export interface QueueView {
   readonly model: string;
   readonly priority: Priority;
-  /** Tasks that no actor has taken yet. */
+  /** Tasks that wait: for an actor, or for their next attempt. */
   readonly depth: number;
-  /** Tasks that an actor has taken: running, or waiting for their next attempt. */
+  /** Tasks that an actor works on. */
   readonly inFlight: number;
   /** How long the oldest of `depth` has waited; null where nothing waits or it was not looked at. */
   readonly oldestAgeMs: number | null;
@@ -36,8 +37,9 @@ export interface Place {
   readonly etaMs: number | null;
 }
 
-/** What runs a model now: tasks at once over all live actors, and since when the youngest of them has lived. */
+/** What runs a model now: live actors, tasks at once over all of them, and since when the youngest has lived. */
 export interface Capacity {
+  readonly actors: number;
   readonly slots: number;
   readonly sinceMs: number;
 }
@@ -62,27 +64,43 @@ const PLACE_MS_MAX = 100;
 const RATE_WINDOW_MS = 30_000;
 /** Queues whose oldest job is looked up for one list: two reads each. With more, the deepest of each level speak. */
 const LOOKED_AT_MAX = 256;
-const QUEUES_KEPT_MAX = 10_000;
 
-type Ends = { readonly first: JobPlace; readonly last: JobPlace } | null;
-/** The queues of each model, and how many of its tasks had ended when they were counted. */
-type ByModel = ReadonlyMap<string, { readonly queues: readonly QueueState[]; readonly total: number }>;
+/** What the broker said at one moment. */
+interface Counts {
+  readonly byModel: ReadonlyMap<string, readonly CountedQueue[]>;
+  /** Last sequence of each partition's log of jobs. */
+  readonly logEnds: readonly number[];
+  /** Tasks of each model that had ended by then. */
+  readonly ended: ReadonlyMap<string, number>;
+  /** First and last waiting job of a queue, looked up when it is first asked for. */
+  readonly ends: Map<QueueState, Promise<WaitingEnds>>;
+}
+type WaitingEnds = Awaited<ReturnType<typeof waitingEnds>>;
 
 export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions): Queues {
   const completions = createCompletions(clock);
-  const counts = createRecent<ByModel>(clock, 1);
-  const ends = createRecent<Ends>(clock, QUEUES_KEPT_MAX);
 
-  const countAll = () =>
-    counts.get("", async () => {
-      const found = await Promise.all(Array.from({ length: partitions }, (_, p) => listQueues(bus, p)));
-      const byModel = Map.groupBy(found.flat(), ({ at }) => at.model);
-      return new Map([...byModel].map(([model, queues]) => [model, { queues, total: completions.total(model) }]));
-    });
-  const endsOf = (queue: QueueState) =>
-    ends.get(`${queue.at.partition}/${consumerName(queue.at)}`, () =>
-      waitingEnds(bus, queue.at, queue.deliveredSequence),
+  const counts = createRecent<Counts>(clock, async () => {
+    const each = Array.from({ length: partitions }, (_, p) => p);
+    // The ends of the logs first: a job between the two answers is counted as waiting, and not as arrived since.
+    const logEnds = await Promise.all(each.map((p) => lastSequence(bus, streams.jobs(p))));
+    const found = await Promise.all(each.map((p) => listQueues(bus, p)));
+    const grouped = Map.groupBy(found.flat(), ({ at }) => at.model);
+    const byModel = new Map(
+      [...grouped].map(([model, queues]) => [model, countedQueues(queues, capacity(model).slots)]),
     );
+    const ended = new Map([...byModel.keys()].map((model) => [model, completions.total(model)]));
+    return { byModel, logEnds, ended, ends: new Map() };
+  });
+  const endsOf = (queue: QueueState, { ends }: Counts): Promise<WaitingEnds> => {
+    let found = ends.get(queue);
+    if (!found) {
+      found = waitingEnds(bus, queue.at, queue.deliveredSequence);
+      found.catch(() => ends.delete(queue));
+      ends.set(queue, found);
+    }
+    return found;
+  };
 
   /** Tasks a millisecond, given that a task has waited since `waitedMs`: for so long no slot was idle. */
   const paceOf = (model: string, waitedMs: number, { slots, sinceMs }: Capacity): number | null => {
@@ -95,39 +113,56 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
   const placeOf = async (task: OpenTask): Promise<Place | null> => {
     const job = parseJob(task.jobSubject);
     if (!job) return null;
-    const counted = countAll();
-    const { value } = counted instanceof Promise ? await counted : counted;
-    const { queues, total } = value.get(job.model) ?? { queues: [], total: completions.total(job.model) };
+    const counted = await counts.get();
+    const queues = counted.byModel.get(job.model) ?? [];
+    const logEnd = counted.logEnds[job.partition] ?? 0;
+    const arrived = Math.max(0, task.jobSequence - logEnd - 1);
+    if (task.jobSequence > logEnd) counts.hurry();
     const same = ({ at }: QueueState): boolean =>
       at.partition === job.partition && at.level === job.level && at.lane === job.lane;
-    // The task may be the first of its queue, and the queue younger than the counts.
-    const own = queues.find(same) ?? { at: job, pending: 0, ackPending: 0, deliveredSequence: 0 };
-    const found = own.pending > 0 ? endsOf(own) : null;
-    const waiting = found instanceof Promise ? (await found).value : (found?.value ?? null);
+    // The queue may be younger than the counts.
+    const own = queues.find(same) ?? {
+      at: job,
+      pending: 0,
+      ackPending: 0,
+      handedBack: 0,
+      deliveredSequence: 0,
+      deliveredAtMs: 0,
+    };
+    const waiting = own.pending > 0 ? await endsOf(own, counted) : null;
+    const ends = waiting && { first: waiting.first.sequence, last: waiting.last.sequence };
     const room = capacity(job.model);
     const serviceMs = completions.serviceMs(job.model);
     const perMs = paceOf(job.model, ageOf(waiting?.first), room);
-    const aheadThen = aheadInAll(own, aheadInQueue(own, waiting, task.jobSequence), queues);
-    const ahead = Math.max(0, aheadThen - (completions.total(job.model) - total));
+    const aheadThen = aheadInAll(
+      own,
+      aheadInQueue(own, { ends, logEnd }, task.jobSequence),
+      queues,
+      arrived,
+      room.actors,
+    );
+    const endedSince = completions.total(job.model) - (counted.ended.get(job.model) ?? 0);
+    const ahead = Math.max(0, aheadThen - endedSince);
     const inFlight = queues.reduce((sum, { ackPending }) => sum + ackPending, 0);
     return { position: Math.floor(ahead) + 1, etaMs: etaMs(ahead, perMs, serviceMs, inFlight < room.slots) };
   };
 
   /** The age of the oldest waiting job of each queue that is looked at. */
-  const agesOf = async (waiting: readonly QueueState[]): Promise<ReadonlyMap<QueueState, number>> => {
+  const agesOf = async (counted: Counts): Promise<ReadonlyMap<QueueState, number>> => {
+    const waiting = [...counted.byModel.values()].flat().filter(({ pending }) => pending > 0);
     const deepest = new Map<string, QueueState>();
     for (const queue of waiting) {
       const key = `${queue.at.level} ${queue.at.model}`;
       if (queue.pending > (deepest.get(key)?.pending ?? 0)) deepest.set(key, queue);
     }
     const looked = waiting.length <= LOOKED_AT_MAX ? waiting : [...deepest.values()].slice(0, LOOKED_AT_MAX);
-    const found = await Promise.all(looked.map(async (queue) => [queue, await endsOf(queue)] as const));
-    return new Map(found.flatMap(([queue, { value }]) => (value ? [[queue, ageOf(value.first)]] : [])));
+    const found = await Promise.all(looked.map(async (queue) => [queue, await endsOf(queue, counted)] as const));
+    return new Map(found.flatMap(([queue, ends]) => (ends ? [[queue, ageOf(ends.first)]] : [])));
   };
 
   const viewsOf = (
     model: string,
-    queues: readonly QueueState[],
+    queues: readonly CountedQueue[],
     ages: ReadonlyMap<QueueState, number>,
   ): QueueView[] => {
     const oldest = Math.max(0, ...queues.map((queue) => ages.get(queue) ?? 0));
@@ -137,8 +172,10 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
     return levels.flatMap((priority) => {
       const here = queues.filter(({ at }) => at.level === priority);
       if (here.length === 0) return [];
-      const depth = here.reduce((sum, { pending }) => sum + pending, 0);
-      const inFlight = here.reduce((sum, { ackPending }) => sum + ackPending, 0);
+      const inHand = here.reduce((sum, { ackPending }) => sum + ackPending, 0);
+      const handedBack = Math.round(here.reduce((sum, queue) => sum + queue.handedBack, 0));
+      const depth = here.reduce((sum, { pending }) => sum + pending, 0) + handedBack;
+      const inFlight = inHand - handedBack;
       const known = here.flatMap((queue) => ages.get(queue) ?? []);
       const { ended, ms } = completions.count(model, RATE_WINDOW_MS, priority);
       before += depth;
@@ -150,12 +187,11 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
 
   return {
     async list() {
-      const { value }: Aged<ByModel> = await countAll();
-      const all = [...value.values()].flatMap(({ queues }) => queues);
-      const ages = await agesOf(all.filter(({ pending }) => pending > 0));
-      return [...value]
+      const counted = await counts.get();
+      const ages = await agesOf(counted);
+      return [...counted.byModel]
         .sort(([a], [b]) => (a < b ? -1 : 1))
-        .flatMap(([model, { queues }]) => viewsOf(model, queues, ages));
+        .flatMap(([model, queues]) => viewsOf(model, queues, ages));
     },
     place: (task) => within(placeOf(task), PLACE_MS_MAX),
     heard({ record, model }) {

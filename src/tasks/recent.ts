@@ -1,61 +1,55 @@
-// Values that are asked for often and may be a second old. While somebody asks, each is loaded anew about once a second,
+// A value that is asked for often and may be a second old. While somebody asks it is loaded anew about once a second,
 // behind the answers; nobody waits but the first after a pause. What is dear to load is loaded less often, so that the
-// cost stays a small share of the time however large the thing is.
+// cost stays a small share of the time however large it is.
 import type { Clock } from "../clock.ts";
 
 const FRESH_MS = 1_000;
-/** A load that took long is not repeated before so many times its length: at most a twentieth of the time goes into it. */
+/** At the most so often, where the value is known to be behind. */
+const HURRY_MS = 100;
+/** A load is not repeated before so many times its length: at most a twentieth of the time goes into it. */
 const SHARE = 20;
 const FRESH_MS_MAX = 10_000;
 
-export interface Aged<T> {
-  readonly value: T;
-  /** When its load began, on the monotonic clock. */
-  readonly atMs: number;
-}
-
-interface Entry<T> {
-  aged: Aged<T> | null;
-  freshMs: number;
-  loading: Promise<Aged<T>> | null;
-}
-
 export interface Recent<T> {
-  /** The value of `key`: at once where a recent one is kept, else as `load` resolves, which is called once for all. */
-  get(key: string, load: () => Promise<T>): Aged<T> | Promise<Aged<T>>;
+  /** The value: at once where a recent one is kept, else as `load` resolves, which is called once for all who wait. */
+  get(): T | Promise<T>;
+  /** The kept value is known to be behind: it is loaded anew soon, and nobody waits for it. */
+  hurry(): void;
 }
 
-/** Keeps at most `keysMax` values; when there are more, all are forgotten. */
-export function createRecent<T>(clock: Clock, keysMax: number): Recent<T> {
-  const entries = new Map<string, Entry<T>>();
+export function createRecent<T>(clock: Clock, load: () => Promise<T>): Recent<T> {
+  let kept: { readonly value: T; readonly atMs: number } | null = null;
+  let tookMs = 0;
+  let loading: Promise<T> | null = null;
 
-  const begin = (entry: Entry<T>, load: () => Promise<T>): Promise<Aged<T>> => {
+  const ageMs = (): number => (kept ? clock.monotonicMs() - kept.atMs : Number.POSITIVE_INFINITY);
+  const reload = async (): Promise<T> => {
     const atMs = clock.monotonicMs();
-    const loading = load()
-      .then((value) => {
-        entry.aged = { value, atMs };
-        entry.freshMs = Math.min(FRESH_MS_MAX, Math.max(FRESH_MS, (clock.monotonicMs() - atMs) * SHARE));
-        return entry.aged;
-      })
-      .finally(() => {
-        entry.loading = null;
-      });
-    loading.catch(() => {}); // who waits for it gets the error; behind an answer the next one tries again
-    entry.loading = loading;
+    try {
+      const value = await load();
+      kept = { value, atMs };
+      tookMs = clock.monotonicMs() - atMs;
+      return value;
+    } finally {
+      loading = null;
+    }
+  };
+  const refresh = (): Promise<T> => {
+    loading ??= reload();
+    loading.catch(() => {}); // who waits gets the error; behind an answer the next one tries again
     return loading;
   };
+  const restMs = (): number => Math.min(FRESH_MS_MAX, tookMs * SHARE);
   return {
-    get(key, load) {
-      let entry = entries.get(key);
-      if (!entry) {
-        if (entries.size >= keysMax) entries.clear();
-        entry = { aged: null, freshMs: FRESH_MS, loading: null };
-        entries.set(key, entry);
-      }
-      const ageMs = entry.aged ? clock.monotonicMs() - entry.aged.atMs : Number.POSITIVE_INFINITY;
-      if (entry.aged && ageMs <= entry.freshMs) return entry.aged;
-      const loading = entry.loading ?? begin(entry, load);
-      return entry.aged && ageMs <= entry.freshMs * 2 ? entry.aged : loading;
+    get() {
+      const freshMs = Math.max(FRESH_MS, restMs());
+      const age = ageMs();
+      if (kept && age <= freshMs) return kept.value;
+      const next = refresh();
+      return kept && age <= freshMs * 2 ? kept.value : next;
+    },
+    hurry() {
+      if (ageMs() > Math.max(HURRY_MS, restMs())) void refresh();
     },
   };
 }

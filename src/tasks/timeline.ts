@@ -59,7 +59,7 @@ export async function readTimeline(bus: Bus, reader: Reader, taskId: string, own
 }
 
 /** Pure. `stored` are the task's events, oldest first. */
-function timelineOf(taskId: string, reading: Reading, stored: readonly LogRecord[]): Timeline {
+export function timelineOf(taskId: string, reading: Reading, stored: readonly LogRecord[]): Timeline {
   const view = JSON.parse(viewOf(taskId, reading).json) as FinishedTask & { readonly cancel_requested_at?: string };
   const ended = reading.kind === "ended";
   // The id may have belonged to an earlier task, whose events can still be there.
