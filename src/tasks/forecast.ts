@@ -66,8 +66,8 @@ export function aheadInQueue(own: CountedQueue, { ends, logEnd }: QueueExtent, s
 
 /**
  * Jobs of the model that go before one with `ahead` jobs before it in `own`. Higher levels go first. The queues of its
- * level, one a partition, are visited in turn by every actor, mostly for one job; which of them are visited before it in
- * the last round is not known. `arrived` jobs came to each queue since they were counted.
+ * level, one a partition, are visited in turn by every actor, mostly for one job; which of them come before it in the
+ * last round is not known. `arrived` jobs came to each queue since they were counted.
  */
 export function aheadInAll(
   own: CountedQueue,
