@@ -118,7 +118,16 @@ describe("loadConfig", () => {
     [
       "CORS_ORIGINS",
       ["https://a.example", "http://localhost:5173,https://b.example:8443"],
-      ["*", "null", "https://a.example/", "https://*.a.example", "a.example", "https://A.example", "file:///x"],
+      [
+        "*",
+        "null",
+        "https://a.example/",
+        "https://*.a.example",
+        "a.example",
+        "https://A.example",
+        "https://a.example:443",
+        "file:///x",
+      ],
     ],
     ["GPU_IDS", ["0,1", "GPU-8f7e", "MIG-1"], ["0,0", "a/b", "a.b", ",", "a b"]],
   ])("%s takes %p and refuses %p", (name, good, bad) => {

@@ -179,6 +179,8 @@ async function startNats(): Promise<string> {
       : null;
   });
   expect((await fetch(`${ports.monitoring[0]}/healthz`)).status).toBe(200);
+  const { config } = (await (await fetch(`${ports.monitoring[0]}/jsz`)).json()) as { config: object };
+  expect(config).toMatchObject({ sync_always: true });
   return new URL(ports.nats[0] ?? "").host;
 }
 
