@@ -183,24 +183,17 @@ async function openTasks(config: Config, base: Base, webhooks: Webhooks, log: Lo
 }
 
 /** What the API says of webhooks, and the thread that sends them. */
-async function openWebhooks(config: Config, { kept: sql, partitions, metrics }: Base): Promise<Webhooks & Sender> {
+async function openWebhooks(
+  config: Config,
+  { kept: sql, partitions, metrics }: Base,
+): Promise<Webhooks & Pick<Sender, "stop">> {
   const { natsUrl, dataDir, databaseUrl, logLevel, webhookSecrets: secrets, webhookRetryMs: retryMs } = config;
   const rules = { allowHosts: config.fetchAllowHosts, httpsOnly: config.env === "prod" };
   // Rows outlast the records that they were made from, lest one be made again.
   const keepMs = Math.max(config.historyTtlMs, config.taskTtlMs + 2 * 3_600_000);
-  const options = {
-    natsUrl: natsUrl ?? "",
-    dataDir,
-    databaseUrl,
-    partitions,
-    logLevel,
-    secrets,
-    retryMs,
-    rules,
-    keepMs,
-  };
-  const { stop } = await sendInThread(options, countWebhooks(metrics));
-  return { ...createWebhooks({ sql, secrets, rules, clock: systemClock }), stop };
+  const place = { natsUrl: natsUrl ?? "", dataDir, databaseUrl, partitions, logLevel };
+  const sender = await sendInThread({ ...place, secrets, retryMs, rules, keepMs }, countWebhooks(metrics));
+  return { ...createWebhooks({ sql, secrets, rules, clock: systemClock, onDue: sender.wake }), stop: sender.stop };
 }
 
 /** Resolves on SIGTERM or SIGINT. */

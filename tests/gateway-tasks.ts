@@ -41,6 +41,7 @@ export interface TestTasks {
   readonly partitions: number;
   /** One more gateway on the same logs and rows; stopped with the first. */
   join(): Promise<GatewayTasks>;
+  readonly natsUrl: string;
   /** Gone after stop(). */
   readonly folder: string;
   /** The clock of the gateway goes forward; the broker's does not. */
@@ -93,6 +94,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
     return readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), 5_000);
   };
   return {
+    natsUrl: broker.url,
     folder: broker.folder,
     bus,
     sql,

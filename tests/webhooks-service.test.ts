@@ -3,6 +3,9 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { readLast } from "../src/bus/log.ts";
+import { streams, subjects } from "../src/bus/subjects.ts";
+import { partitionOf } from "../src/ids.ts";
 import { readExposition } from "./exposition.ts";
 import { type Receiver, startReceiver, verified } from "./receiver.ts";
 import { type Stack, startStack } from "./stack.ts";
@@ -11,8 +14,13 @@ let dataDir: string;
 let stack: Stack;
 let receiver: Receiver;
 
-const settings = { MODELS: "echo", FETCH_ALLOW_HOSTS: "127.0.0.1", WEBHOOK_RETRIES: "200ms,200ms,5s,5s,5s,5s" };
-const start = (): Promise<Stack> => startStack({ dataDir, settings });
+const settings = {
+  MODELS: "echo",
+  PARTITIONS: "2",
+  FETCH_ALLOW_HOSTS: "127.0.0.1",
+  WEBHOOK_RETRIES: "200ms,200ms,200ms,2s,2s,2s,2s,2s",
+};
+const start = (): Promise<Stack> => startStack({ dataDir, settings, apiKeys: "test:test-key,another:another-key" });
 
 beforeAll(async () => {
   dataDir = await mkdtemp(join(tmpdir(), "millrace webhooks "));
@@ -74,4 +82,89 @@ test("all is told: started and progress on the way, completed with the result; a
   await receiver.count(before + 1);
   expect(receiver.got.at(-1)).toMatchObject({ id: told.webhook_id, path: "/hook?token=secret" });
   expect((await delivery(task_id, ({ attempts }) => attempts.length === 2)).status).toBe("delivered");
+});
+
+test("of a task of another key nothing is told, shown or sent again", async () => {
+  const { task_id } = await stack.submit({ model: "echo", input: {}, callback_url: receiver.url });
+  await delivery(task_id, ({ status }) => status === "delivered");
+  const before = receiver.got.length;
+  for (const method of ["GET", "POST"]) {
+    const path = `/v1/tasks/${task_id}/deliveries`;
+    const response = await stack.call(method, path, undefined, { "x-api-key": "another-key" });
+    expect([response.status, (await response.json()) as object]).toMatchObject([404, { code: "task_not_found" }]);
+  }
+  expect(receiver.got.length).toBe(before);
+});
+
+test("of a task without a callback_url there is nothing to show or to send", async () => {
+  const { task_id } = await stack.submit({ model: "echo", input: {} });
+  await stack.ended(task_id);
+  const shown = await stack.call("GET", `/v1/tasks/${task_id}/deliveries`);
+  expect(await shown.json()).toEqual({ object: "list", data: [] });
+  const sent = await stack.call("POST", `/v1/tasks/${task_id}/deliveries`);
+  expect([sent.status, (await sent.json()) as object]).toMatchObject([409, { code: "no_delivery" }]);
+});
+
+test("a failed and a cancelled task are told too, and a retry of one", async () => {
+  const callback_url = receiver.url;
+  const failing = await stack.submit({ model: "echo", input: { fail_times: 1 }, max_attempts: 1, callback_url });
+  await delivery(failing.task_id, ({ status }) => status === "delivered");
+  const running = await stack.submit({ model: "echo", input: { sleep_ms: 60_000 }, callback_url });
+  await stack.started(running.task_id);
+  const waiting = await stack.submit({ model: "echo", input: {}, delay_ms: 60_000, callback_url });
+  for (const cancelled of [running, waiting]) {
+    expect((await stack.call("DELETE", `/v1/tasks/${cancelled.task_id}`)).status).toBe(202);
+    await delivery(cancelled.task_id, ({ status }) => status === "delivered");
+  }
+  const retried = await stack.call("POST", `/v1/tasks/${failing.task_id}/retry`);
+  const { task_id } = (await retried.json()) as { task_id: string };
+  await delivery(task_id, ({ status }) => status === "delivered");
+  const told = new Map(
+    receiver.got.map(({ body }) => {
+      const { data } = JSON.parse(body) as { data: { task_id: string; status: string } };
+      return [data.task_id, data.status];
+    }),
+  );
+  expect([failing, running, waiting, { task_id }].map((task) => told.get(task.task_id))).toEqual([
+    "FAILURE",
+    "CANCELLED",
+    "CANCELLED",
+    "FAILURE",
+  ]);
+});
+
+test("a gateway killed between the result and the webhook: the next one sends it, once", async () => {
+  const { task_id } = await stack.submit({ model: "echo", input: { sleep_ms: 300 }, callback_url: receiver.url });
+  const gateway = await stack.pidOf("gateway");
+  process.kill(gateway, "SIGSTOP");
+  const partition = partitionOf(task_id, 2);
+  await stack.until("the result", 10_000, () =>
+    readLast(stack.bus, streams.results(partition), subjects.anyResult(partition, task_id), 5_000),
+  );
+  process.kill(gateway, "SIGKILL");
+  const told = await delivery(task_id, ({ status }) => status === "delivered");
+  expect(told.attempts.map(({ status_code }) => status_code)).toEqual([204]);
+  expect(receiver.got.filter(({ id }) => id === told.webhook_id).length).toBe(1);
+});
+
+test("kill -9 of everything while the receiver is down: it is told when both are back", async () => {
+  receiver.answer(() => new Response(null, { status: 503 }));
+  const { task_id } = await stack.submit({ model: "echo", input: { text: "kept" }, callback_url: receiver.url });
+  const before = await delivery(task_id, ({ attempts }) => attempts.length > 0);
+  expect(before).toMatchObject({ status: "pending", attempts: [{ status_code: 503 }] });
+  await stack.kill();
+  await stack.stop();
+  receiver.answer(() => new Response(null, { status: 204 }));
+  stack = await start();
+  const after = await delivery(task_id, ({ status }) => status === "delivered");
+  expect(after.webhook_id).toBe(before.webhook_id);
+  expect(after.attempts.at(-1)).toMatchObject({ status_code: 204 });
+  const last = receiver.got.at(-1);
+  expect(last && verified(last, await secretOf()).data).toEqual(await stack.read(task_id));
+});
+
+test("neither secrets nor the query of a URL stand in the log", () => {
+  const log = JSON.stringify(stack.log());
+  expect(log).toContain("webhook delivered");
+  expect(log).not.toMatch(/whsec_|token=secret|development-webhook-secret/);
 });

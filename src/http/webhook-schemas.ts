@@ -22,7 +22,7 @@ const delivery = {
     next_attempt_at: maybeTime("When it is sent next; null when it is not"),
     attempts: {
       type: "array",
-      description: "What was tried, the oldest first; the last 100.",
+      description: "What was tried, the oldest first; the last 500 of a task.",
       items: {
         type: "object",
         required: ["at", "duration_ms", "status_code", "error"],

@@ -10,7 +10,8 @@ import { webhookOperations } from "./webhook-operations.ts";
 
 export function webhookRoutes(tasks: Tasks, webhooks: Webhooks): readonly KeyedRoute[] {
   const ofTask = { access: "key", path: "/v1/tasks/{id}/deliveries" } as const;
-  const ofKey = { access: "key", path: "/v1/webhooks/secrets" } as const;
+  // Whoever may submit may know what signs the answers.
+  const ofKey = { access: "key", path: "/v1/webhooks/secrets", scope: "tasks:write" } as const;
   /** The id of a task that this key owns. Throws `task_not_found`. */
   const ownTask = async (call: KeyedCall): Promise<string> => (await tasks.read(taskIdOf(call), call.owner)).taskId;
   return [

@@ -25,6 +25,8 @@ export interface IntakeOptions {
   readonly log: Log;
   /** Called when new rows stand. */
   readonly onRows: () => void;
+  /** Ends found and not yet rows, by stream; beyond it the stream is left alone until they are. Default 10,000. */
+  readonly waitingMax?: number;
 }
 
 export interface Intake {
@@ -33,7 +35,6 @@ export interface Intake {
 
 /** Rows of one transaction, each with up to 64 KiB of result: 16 MiB at most. */
 const BATCH_MAX = 256;
-/** Ends found and not yet rows, by stream; beyond it the stream is left alone until they are. */
 const WAITING_MAX = 10_000;
 /** A cursor that moved over ends nobody asked for is written so often: it is an fsync. */
 const CURSOR_EVERY_MS = 5_000;
@@ -58,7 +59,7 @@ interface Place {
 }
 
 export async function startIntake(options: IntakeOptions): Promise<Intake> {
-  const { bus, sql, partitions, log } = options;
+  const { bus, sql, partitions, log, waitingMax = WAITING_MAX } = options;
   const cursors = await loadCursors(sql);
   const places = Array.from({ length: partitions }, (_, p): Place => {
     const stream = streams.results(p);
@@ -78,7 +79,7 @@ export async function startIntake(options: IntakeOptions): Promise<Intake> {
       log,
       onRecord(record) {
         if (place.cut) return;
-        if (place.waiting.length >= WAITING_MAX) return leave(place);
+        if (place.waiting.length >= waitingMax) return leave(place);
         place.seen = record.sequence;
         if (record.header(CALLBACK_HEADER) === "") return;
         const result = parseResult(record.subject);

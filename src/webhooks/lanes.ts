@@ -3,11 +3,11 @@
 import type { DueDelivery } from "./store.ts";
 
 /** Attempts under way at once, each a socket and up to 64 KiB of body. */
-const IN_ALL_MAX = 128;
+export const IN_ALL_MAX = 128;
 /** For one host and port: a receiver gets no more than this at once, and a dead one holds no more. */
-const PER_HOST_MAX = 8;
+export const PER_HOST_MAX = 8;
 /** For one API key, which may name many hosts. */
-const PER_KEY_MAX = 64;
+export const PER_KEY_MAX = 64;
 
 export interface Lanes {
   /** Attempts that may begin. */

@@ -6,13 +6,13 @@ import { openKept } from "../db/db.ts";
 import { messageOf } from "../errors.ts";
 import { createLog } from "../log.ts";
 import type { AttemptMade } from "./metrics.ts";
-import { type FromSender, type SenderThreadOptions, sendHere, type ToSender } from "./sender.ts";
+import { type FromSender, type Sender, type SenderThreadOptions, sendHere, type ToSender } from "./sender.ts";
 
 declare const self: Worker;
 
 const tell = (message: FromSender): void => self.postMessage(message);
 
-async function main(options: SenderThreadOptions): Promise<() => Promise<void>> {
+async function main(options: SenderThreadOptions): Promise<Sender> {
   const log = createLog("webhooks", options.logLevel);
   const bus = await openBus(options.natsUrl, "millrace webhooks", log);
   const db = await openKept(options);
@@ -27,17 +27,21 @@ async function main(options: SenderThreadOptions): Promise<() => Promise<void>> 
     onAttempt,
   });
   tell({ type: "started" });
-  return async () => {
-    await sender.stop();
-    await db.close();
-    await bus.close();
-    tell({ type: "stopped" });
+  return {
+    wake: sender.wake,
+    async stop() {
+      await sender.stop();
+      await db.close();
+      await bus.close();
+      tell({ type: "stopped" });
+    },
   };
 }
 
-const started = Promise.withResolvers<() => Promise<void>>();
+const started = Promise.withResolvers<Sender>();
 self.onmessage = (event: MessageEvent<ToSender>) => {
   const failed = (error: unknown): void => tell({ type: "failed", message: messageOf(error) });
   if (event.data.type === "start") main(event.data).then(started.resolve, failed);
-  else started.promise.then((end) => end()).catch(failed);
+  else if (event.data.type === "wake") void started.promise.then((sender) => sender.wake());
+  else started.promise.then((sender) => sender.stop()).catch(failed);
 };

@@ -1,27 +1,27 @@
 // All that a gateway does about webhooks beside answering its API: takes in what has ended, sends what is due, tells
 // what happens on the way. A gateway has it done on a thread of its own (sender-thread.ts), because SQLite and its
 // fsync stop the event loop that calls them; tests do it here.
-import type { SQL } from "bun";
 import type { Bus } from "../bus/connection.ts";
 import type { DatabasePlace } from "../db/db.ts";
 import type { CallbackRules } from "../net/public-url.ts";
-import { type Deliverer, type DeliverOptions, startDeliverer } from "./deliver.ts";
-import { startIntake } from "./intake.ts";
+import { type DeliverOptions, startDeliverer } from "./deliver.ts";
+import { type IntakeOptions, startIntake } from "./intake.ts";
 import { startLive } from "./live.ts";
 import type { AttemptMade } from "./metrics.ts";
 
 export interface Sender {
+  /** Something has become due otherwise than by time. */
+  wake(): void;
   stop(): Promise<void>;
 }
 
-export interface SenderOptions extends DeliverOptions {
+export interface SenderOptions extends DeliverOptions, Pick<IntakeOptions, "waitingMax"> {
   readonly bus: Bus;
-  readonly sql: SQL;
   readonly partitions: number;
 }
 
 /** Resolves when the logs are followed. Throws `broker_unavailable`. */
-export async function sendHere(options: SenderOptions): Promise<Sender & Pick<Deliverer, "wake">> {
+export async function sendHere(options: SenderOptions): Promise<Sender> {
   const deliverer = startDeliverer(options);
   const live = startLive(options);
   const intake = await startIntake({ ...options, onRows: deliverer.wake }).catch(async (error) => {
@@ -48,7 +48,7 @@ export interface SenderThreadOptions extends DatabasePlace {
 }
 
 /** What the thread is told, and what it tells. */
-export type ToSender = ({ readonly type: "start" } & SenderThreadOptions) | { readonly type: "stop" };
+export type ToSender = ({ readonly type: "start" } & SenderThreadOptions) | { readonly type: "wake" | "stop" };
 export type FromSender =
   | { readonly type: "started" | "stopped" }
   | { readonly type: "attempted"; readonly attempt: AttemptMade }
@@ -76,6 +76,7 @@ export function sendInThread(options: SenderThreadOptions, onAttempt: (attempt: 
   };
   worker.postMessage({ type: "start", ...options } satisfies ToSender);
   const sender: Sender = {
+    wake: () => worker.postMessage({ type: "wake" } satisfies ToSender),
     async stop() {
       worker.postMessage({ type: "stop" } satisfies ToSender);
       await Promise.race([stopped.promise, Bun.sleep(STOP_MS_MAX)]);

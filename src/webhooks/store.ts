@@ -6,6 +6,7 @@
 //      │  ▲ by hand, from either
 //      └──┴───► failed
 import type { SQL } from "bun";
+import { write } from "../db/dialect.ts";
 
 export type DeliveryState = "pending" | "delivered" | "failed";
 
@@ -77,7 +78,7 @@ export async function takeIn(
     lease_until_ms: 0,
   }));
   const places = [...cursors].map(([stream, sequence]) => ({ stream, sequence }));
-  await sql.begin(async (transaction) => {
+  await write(sql, async (transaction) => {
     if (rows.length > 0) {
       await transaction`INSERT INTO deliveries ${transaction(rows)} ON CONFLICT (delivery_id) DO NOTHING`;
     }
@@ -162,7 +163,7 @@ export async function settle(
   attempt: Attempt,
   { state, nextMs }: Settled,
 ): Promise<void> {
-  await sql.begin(async (transaction) => {
+  await write(sql, async (transaction) => {
     const [row]: { tries: number }[] = await transaction`
       UPDATE deliveries SET state = ${state}, next_ms = ${nextMs}, tries = tries + 1, lease = '', lease_until_ms = 0
       WHERE delivery_id = ${id} AND lease = ${lease} RETURNING tries`;
@@ -184,47 +185,46 @@ export async function release(sql: SQL, id: string, lease: string): Promise<void
   await sql`UPDATE deliveries SET lease = '', lease_until_ms = 0 WHERE delivery_id = ${id} AND lease = ${lease}`;
 }
 
-/** The deliveries of a task with their attempts, the newest first; of other keys none. */
+interface JoinedRow {
+  readonly delivery_id: string;
+  readonly event: string;
+  readonly url: string;
+  readonly state: DeliveryState;
+  readonly created_ms: number;
+  readonly next_ms: number | null;
+  /** Null for a delivery without an attempt. */
+  readonly at_ms: number | null;
+  readonly duration_ms: number;
+  readonly status: number | null;
+  readonly error: string | null;
+}
+
+/** Attempts of a task that are shown, the newest. A task has one delivery, its id may have served for others before. */
+const ATTEMPTS_MAX = 500;
+
+/** The deliveries of a task with their attempts, the newest first; of other keys none. One query: one moment. */
 export async function deliveriesOf(sql: SQL, taskId: string, keyId: string): Promise<Delivery[]> {
-  const rows: {
-    delivery_id: string;
-    event: string;
-    url: string;
-    state: DeliveryState;
-    created_ms: number;
-    next_ms: number | null;
-  }[] = await sql`
-    SELECT delivery_id, event, url, state, created_ms, next_ms FROM deliveries
-    WHERE task_id = ${taskId} AND key_id = ${keyId} ORDER BY created_ms DESC, delivery_id LIMIT ${DELIVERIES_MAX}`;
-  return Promise.all(
-    rows.map(async (row) => ({
-      id: row.delivery_id,
-      event: row.event,
-      url: row.url,
-      state: row.state,
-      createdMs: Number(row.created_ms),
-      nextMs: row.next_ms === null ? null : Number(row.next_ms),
-      attempts: await attemptsOf(sql, row.delivery_id),
-    })),
-  );
+  const rows: JoinedRow[] = await sql`
+    SELECT d.delivery_id, d.event, d.url, d.state, d.created_ms, d.next_ms, a.at_ms, a.duration_ms, a.status, a.error
+    FROM deliveries d LEFT JOIN delivery_attempts a ON a.delivery_id = d.delivery_id
+    WHERE d.task_id = ${taskId} AND d.key_id = ${keyId}
+    ORDER BY d.created_ms DESC, d.delivery_id, a.at_ms DESC LIMIT ${ATTEMPTS_MAX}`;
+  return [...Map.groupBy(rows, (row) => row.delivery_id).values()].flatMap((ofOne) => {
+    const [first] = ofOne;
+    if (!first) return [];
+    const { delivery_id: id, event, url, state } = first;
+    const nextMs = first.next_ms === null ? null : Number(first.next_ms);
+    const attempts = ofOne.flatMap((row) => (row.at_ms === null ? [] : [attemptOf(row, row.at_ms)]));
+    return [{ id, event, url, state, createdMs: Number(first.created_ms), nextMs, attempts: attempts.reverse() }];
+  });
 }
 
-/** A task has one; an id that was used again for another task has that one's too. */
-const DELIVERIES_MAX = 20;
-/** The newest are shown. */
-const ATTEMPTS_MAX = 100;
-
-async function attemptsOf(sql: SQL, id: string): Promise<Attempt[]> {
-  const rows: { at_ms: number; duration_ms: number; status: number | null; error: string | null }[] = await sql`
-    SELECT at_ms, duration_ms, status, error FROM delivery_attempts
-    WHERE delivery_id = ${id} ORDER BY at_ms DESC LIMIT ${ATTEMPTS_MAX}`;
-  return rows.reverse().map((row) => ({
-    atMs: Number(row.at_ms),
-    durationMs: Number(row.duration_ms),
-    status: row.status === null ? null : Number(row.status),
-    error: row.error,
-  }));
-}
+const attemptOf = (row: JoinedRow, atMs: number): Attempt => ({
+  atMs: Number(atMs),
+  durationMs: Number(row.duration_ms),
+  status: row.status === null ? null : Number(row.status),
+  error: row.error,
+});
 
 /** Makes a delivery due now, with a whole round of attempts before it. */
 export async function makeDue(sql: SQL, id: string, nowMs: number): Promise<void> {
@@ -238,7 +238,7 @@ export async function replaceBodies(sql: SQL, taskId: string, keyId: string, bod
 
 /** Deletes deliveries of before `beforeMs` that nothing is to come of any more. */
 export async function deleteOld(sql: SQL, beforeMs: number): Promise<void> {
-  await sql.begin(async (transaction) => {
+  await write(sql, async (transaction) => {
     await transaction`
       DELETE FROM delivery_attempts WHERE delivery_id IN (
         SELECT delivery_id FROM deliveries WHERE created_ms < ${beforeMs} AND state <> 'pending')`;

@@ -30,9 +30,11 @@ export interface WebhooksOptions {
   readonly secrets: readonly string[];
   readonly rules: CallbackRules;
   readonly clock: Clock;
+  /** Called when a delivery is due now. */
+  readonly onDue: () => void;
 }
 
-export function createWebhooks({ sql, secrets, rules, clock }: WebhooksOptions): Webhooks {
+export function createWebhooks({ sql, secrets, rules, clock, onDue }: WebhooksOptions): Webhooks {
   const off = "this gateway sends no webhooks: its operator has set no WEBHOOK_SECRET";
   const show = async (keyId: string): Promise<readonly SigningSecret[]> => {
     if (secrets.length === 0) throw new AppError("invalid_request", `There is no secret: ${off}.`);
@@ -51,6 +53,7 @@ export function createWebhooks({ sql, secrets, rules, clock }: WebhooksOptions):
       }
       const now = clock.now();
       await makeDue(sql, newest.id, now);
+      onDue();
       return { ...newest, state: "pending", nextMs: now };
     },
     erase: (taskId, keyId, dataJson) =>
