@@ -49,7 +49,7 @@ test("actors of one machine stand side by side on the ports from METRICS_PORT on
   const second = exposeMetrics(config, "7", silentLog);
   expect(second.url).toBe(`http://127.0.0.1:${port}/metrics`);
   await second.stop();
-  const any = exposeMetrics(loadConfig({ GPU_IDS: "4,7" }), "7", silentLog);
-  expect(Number(new URL(any.url ?? "").port)).toBeGreaterThan(0);
-  await any.stop();
+  const unset = exposeMetrics(loadConfig({ GPU_IDS: "4,7" }), "7", silentLog);
+  expect(Number(new URL(unset.url ?? "").port)).toBeGreaterThan(0);
+  await unset.stop();
 });
