@@ -55,7 +55,9 @@ test("a list holds the key's own tasks, newest first, each as it is read alone",
   expect(await listed("?metadata.round=a", 4)).toEqual([waiting, running, failed, done]);
   const page = await list("?metadata.round=a");
   expect(page).toMatchObject({ object: "list", has_more: false, next_cursor: null });
-  for (const task of page.data) expect(task).toEqual(await stack.read(task.task_id));
+  // Where it stands in its queue is an estimate of its moment.
+  const certain = ({ queue_position: _, eta_ms: __, ...task }: TaskJson) => task;
+  for (const task of page.data) expect(certain(task)).toEqual(certain(await stack.read(task.task_id)));
   expect(await listed("", 1, other)).toEqual([foreign]);
 
   for (const [status, ids] of [
