@@ -128,6 +128,18 @@ test("whatever is asked for: the pages together are just what matches, newest fi
 }, 60_000);
 
 describe("bounds", () => {
+  test("what stands on either side of a window's edge is found once", async () => {
+    const rows = Array.from({ length: 800 }, (_, n) => rowOf(n, { model: n % 25 <= 1 ? "rare" : "echo" }));
+    const find = await findIn(rows);
+    // The first window is of 250 rows: the last of it is the first "rare" of a pair, and the next begins with the other.
+    const expected = rows.filter((row) => row.model === "rare").map((row) => row.id);
+    expect((await pages(find, { model: "rare" }, 100)).flat()).toEqual(expected.reverse());
+    for (const edge of [549, 550, 551]) {
+      const alone = await findIn([...rows.slice(0, edge), rowOf(edge, { model: "one" }), ...rows.slice(edge + 1)]);
+      expect(await pages(alone, { model: "one" }, 100)).toEqual([[idOf(edge)]]);
+    }
+  });
+
   test("a search stops after 50,000 rows, and goes on from there", async () => {
     const needle = rowOf(0, { inputText: "a needle" });
     const find = await findIn([needle, ...Array.from({ length: 51_000 }, (_, n) => rowOf(n + 1))]);
