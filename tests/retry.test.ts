@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { readLast } from "../src/bus/log.ts";
 import { streams, subjects } from "../src/bus/subjects.ts";
 import { deleteRecord } from "../src/bus/trim.ts";
+import { startReceiver } from "./receiver.ts";
 import { type Stack, startStack, type TaskJson } from "./stack.ts";
 
 setDefaultTimeout(30_000);
@@ -24,7 +25,7 @@ beforeAll(async () => {
   const pluginsDir = join(import.meta.dir, "fixtures/plugins");
   stack = await startStack({
     apiKeys: "alice:retry-key-of-alice,bob:retry-key-of-bob",
-    settings: { PLUGINS_DIR: pluginsDir, MODELS: "echo,recorder", PARTITIONS: "1" },
+    settings: { PLUGINS_DIR: pluginsDir, MODELS: "echo,recorder", PARTITIONS: "1", FETCH_ALLOW_HOSTS: "127.0.0.1" },
   });
 });
 afterAll(() => stack.stop());
@@ -82,6 +83,25 @@ test("a retry is a new task of the same request, which names the old one", async
     expect(await stack.started(json.task_id)).toMatchObject({ retry_of: sleeper });
     expect((await stack.call("DELETE", `/v1/tasks/${json.task_id}`)).status).toBe(202);
     expect(await stack.ended(json.task_id)).toMatchObject({ status: "CANCELLED", retry_of: sleeper });
+  }
+});
+
+test("a retry tells its end where the old one did", async () => {
+  const receiver = startReceiver();
+  try {
+    const callback = { callback_url: receiver.url, callback_events: ["started", "completed"] };
+    const old = await submitted({ model: "echo", input: {}, ...callback });
+    await stack.ended(old);
+    await receiver.count(2);
+    const { json } = await retry(old);
+    await receiver.count(4);
+    const told = receiver.got.map(({ body }) => JSON.parse(body) as { type: string; data: { task_id: string } });
+    expect(told.filter(({ data }) => data.task_id === json.task_id).map(({ type }) => type)).toContain(
+      "task.completed",
+    );
+    expect(told.filter(({ data }) => data.task_id === json.task_id)).toHaveLength(2);
+  } finally {
+    await receiver.stop();
   }
 });
 

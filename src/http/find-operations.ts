@@ -94,9 +94,9 @@ const retryTask: Operation = {
   summary: "Retry a task",
   description:
     "Accepts the request of a task that has ended once more, as a new task that names it in `retry_of`; the old one " +
-    "stays as it is. Model, input, priority, limits and metadata are those of the old one. Each call makes a new task; " +
-    "with an `Idempotency-Key` repeats answer the same one. Inputs are kept for TASK_TTL (24 h) after the end. A body " +
-    "is not looked at.",
+    "stays as it is. Model, input, priority, limits, callback and metadata are those of the old one; it is due at once " +
+    "and has the usual deadline. Each call makes a new task; with an `Idempotency-Key` repeats answer the same one. " +
+    "Inputs are kept for TASK_TTL (24 h) after the end. A body is not looked at.",
   parameters: [
     {
       name: "id",

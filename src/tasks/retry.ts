@@ -56,6 +56,7 @@ export function createRetry({ bus, blobs, partitions, models, tasks }: RetryOpti
       ...(job.timeoutMs !== undefined && { timeout_ms: job.timeoutMs }),
       ...(job.callback && { callback_url: job.callback.url, callback_events: job.callback.events }),
       metadata: job.metadata,
+      ...(job.callback && { callback_url: job.callback.url, callback_events: job.callback.events }),
       retry_of: taskId,
     };
     checkAgainst(models, request);
