@@ -139,6 +139,14 @@ test("real tasks have no field that the document does not describe", async () =>
     for (const task of tasks) expect(undescribedOf(task, schemas.Task)).toEqual([]);
     expect(undescribedOf(done, schemas.Accepted)).toEqual([]);
     expect(undescribedOf(cancel, schemas.CancelRequested)).toEqual([]);
+    const list = (await (await stack.call("GET", "/v1/tasks")).json()) as { data: object[] };
+    expect(undescribedOf(list, schemas.TaskList)).toEqual([]);
+    for (const task of list.data) expect(undescribedOf(task, schemas.Task)).toEqual([]);
+    const retried = (await (await stack.call("POST", "/v1/tasks/retry", { filter: {} })).json()) as { data: object[] };
+    expect(undescribedOf(retried, schemas.BulkResult)).toEqual([]);
+    expect(retried.data).toHaveLength(1);
+    for (const item of retried.data)
+      expect(undescribedOf(item, schemas.BulkResult?.properties?.data?.items)).toEqual([]);
     for (const model of ((await (await stack.call("GET", "/v1/models")).json()) as { data: object[] }).data) {
       expect(undescribedOf(model, schemas.Model)).toEqual([]);
     }

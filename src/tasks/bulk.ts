@@ -1,7 +1,7 @@
 // Does one thing to every task that a filter finds: cancel, or retry. Called by the bulk routes. Bounded in tasks and in
 // time; it answers task by task and says where to go on. Doing it twice does no harm: a cancel is idempotent, and a bulk
 // retry repeats a task once, however often it is asked.
-import { asAppError, type ErrorCode, errorKinds } from "../errors.ts";
+import { AppError, asAppError, type ErrorCode, errorKinds } from "../errors.ts";
 import type { Position, TaskFilter } from "./filter.ts";
 import type { Find, Page } from "./find.ts";
 import type { Retry } from "./retry.ts";
@@ -85,6 +85,8 @@ async function each(
   const deadlineMs = performance.now() + BULK_MS_MAX;
   const items: BulkItem[] = [];
   let last = after;
+  // Whoever stops this gateway is no end of the list.
+  if (signal.aborted) throw new AppError("not_ready", "The gateway stops: use another one.", { retryAfterS: 1 });
   for (let from = 0; from < page.items.length; from += AT_ONCE) {
     if (signal.aborted || performance.now() > deadlineMs) return { items, next: last };
     const group = page.items.slice(from, from + AT_ONCE);

@@ -21,8 +21,8 @@ export interface FoundTask extends TaskView {
 export interface Find {
   /**
    * Up to `limit` tasks after `after`. A page may be short or empty although more follow: a search looks at 50,000 rows
-   * a call, one by status of an open task at 500. Rows may lag the logs by a second. Throws `not_ready` where too many
-   * searches wait, `broker_unavailable`.
+   * a call, one by status of an open task at 500, and either ends after 5 s. Rows may lag the logs by a second. Throws
+   * `not_ready` where too many searches wait, `broker_unavailable`.
    */
   tasks(owner: Owner, filter: TaskFilter, after: Position | null, limit: number): Promise<Page<FoundTask>>;
   /** The same without reading the logs, for who needs the ids alone: what it gives may have ended meanwhile. */
@@ -31,6 +31,8 @@ export interface Find {
 
 /** Rows that one call looks at. At half of one core this is 100 ms to 300 ms. */
 const EXAMINED_MAX = 50_000;
+/** No further window is begun after it. Sockets are cut after ten seconds of silence. */
+const FIND_MS_MAX = 5_000;
 /** Open tasks that one call reads from the logs, three requests each, because only those know what has started. */
 const OPEN_EXAMINED_MAX = 500;
 /** Read at once. */
@@ -90,6 +92,7 @@ async function collect<T>(
   let examined = 0;
   let shown = 0;
   let windowRows = FIRST_WINDOW_ROWS;
+  const deadlineMs = performance.now() + FIND_MS_MAX;
   for (let from = after; ; ) {
     const batch = Math.min(limit - items.length + 1, OPEN_BATCH);
     const { rows, reached, tookMs } = await read(owner, filter, from, batch, windowRows);
@@ -106,7 +109,8 @@ async function collect<T>(
     examined += isSearch(filter) ? windowRows : rows.length;
     windowRows = nextWindowRows(windowRows, tookMs);
     shown += rows.filter(({ data }) => data === null).length;
-    if (examined >= EXAMINED_MAX || shown >= Math.max(OPEN_EXAMINED_MAX, limit + 1)) return { items, next: from };
+    const enough = examined >= EXAMINED_MAX || shown >= Math.max(OPEN_EXAMINED_MAX, limit + 1);
+    if (enough || performance.now() > deadlineMs) return { items, next: from };
   }
 }
 
