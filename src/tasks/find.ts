@@ -107,7 +107,7 @@ async function collect<T>(
     if (reached === null) return { items, next: null };
     from = reached;
     examined += isSearch(filter) ? windowRows : rows.length;
-    windowRows = nextWindowRows(windowRows, tookMs);
+    windowRows = Math.max(1, Math.min(nextWindowRows(windowRows, tookMs), EXAMINED_MAX - examined));
     shown += rows.filter(({ data }) => data === null).length;
     const enough = examined >= EXAMINED_MAX || shown >= Math.max(OPEN_EXAMINED_MAX, limit + 1);
     if (enough || performance.now() > deadlineMs) return { items, next: from };
