@@ -18,6 +18,8 @@ export interface FollowOptions {
   readonly log: Log;
   /** Called in order. Must not throw and must be quick; `pending` records are still to come. */
   readonly onRecord: (record: FollowedRecord) => void;
+  /** Null, or when there is room for more: the broker stops sending until then, within what is on its way. */
+  readonly room?: (() => Promise<void> | null) | undefined;
 }
 
 export interface FollowedRecord {
@@ -66,7 +68,7 @@ export async function follow(bus: Bus, options: FollowOptions): Promise<Follower
     subscription = bus.subscribe(inbox, (message) => {
       if (stopped || mine !== generation) return;
       heardAtMs = performance.now();
-      if (message.status !== 0) return control(bus, message);
+      if (message.status !== 0) return control(bus, message, options.room?.() ?? null);
       const delivery = parseDelivery(message.reply);
       if (!delivery) return;
       if (delivery.consumerSequence !== expected) return restart("a gap");
@@ -134,9 +136,11 @@ export async function follow(bus: Bus, options: FollowOptions): Promise<Follower
 }
 
 /** Flow control wants an answer; an idle heartbeat of a stalled consumer names the subject that frees it. */
-function control(bus: Bus, message: BusMessage): void {
+function control(bus: Bus, message: BusMessage, room: Promise<void> | null): void {
   const answerTo = message.reply || message.header("Nats-Consumer-Stalled");
-  if (answerTo) bus.publish(answerTo, "");
+  if (!answerTo) return;
+  if (room === null) bus.publish(answerTo, "");
+  else void room.then(() => bus.publish(answerTo, ""));
 }
 
 /** Resolves to the number of records that wait. */

@@ -45,6 +45,9 @@ export const openKept = (place: DatabasePlace): Promise<Db> =>
 export const openUsage = (place: DatabasePlace): Promise<Db> =>
   open(place, usagePath, { durable: false, migrations: usageMigrations });
 
+/** What is being asked of PostgreSQL has so long to finish. */
+const CLOSE_S_MAX = 5;
+
 interface Kind {
   readonly durable: boolean;
   readonly migrations: readonly Migration[];
@@ -56,9 +59,11 @@ async function open(
   { durable, migrations }: Kind,
 ): Promise<Db> {
   await mkdir(dataDir, { recursive: true });
-  const sql = databaseUrl
-    ? await openPostgres(databaseUrl, { durable })
-    : await openSqlite(pathOf(dataDir), durable ? "FULL" : "OFF");
+  if (databaseUrl) {
+    const sql = await openPostgres(databaseUrl, { durable }, (pool) => migrate(pool, migrations));
+    return { sql, close: () => sql.close({ timeout: CLOSE_S_MAX }) };
+  }
+  const sql = await openSqlite(pathOf(dataDir), durable ? "FULL" : "OFF");
   await migrate(sql, migrations);
   return { sql, close: () => sql.close() };
 }

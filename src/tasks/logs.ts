@@ -30,10 +30,12 @@ export interface LogsOptions {
   /** Null leaves the log of jobs out. */
   readonly onJob: OnJob | null;
   readonly onResult: (heard: HeardResult, stream: string) => void;
+  /** Null, or when there is room for more records. */
+  readonly room?: () => Promise<void> | null;
 }
 
 export async function followLogs(options: LogsOptions): Promise<Follower> {
-  const { bus, partitions, cursors, log, onJob, onResult } = options;
+  const { bus, partitions, cursors, log, onJob, onResult, room } = options;
   const followers: Follower[] = [];
   const start = async (stream: string, heard: (record: FollowedRecord) => void): Promise<void> => {
     const guarded = (record: FollowedRecord): void => {
@@ -44,7 +46,7 @@ export async function followLogs(options: LogsOptions): Promise<Follower> {
       }
     };
     const fromSequence = (cursors.get(stream) ?? 0) + 1;
-    followers.push(await follow(bus, { stream, fromSequence, log, onRecord: guarded }));
+    followers.push(await follow(bus, { stream, fromSequence, log, onRecord: guarded, room }));
   };
   const heardResult = (stream: string, record: FollowedRecord): void => {
     const at = parseResult(record.subject);

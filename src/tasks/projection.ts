@@ -15,8 +15,11 @@ export interface Projection {
   /** `read` is called when the task is to be written. */
   readonly job: OnJob;
   result(heard: HeardResult, stream: string): void;
-  /** Writes all that was handed over. */
+  /** When more may be handed over; null: at once. The database is slower than the logs, or away. */
+  room(): Promise<void> | null;
+  /** Writes all that was handed over, or what it can until stop(). */
   flush(): Promise<void>;
+  /** Writes what it has, and ends; what cannot be written is left to who reads on from the cursors. */
   stop(): Promise<void>;
 }
 
@@ -25,7 +28,7 @@ const BATCH_MAX = 1_024;
 const FLUSH_EVERY_MS = 50;
 /** How long a task that has not ended is held back, in the hope of writing it once. */
 const HOLD_MS = 1_000;
-/** Unwritten rows beyond which nothing is held back. */
+/** Unwritten rows beyond which nothing is held back, and no more are taken. */
 const HELD_MAX = 20_000;
 const RETRY_MS = 1_000;
 
@@ -55,6 +58,12 @@ export function openProjection(sql: SQL, log: Log): Projection {
   let writing: Promise<void> | null = null;
   let stopped = false;
   let moved = false;
+  let full: PromiseWithResolvers<void> | null = null;
+  const makeRoom = (): void => {
+    if (!full || (unwritten.size > HELD_MAX / 2 && !stopped)) return;
+    full.resolve();
+    full = null;
+  };
 
   /** Cursors: what a stream was read to, but not past a record that is still to be written. */
   const cursors = (): Record<string, number> => {
@@ -84,13 +93,14 @@ export function openProjection(sql: SQL, log: Log): Projection {
     try {
       await saveBatch(sql, rowsOf(batch), cursors());
       for (const [id] of batch) if (!unwritten.has(id)) ended.delete(id);
+      makeRoom();
       return batch.length;
     } catch (error) {
       // Nothing is lost: the rows go back, with what has come since.
       for (const [id, entry] of batch) unwritten.set(id, joined(entry, unwritten.get(id)));
       moved = true;
       log.error({ error: messageOf(error) }, "read model cannot be written; trying again");
-      await Bun.sleep(RETRY_MS);
+      if (!stopped) await Bun.sleep(RETRY_MS);
       return 0;
     }
   };
@@ -143,14 +153,20 @@ export function openProjection(sql: SQL, log: Log): Projection {
       put(taskId, { row, result: { stream, sequence: heard.sequence } });
       if (statusOf(heard.record.token)) ended.add(heard.record.taskId);
     },
+    room() {
+      if (unwritten.size <= HELD_MAX || stopped) return null;
+      full ??= Promise.withResolvers<void>();
+      return full.promise;
+    },
     async flush() {
       await writing;
-      while (unwritten.size > 0 || moved) await write(true);
+      while (!stopped && (unwritten.size > 0 || moved)) await write(true);
     },
     async stop() {
       if (stopped) return;
       stopped = true;
       clearInterval(timer);
+      makeRoom();
       await writing;
       await write(true);
     },

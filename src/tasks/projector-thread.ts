@@ -4,7 +4,8 @@ import { openBus } from "../bus/connection.ts";
 import { openReadModel } from "../db/db.ts";
 import { messageOf } from "../errors.ts";
 import { createLog } from "../log.ts";
-import { type FromProjector, projectHere, type ThreadOptions, type ToProjector } from "./projector.ts";
+import type { FromProjector, ThreadOptions, ToProjector } from "./projector.ts";
+import { projectInTurns } from "./projector-turns.ts";
 
 declare const self: Worker;
 
@@ -14,7 +15,7 @@ async function main(options: ThreadOptions): Promise<() => Promise<void>> {
   const log = createLog("projector", options.logLevel);
   const bus = await openBus(options.natsUrl, "millrace projector", log);
   const db = await openReadModel(options);
-  const projector = await projectHere({ bus, sql: db.sql, partitions: options.partitions, log });
+  const projector = await projectInTurns({ ...options, bus, sql: db.sql, log });
   tell({ type: "following" });
   void projector.caughtUp.then(() => tell({ type: "caught-up" }));
   return async () => {

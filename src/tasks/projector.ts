@@ -26,12 +26,13 @@ export interface ProjectOptions {
 /** From where `sql` stands. `records` counts what was read. */
 export async function projectHere(options: ProjectOptions): Promise<Projector & { records(): number }> {
   const { bus, sql, partitions, log } = options;
+  const cursors = await loadCursors(sql);
   const projection = openProjection(sql, log);
   let records = 0;
-  const logs = await followLogs({
+  const following = followLogs({
     bus,
     partitions,
-    cursors: await loadCursors(sql),
+    cursors,
     log,
     onJob: (...heard) => {
       records++;
@@ -41,6 +42,11 @@ export async function projectHere(options: ProjectOptions): Promise<Projector & 
       records++;
       projection.result(heard, stream);
     },
+    room: projection.room,
+  });
+  const logs = await following.catch(async (error) => {
+    await projection.stop();
+    throw error;
   });
   return {
     caughtUp: logs.caughtUp.then(() => projection.flush()),
