@@ -7,6 +7,7 @@ import { ensureTopology } from "./bus/topology.ts";
 import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { openKept, openReadModel } from "./db/db.ts";
+import { watchDatabase } from "./db/watch.ts";
 import { createFiles } from "./files/files.ts";
 import type { PartReadiness } from "./http/health.ts";
 import { createHttp } from "./http/http.ts";
@@ -98,6 +99,7 @@ async function openBase(config: Config, log: Log) {
     watchStore(blobs),
     openCatalogue(bus, formats, systemClock, log),
   ]);
+  const database = watchDatabase(config.databaseUrl);
   return {
     bus,
     blobs,
@@ -105,11 +107,13 @@ async function openBase(config: Config, log: Log) {
     sql: db.sql,
     kept: kept.sql,
     store,
+    database,
     catalogue,
     metrics,
     async stop() {
       stopMetrics();
       store.stop();
+      await database.stop();
       catalogue.stop();
       await Promise.all([db.close(), kept.close()]);
       await bus.close();
@@ -159,7 +163,7 @@ async function openNouns(config: Config, base: Base, log: Log) {
 
 async function openTasks(config: Config, base: Base, webhooks: Webhooks, log: Log) {
   const { natsUrl, dataDir, databaseUrl, logLevel, taskTtlMs, historyTtlMs } = config;
-  const { bus, blobs, partitions, sql, catalogue, metrics } = base;
+  const { bus, blobs, partitions, sql, database, catalogue, metrics } = base;
   const clock = systemClock;
   const projector = await projectInThread({ natsUrl: natsUrl ?? "", dataDir, databaseUrl, partitions, logLevel });
   const queues = openQueues({ bus, partitions, clock, capacity: catalogue.capacity });
@@ -167,6 +171,7 @@ async function openTasks(config: Config, base: Base, webhooks: Webhooks, log: Lo
   const tasks = await openGatewayTasks({
     bus,
     sql,
+    sqlReady: database.isReady,
     projector,
     blobs,
     partitions,
@@ -204,8 +209,9 @@ function toldToEnd(): Promise<void> {
   });
 }
 
-const readinessOf = ({ bus, store, catalogue }: Base, { access }: Nouns): readonly PartReadiness[] => [
+const readinessOf = ({ bus, database, store, catalogue }: Base, { access }: Nouns): readonly PartReadiness[] => [
   part("broker", bus.connected, "not connected"),
+  part("database", database.isReady(), "does not answer"),
   part("keys", access.isFresh(), "the keys cannot be read"),
   part("store", store.isReady(), "the object store takes no objects"),
   part(

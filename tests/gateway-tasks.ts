@@ -62,11 +62,16 @@ export interface TestTasks {
   stop(): Promise<void>;
 }
 
-export async function startGatewayTasks(options: { partitions: number; taskTtlMs: number }): Promise<TestTasks> {
-  const { partitions, taskTtlMs } = options;
+export async function startGatewayTasks(options: {
+  partitions: number;
+  taskTtlMs: number;
+  /** Default: SQLite. */
+  databaseUrl?: string | null;
+}): Promise<TestTasks> {
+  const { partitions, taskTtlMs, databaseUrl = null } = options;
   const broker = await startBroker({ partitions, taskTtlMs });
   const { bus } = broker;
-  const db = await openReadModel({ dataDir: broker.folder, databaseUrl: null });
+  const db = await openReadModel({ dataDir: broker.folder, databaseUrl });
   const { sql } = db;
   const blobs = folderBlobs(`${broker.folder}/blobs`);
   let offsetMs = 0;
@@ -75,6 +80,7 @@ export async function startGatewayTasks(options: { partitions: number; taskTtlMs
     openGatewayTasks({
       bus,
       sql,
+      sqlReady: () => true,
       projector: await projectHere({ bus, sql, partitions, log: silentLog }),
       blobs,
       partitions,

@@ -48,7 +48,8 @@ const guarded = (...command: string[]): string[] => {
   return ["setpriv", ...user, "--pdeathsig", "QUIT", join(binaryFolder() ?? "", command[0] ?? ""), ...command.slice(1)];
 };
 
-async function startPostgres(): Promise<PostgresServer> {
+/** A server of a test's own, to be stopped by it. */
+export async function startPostgres(): Promise<PostgresServer> {
   const folder = await mkdtemp(join(tmpdir(), "millrace-postgres-"));
   if (asRoot) await chown(folder, ...(await idsOf("postgres")));
   const data = join(folder, "data");

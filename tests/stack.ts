@@ -194,7 +194,8 @@ async function bannerUrl(output: ReadableStream<Uint8Array>): Promise<string> {
   return found.promise.finally(() => clearTimeout(late));
 }
 
-function readLog(stream: ReadableStream<Uint8Array>) {
+/** The log lines of a process, as they come. */
+export function readLog(stream: ReadableStream<Uint8Array>) {
   type Line = Readonly<Record<string, unknown>>;
   const lines: Line[] = [];
   const watchers = new Set<() => void>();

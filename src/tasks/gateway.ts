@@ -25,6 +25,8 @@ import { readTimeline } from "./timeline.ts";
 export interface GatewayTasksOptions {
   readonly bus: Bus;
   readonly sql: SQL;
+  /** False while the database is known not to answer: tasks are taken, and read from the logs. */
+  readonly sqlReady: () => boolean;
   /** Keeps `sql` in step with the logs; stopped with the tasks. */
   readonly projector: Projector;
   readonly blobs: Blobs;
@@ -70,7 +72,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
       } else canceller?.opened(taskId, keyId);
     },
   });
-  const reading = createReader({ bus, sql, feed, partitions });
+  const reading = createReader({ ...options, feed });
   reader = reading;
   canceller = createCanceller({ ...options, reader: reading });
   const settled = canceller;

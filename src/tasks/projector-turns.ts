@@ -1,6 +1,6 @@
 // Keeps the read model in step with the logs, one gateway at a time where several share a PostgreSQL; the others stand by
 // and take over within seconds. Called by the projector's thread. Two that write for a moment do no harm: each writes its
-// rows and how far it has read in one transaction, and both only move forward (docs/decisions/0012-one-projector.md).
+// rows and how far it has read in one transaction, and both only move forward (docs/decisions/0020-one-projector.md).
 import { type Hold, tryHold } from "../db/exclusive.ts";
 import { messageOf } from "../errors.ts";
 import { type ProjectOptions, type Projector, projectHere } from "./projector.ts";

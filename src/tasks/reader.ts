@@ -5,6 +5,9 @@ import type { Bus } from "../bus/connection.ts";
 import { readLast } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
 import { rfc3339 } from "../clock.ts";
+import { within } from "../db/deadline.ts";
+import { isPostgres } from "../db/dialect.ts";
+import { asDatabaseError } from "../db/postgres.ts";
 import { AppError } from "../errors.ts";
 import { partitionOf } from "../ids.ts";
 import { readResult } from "./commit.ts";
@@ -18,7 +21,7 @@ import {
   type StartedData,
   statusOf,
 } from "./records.ts";
-import { findEnded } from "./store.ts";
+import { type EndedRow, findEnded } from "./store.ts";
 import { initial, step, type TaskState } from "./task.ts";
 import type { Owner, TaskView } from "./tasks.ts";
 
@@ -44,6 +47,8 @@ const OPEN_MAX = 100_000;
 export interface ReaderOptions {
   readonly bus: Bus;
   readonly sql: SQL;
+  /** False while the database is known not to answer. */
+  readonly sqlReady: () => boolean;
   readonly feed: Feed;
   readonly partitions: number;
 }
@@ -59,8 +64,21 @@ export interface Reader {
 }
 
 const READ_MS_MAX = 2_000;
+/** A row from a database elsewhere. */
+const ROW_MS_MAX = 1_000;
 
-export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Reader {
+export function createReader({ bus, sql, sqlReady, feed, partitions }: ReaderOptions): Reader {
+  /** Undefined: the database cannot say, and the logs have to do. */
+  const rowOf = async (taskId: string): Promise<EndedRow | null | undefined> => {
+    if (!isPostgres(sql)) return findEnded(sql, taskId);
+    if (!sqlReady()) return undefined;
+    try {
+      return await within(ROW_MS_MAX, findEnded(sql, taskId));
+    } catch (error) {
+      if (asDatabaseError(error)) return undefined;
+      throw error;
+    }
+  };
   const own = (keyId: string, owner: Owner): boolean => keyId === owner.keyId;
 
   const readLogs = async (taskId: string, owner: Owner): Promise<Reading | null> => {
@@ -99,18 +117,20 @@ export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Rea
         if (!own(recent.keyId, owner)) throw notFound();
         return { kind: "ended", ended: recent };
       }
-      const row = open.has(taskId) ? null : await findEnded(sql, taskId);
+      const row = open.has(taskId) ? null : await rowOf(taskId);
       if (row && !own(row.keyId, owner)) throw notFound();
-      const history: Reading | null = row && {
-        kind: "ended",
-        ended: {
-          keyId: row.keyId,
-          status: row.status as EndedTask["status"],
-          eventId: row.eventId,
-          dataJson: row.data,
-          endedAtMs: row.finishedMs,
-        },
-      };
+      const history: Reading | null = !row
+        ? null
+        : {
+            kind: "ended",
+            ended: {
+              keyId: row.keyId,
+              status: row.status as EndedTask["status"],
+              eventId: row.eventId,
+              dataJson: row.data,
+              endedAtMs: row.finishedMs,
+            },
+          };
       if (history && !row?.trimmed) return history;
       // A task that the logs no longer hold may have been followed by another of the same client_request_id; its own
       // job may still stand there without its result, for as long as the janitor needs.
@@ -120,6 +140,7 @@ export function createReader({ bus, sql, feed, partitions }: ReaderOptions): Rea
       if (history) return history;
       // Nothing in the logs, though it was taken for open: it has left them long ago.
       if (open.delete(taskId)) return reader.read(taskId, owner);
+      if (row === undefined) throw new AppError("database_unavailable", "The task is not in the logs any more.");
       throw notFound();
     },
   };
