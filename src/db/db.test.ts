@@ -2,7 +2,9 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { forEachDatabase } from "../../tests/databases.ts";
 import { keptPath, openKept, openReadModel, openUsage, readModelPath, usagePath } from "./db.ts";
+import { write } from "./dialect.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -21,4 +23,39 @@ test.each([
   expect(await second.sql.unsafe("PRAGMA journal_mode")).toEqual([{ journal_mode: "wal" }]);
   await Promise.all([first.close(), second.close()]);
   expect((await stat(pathOf(folder))).mode & 0o777).toBe(0o600);
+});
+
+forEachDatabase(({ empty }) => {
+  test("opened by several at the same moment, its tables are made once", async () => {
+    const place = await empty();
+    const opened = await Promise.all(
+      [openReadModel, openReadModel, openKept, openKept, openUsage].map((o) => o(place)),
+    );
+    for (const { sql } of opened) {
+      const rows: { name: string }[] = await sql`SELECT name FROM migrations`;
+      expect(rows.length).toBeGreaterThan(0);
+    }
+    await Promise.all(opened.map(({ close }) => close()));
+  });
+
+  test("a write beside a transaction that is taken back stays, and sees nothing of it", async () => {
+    const db = await openReadModel(await empty());
+    const asked = Promise.withResolvers<void>();
+    const put = (stream: string) => ({ stream, sequence: 1 });
+    const failed = write(db.sql, async (transaction) => {
+      await transaction`INSERT INTO cursors ${transaction(put("taken back"))}`;
+      asked.resolve();
+      await new Promise((turn) => setImmediate(turn));
+      throw new Error("no");
+    }).catch((error) => error.message);
+    await asked.promise;
+    const [, seen] = await Promise.all([
+      db.sql`INSERT INTO cursors ${db.sql(put("beside"))}`,
+      db.sql`SELECT stream FROM cursors WHERE stream = ${"taken back"}`,
+    ]);
+    expect([await failed, [...seen]]).toEqual(["no", []]);
+    const left: { stream: string }[] = await db.sql`SELECT stream FROM cursors`;
+    expect(left.map(({ stream }) => stream)).toEqual(["beside"]);
+    await db.close();
+  });
 });

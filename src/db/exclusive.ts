@@ -4,7 +4,7 @@
 // is no fence: a holder that was stopped may go on for a moment after it has lost the right.
 import type { SQL } from "bun";
 import { within } from "./deadline.ts";
-import { connectPostgres } from "./postgres.ts";
+import { asDatabaseError, connectPostgres } from "./postgres.ts";
 
 export interface Hold {
   /** Resolves when the right is lost, or may be. */
@@ -17,7 +17,10 @@ const BEAT_MS = 1_000;
 /** In time for several beats, and short enough for readers of what the holder keeps up to date. */
 const HEARD_MS_MAX = 5_000;
 
-/** The right to `name`, or null where another process has it. On SQLite there is nothing to share: always granted. */
+/**
+ * The right to `name`, or null where another process has it. On SQLite there is nothing to share: always granted. Throws
+ * `database_unavailable`.
+ */
 export async function tryHold(databaseUrl: string | null, name: string): Promise<Hold | null> {
   if (databaseUrl === null) return { lost: new Promise(() => {}), release: async () => {} };
   const sql = connectPostgres(databaseUrl, { durable: false, connectionsMax: 1 });
@@ -26,7 +29,7 @@ export async function tryHold(databaseUrl: string | null, name: string): Promise
     if (session !== null) return hold(sql, session);
   } catch (error) {
     await sql.close({ timeout: 0 });
-    throw error;
+    throw asDatabaseError(error) ?? error;
   }
   await sql.close({ timeout: 0 });
   return null;

@@ -18,12 +18,10 @@ export interface PostgresOptions {
   /** Whether a commit waits for the disk. */
   readonly durable: boolean;
   readonly connectionsMax?: number;
-  /** The schema of the tables; default: what the URL or the server says. */
-  readonly schema?: string;
 }
 
 /** A pool as it is, without limits of this side on a server that falls silent. */
-export const connectPostgres = (url: string, { durable, connectionsMax, schema }: PostgresOptions): SQL =>
+export const connectPostgres = (url: string, { durable, connectionsMax }: PostgresOptions): SQL =>
   new SQL(url, {
     max: connectionsMax ?? CONNECTIONS_MAX,
     connectionTimeout: CONNECT_S_MAX,
@@ -37,7 +35,6 @@ export const connectPostgres = (url: string, { durable, connectionsMax, schema }
       tcp_keepalives_interval: "2",
       tcp_keepalives_count: "3",
       ...(!durable && { synchronous_commit: "off" }),
-      ...(schema !== undefined && { search_path: schema }),
     },
   });
 

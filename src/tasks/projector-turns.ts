@@ -6,7 +6,7 @@ import { messageOf } from "../errors.ts";
 import { type ProjectOptions, type Projector, projectHere } from "./projector.ts";
 
 /** The name of the right to write the read model. */
-const PROJECTOR = "projector";
+export const PROJECTOR = "projector";
 
 const ATTEMPT_EVERY_MS = 500;
 const RETRY_MS = 1_000;
