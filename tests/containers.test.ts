@@ -31,7 +31,6 @@ const { services } = parse(composeText, { merge: true }) as { services: Record<s
 const ours = Object.entries(services).filter(([, service]) => service.build !== undefined);
 /** What an operator puts into .env for it. */
 const given: Readonly<Record<string, string>> = {
-  API_KEYS: "web:a-key-of-the-container-test",
   NATS_TOKEN: "0123456789",
   S3_ACCESS_KEY: "S3RVER",
   S3_SECRET_KEY: "a-secret-of-sixteen",
@@ -156,6 +155,20 @@ async function runService(name: string, environment: Record<string, string>): Pr
   throw new Error(`${name} ended: ${text}`);
 }
 
+/** As `docker compose exec gateway` would run it. */
+async function createKey(environment: Record<string, string>): Promise<string> {
+  const command = /docker compose exec gateway bun (src\/main\.ts keys create .+)$/m.exec(
+    await read("docs/operations.md"),
+  );
+  const child = Bun.spawn([process.execPath, ...(command?.[1]?.split(" ") ?? [])], {
+    cwd: app,
+    env: { PATH: process.env.PATH ?? "", ...environment, DATA_DIR: join(folder, "gateway") },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const [text] = await Promise.all([child.stdout.text(), child.exited]);
+  return (JSON.parse(text) as { key: string }).key;
+}
+
 async function startNats(): Promise<string> {
   const store = join(folder, "nats");
   const text = (await read("deploy/nats.conf"))
@@ -190,6 +203,7 @@ test("the commands of the image run a task, each part by itself, and their healt
   const replaced = { "nats:4222": await startNats(), "http://minio:9000": s3.settings.endpoint };
   // The test server has one account, whose secret is its name; ours would not be accepted as short as that.
   const account = { S3_ACCESS_KEY: s3.settings.accessKey, S3_SECRET_KEY: s3.settings.secretKey };
+  const gateway = { ...environmentOf("gateway", replaced), ...account };
   const [{ metrics = "" }, { url = "" }] = await Promise.all([
     runService("actor", {
       ...environmentOf("actor", replaced),
@@ -197,16 +211,18 @@ test("the commands of the image run a task, each part by itself, and their healt
       METRICS_HOST: "127.0.0.1",
       METRICS_PORT: "0",
     }),
-    runService("gateway", { ...environmentOf("gateway", replaced), ...account, PORT: "0" }),
+    runService("gateway", { ...gateway, PORT: "0" }),
   ]);
-  const headers = { "x-api-key": given.API_KEYS?.slice("web:".length) ?? "", "content-type": "application/json" };
-  await until("the model is announced", 10_000, async () =>
-    (await fetch(`${url}/health/ready`)).status === 200 ? true : null,
-  );
+  const headers = { "x-api-key": await createKey(gateway), "content-type": "application/json" };
+  await until("the model is announced, and the key known", 10_000, async () => {
+    const answers = [await fetch(`${url}/health/ready`), await fetch(`${url}/v1/models`, { headers })];
+    return answers.every(({ status }) => status === 200) ? true : null;
+  });
   const body = JSON.stringify({ model: "echo", input: { text: "x".repeat(20_000) } });
   const answer = await fetch(`${url}/v1/tasks`, { method: "POST", headers: { ...headers, prefer: "wait=20" }, body });
   expect([answer.status, ((await answer.json()) as { status: string }).status]).toEqual([200, "SUCCESS"]);
   expect((await fetch(`${url}/metrics`)).status).toBe(401);
+  expect((await fetch(`${url}/metrics`, { headers })).status).toBe(403);
 
   const image = /^HEALTHCHECK [\s\S]*?CMD (\[.+\])$/m.exec(dockerfile)?.[1] ?? "[]";
   const checks = {
