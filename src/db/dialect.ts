@@ -18,6 +18,13 @@ export const definition = (sql: SQL, statement: string): string =>
     : statement;
 
 /**
+ * Whether `column` holds `text`, letter by letter. Not by LIKE, which SQLite matches by backtracking: a word that nearly
+ * occurs, over and over, took 4 ms in a text of 4,000 characters.
+ */
+export const contains = (sql: SQL, column: string, text: string): SQL.Query<unknown> =>
+  isPostgres(sql) ? sql`strpos(${sql(column)}, ${text}) > 0` : sql`instr(${sql(column)}, ${text}) > 0`;
+
+/**
  * A transaction that writes. On SQLite it takes the lock at its beginning: one that reads first and writes later is
  * refused when another process has written in between, and no waiting helps it. On PostgreSQL it is READ COMMITTED:
  * what two of them must not do at once is decided by a constraint, `ON CONFLICT` or `SELECT … FOR UPDATE`'s kin.

@@ -37,9 +37,9 @@ const FIND_MS_MAX = 5_000;
 const OPEN_EXAMINED_MAX = 500;
 /** Read at once. */
 const OPEN_BATCH = 50;
-/** Rows that one query of a search looks at: as many as SQLite reads in about two milliseconds. */
+/** Rows that one query of a search looks at: usually a millisecond of SQLite, 60 where every row is as slow as can be. */
 const FIRST_WINDOW_ROWS = 250;
-const WINDOW_ROWS_MAX = 2_000;
+const WINDOW_ROWS_MAX = 500;
 /** Searches that may wait for their turn here. */
 const SEARCHES_MAX = 64;
 

@@ -1,6 +1,7 @@
 // The queries of lists and searches on the read model. Called by find.ts. Each reads a bounded number of rows along the
 // index of a key's tasks by age, so that none holds up the event loop on which SQLite answers.
 import type { SQL } from "bun";
+import { contains } from "../db/dialect.ts";
 import type { Position, TaskFilter } from "./filter.ts";
 import { searchWords } from "./search-text.ts";
 import { isTerminal, type Status } from "./task.ts";
@@ -38,12 +39,12 @@ export async function readWindow(
   const end = isSearch(filter) ? await windowEnd(sql, range, windowRows) : null;
   const within = end ? sql`AND (created_ms, task_id) >= (${end.createdMs}, ${end.taskId})` : sql``;
   const found: Record<string, unknown>[] = await sql`
-    SELECT task_id, created_ms, status, metadata, data FROM tasks
+    SELECT task_id, created_ms, status, data FROM tasks
     WHERE ${range} ${within} ${matching(sql, filter)}
     ORDER BY created_ms DESC, task_id DESC LIMIT ${limit}`;
   const rows = found.map(listedRow);
   const full = found.length === limit ? (rows.at(-1) ?? null) : null;
-  return { rows: rows.filter((_, index) => hasMetadata(String(found[index]?.metadata), filter)), reached: full ?? end };
+  return { rows, reached: full ?? end };
 }
 
 /** Where a window of the range ends; null where the range ends before. Reads the index alone. */
@@ -81,11 +82,10 @@ function matching(sql: SQL, { model, priority, q, metadata = {} }: TaskFilter): 
   const conditions = [
     model !== undefined && sql`model = ${model}`,
     priority !== undefined && sql`priority = ${priority}`,
-    ...Object.entries(metadata).map((field) => sql`metadata LIKE ${containing(memberText(field))} ESCAPE '!'`),
-    ...searchWords(q ?? "").map((word) => {
-      const pattern = containing(word);
-      return sql`(input_text LIKE ${pattern} ESCAPE '!' OR error_text LIKE ${pattern} ESCAPE '!')`;
-    }),
+    ...Object.entries(metadata).map((field) => contains(sql, "metadata", memberText(field))),
+    ...searchWords(q ?? "").map(
+      (word) => sql`(${contains(sql, "input_text", word)} OR ${contains(sql, "error_text", word)})`,
+    ),
   ];
   return conditions.some(Boolean) ? sql`AND ${joined(sql, conditions)}` : sql``;
 }
@@ -93,12 +93,5 @@ function matching(sql: SQL, { model, priority, q, metadata = {} }: TaskFilter): 
 const joined = (sql: SQL, conditions: readonly (SQL.Query<unknown> | false | null)[]): SQL.Query<unknown> =>
   conditions.filter((condition) => !!condition).reduce((all, condition) => sql`${all} AND ${condition}`);
 
-const containing = (text: string): string => `%${text.replace(/[!%_]/g, "!$&")}%`;
-
 /** A field of metadata as its JSON text says it: quotes within strings are escaped, so it stands nowhere else. */
 const memberText = ([name, value]: [string, string]): string => `${JSON.stringify(name)}:${JSON.stringify(value)}`;
-
-/** SQLite's LIKE does not tell upper from lower case; this does. */
-function hasMetadata(text: string, { metadata = {} }: TaskFilter): boolean {
-  return Object.entries(metadata).every((field) => text.includes(memberText(field)));
-}
