@@ -219,3 +219,31 @@ test.each([
   expect(() => loadClientConfig(env)).toThrow(message);
   expect(() => loadClientConfig(env)).not.toThrow("secret");
 });
+
+describe("webhooks", () => {
+  const prod = { ENV: "prod", API_KEYS: "web:0123456789abcdef-long" };
+  const secret = "a-secret-of-24-characters";
+
+  test("have a secret in development, and none in prod where nobody set one", () => {
+    expect(loadConfig({}).webhookSecrets.length).toBe(1);
+    expect(loadConfig(prod).webhookSecrets).toEqual([]);
+    expect(loadConfig({ ...prod, WEBHOOK_SECRET: `${secret}, old-${secret}` }).webhookSecrets).toEqual([
+      secret,
+      `old-${secret}`,
+    ]);
+  });
+
+  test.each([
+    ["a short secret", { WEBHOOK_SECRET: `${secret},short` }],
+    ["five secrets", { WEBHOOK_SECRET: [1, 2, 3, 4, 5].map((n) => `${n}-${secret}`).join() }],
+    ["the development secret in prod", { ...prod, WEBHOOK_SECRET: loadConfig({}).webhookSecrets[0] ?? "" }],
+  ])("%s is refused, and not said", (_name, env) => {
+    const error = refused(env);
+    expect(error.fields.map(({ path }) => path)).toEqual(["WEBHOOK_SECRET"]);
+    expect(error.message).not.toMatch(/short|of-24|not-for-production/);
+  });
+
+  test.each(["soon", "5s,,x", "0s", "5s,-1s", Array(21).fill("1s").join()])("waits of %p are refused", (text) => {
+    expect(problemsOf({ WEBHOOK_RETRIES: text })).toEqual(["WEBHOOK_RETRIES"]);
+  });
+});

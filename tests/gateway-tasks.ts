@@ -10,6 +10,7 @@ import { openReadModel } from "../src/db/db.ts";
 import { partitionOf, randomToken } from "../src/ids.ts";
 import { silentLog } from "../src/log.ts";
 import { createMetrics } from "../src/metrics/metrics.ts";
+import type { CallbackEvent } from "../src/tasks/callback.ts";
 import { type Committed, commitResult } from "../src/tasks/commit.ts";
 import { type GatewayTasks, openGatewayTasks } from "../src/tasks/gateway.ts";
 import { createTaskMetrics } from "../src/tasks/metrics.ts";
@@ -50,6 +51,7 @@ export interface TestTasks {
     readonly crid?: string;
     readonly priority?: Level;
     readonly callback_url?: string;
+    readonly callback_events?: readonly CallbackEvent[];
   }): Promise<{ taskId: string; replayed: boolean }>;
   /** Ends the task as an actor would. */
   end(taskId: string, ending?: Ending): Promise<Committed>;
@@ -116,13 +118,14 @@ export async function startGatewayTasks(options: {
     advance(ms) {
       offsetMs += ms;
     },
-    submit({ crid, priority, callback_url } = {}) {
+    submit({ crid, priority, callback_url, callback_events } = {}) {
       const request = {
         model: "echo",
         input: {},
         ...(crid && { client_request_id: crid }),
         ...(priority && { priority }),
         ...(callback_url && { callback_url }),
+        ...(callback_events && { callback_events }),
       };
       return tasks.accept(request, owner, null);
     },

@@ -17,6 +17,8 @@ export interface Receiver {
   readonly got: readonly Received[];
   /** Resolves when so many have come; throws after 20 s. */
   count(n: number): Promise<void>;
+  /** Resolves when `holds` of what has come; throws after 20 s. */
+  until(holds: () => boolean): Promise<void>;
   answer(answer: Answer): void;
   stop(): Promise<void>;
 }
@@ -50,6 +52,7 @@ export function startReceiver(first: Answer = ok, port = 0): Receiver {
     url: `http://127.0.0.1:${server.port}/hook`,
     got,
     count: (n) => changed.until(() => got.length >= n),
+    until: changed.until,
     answer(next) {
       answer = next;
     },

@@ -1,15 +1,19 @@
 // Webhooks without HTTP and without actors: a real broker, a real database of each kind, real receivers, tasks ended by
 // hand, the clock in the test's hand. What the whole service makes of it is in tests/webhooks-service.test.ts.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { streams } from "../src/bus/subjects.ts";
+import { readLast } from "../src/bus/log.ts";
+import { streams, subjects } from "../src/bus/subjects.ts";
 import { lastSequence } from "../src/bus/topology.ts";
 import { purgeBelow } from "../src/bus/trim.ts";
 import { type DatabasePlace, type Db, openKept } from "../src/db/db.ts";
 import { partitionOf } from "../src/ids.ts";
 import { silentLog } from "../src/log.ts";
+import { liveCallback } from "../src/tasks/callback.ts";
+import { parseJobRecord } from "../src/tasks/records.ts";
 import { PER_HOST_MAX } from "../src/webhooks/lanes.ts";
 import type { AttemptMade } from "../src/webhooks/metrics.ts";
 import { type Sender, type SenderOptions, sendHere, sendInThread } from "../src/webhooks/sender.ts";
+import { takeIn } from "../src/webhooks/store.ts";
 import { createWebhooks, type Webhooks } from "../src/webhooks/webhooks.ts";
 import { forEachDatabase } from "./databases.ts";
 import { owner, startGatewayTasks, type TestTasks } from "./gateway-tasks.ts";
@@ -320,6 +324,55 @@ forEachDatabase((databases) => {
     const after = await settled(second.taskId);
     expect(after.id).not.toBe(before.id);
     expect(got.got.map(({ id }) => id)).toEqual([before.id, after.id]);
+  });
+
+  test("progress of a task is thinned out for a receiver, the newest last; nothing of it is kept", async () => {
+    const got = receiver();
+    await sender();
+    const { taskId } = await tasks.submit({ callback_url: got.url, callback_events: ["started", "progress"] });
+    const partition = partitionOf(taskId, tasks.partitions);
+    const stored = await readLast(tasks.bus, streams.jobs(partition), subjects.anyJob(partition, taskId), 5_000);
+    const job = parseJobRecord(stored?.text ?? "");
+    const tell = (event: "started" | "progress", eventNumber: number): void => {
+      const at = { attempt: 1, eventNumber, startedAtMs: Date.now(), nowMs: Date.now() };
+      const text = liveCallback(
+        job,
+        event,
+        { ...at, actor: { id: "gpu-0", gpu: "0" } },
+        { fraction: eventNumber / 100 },
+      );
+      tasks.bus.publish(subjects.callback(taskId), text ?? "");
+    };
+    tell("started", 1);
+    await got.count(1);
+    for (let n = 2; n <= 100; n++) tell("progress", n);
+    const told = () => got.got.map(({ body }) => JSON.parse(body) as { type: string; data: { progress: object } });
+    await got.until(() => told().some(({ data }) => JSON.stringify(data.progress) === '{"fraction":1}'));
+    expect(told()[0]?.type).toBe("task.started");
+    expect(got.got.length).toBeLessThan(5);
+    expect(new Set(got.got.map(({ id }) => id)).size).toBe(got.got.length);
+    await tasks.end(taskId); // nobody asked to be told of it
+    expect(await webhooks.deliveries(taskId, owner.keyId)).toEqual([]);
+  });
+
+  test("an end that is read again when its task was erased is sent as it is then", async () => {
+    const row = {
+      id: "a_b_completed",
+      taskId: "a",
+      keyId: owner.keyId,
+      event: "task.completed",
+      url: "https://a.example/",
+    };
+    const cursor = new Map([["RESULTS_9", 1]]);
+    await takeIn(db.sql, [{ ...row, body: "whole" }], cursor, 1);
+    await db.sql`UPDATE deliveries SET state = 'failed', tries = 3 WHERE delivery_id = ${row.id}`;
+    await takeIn(db.sql, [{ ...row, body: "erased" }], new Map([["RESULTS_9", 2]]), 2);
+    const [found] = await db.sql`SELECT body, state, created_ms FROM deliveries WHERE delivery_id = ${row.id}`;
+    expect({ ...found, created_ms: Number(found.created_ms) }).toEqual({
+      body: "erased",
+      state: "failed",
+      created_ms: 1,
+    });
   });
 
   test("deliveries of another key do not exist", async () => {

@@ -32,7 +32,7 @@ export interface LiveCallback {
   readonly url: string;
   readonly task: string;
   readonly event: Exclude<CallbackEvent, "completed">;
-  /** Tells it from the task's other events of this kind: `<attempt>-<n>`. */
+  /** Tells it from all other events of the task, and of another task of the same id. */
   readonly id: string;
   readonly timeMs: number;
   /** The public task object as it is now. */
@@ -68,7 +68,7 @@ export function liveCallback(
     ...(progress !== undefined && { progress }),
     metadata: job.metadata,
   };
-  const id = `${attempt}-${eventNumber}`;
+  const id = `${job.created.toString(36)}_${event}_${attempt}-${eventNumber}`;
   const live: LiveCallback = {
     v: 1,
     key: job.key,

@@ -145,7 +145,7 @@ async function attempt(options: DeliverOptions, delivery: Claimed, lease: string
   options.onAttempt?.({ outcome: verdict.kind, durationMs });
   const fields = { task_id: delivery.taskId, host: delivery.host, tries, status, code: error, duration_ms: durationMs };
   if (verdict.kind === "delivered") log.info(fields, "webhook delivered");
-  else if (verdict.kind === "failed") log.error(fields, "webhook failed for good");
+  else if (verdict.kind === "failed") log.warn(fields, "webhook failed for good");
   else log.warn({ ...fields, retry_in_ms: verdict.atMs - clock.now() }, "webhook failed");
 }
 

@@ -54,7 +54,9 @@ interface Place {
   /** What the cursor in SQL says. */
   written: number;
   follower: Follower | null;
-  /** Too much waits: the stream is read on from `seen` once that is written. */
+  /** A follower is being made. */
+  opening: boolean;
+  /** Not followed, because too much waits or no follower could be made: read on from `seen` when nothing waits. */
   cut: boolean;
 }
 
@@ -64,15 +66,15 @@ export async function startIntake(options: IntakeOptions): Promise<Intake> {
   const places = Array.from({ length: partitions }, (_, p): Place => {
     const stream = streams.results(p);
     const cursor = cursors.get(stream) ?? 0;
-    return { stream, waiting: [], seen: cursor, written: cursor, follower: null, cut: false };
+    return { stream, waiting: [], seen: cursor, written: cursor, follower: null, opening: false, cut: false };
   });
   let stopped = false;
   let again = false;
   let writing: Promise<void> | null = null;
-  let retry: ReturnType<typeof setTimeout> | undefined;
+  let retry: ReturnType<typeof setTimeout> | null = null;
 
-  const read = async (place: Place): Promise<void> => {
-    const follower = await follow(bus, {
+  const open = (place: Place): Promise<Follower> =>
+    follow(bus, {
       stream: place.stream,
       fromSequence: place.seen + 1,
       headersOnly: true,
@@ -88,8 +90,23 @@ export async function startIntake(options: IntakeOptions): Promise<Intake> {
         write();
       },
     });
-    place.follower = follower;
-    if (stopped || place.cut) leave(place);
+  const read = async (place: Place): Promise<void> => {
+    place.opening = true;
+    place.cut = false;
+    place.follower = null;
+    try {
+      place.follower = await open(place);
+    } catch (error) {
+      place.cut = true;
+      throw error;
+    } finally {
+      place.opening = false;
+    }
+    if (stopped) leave(place);
+    else if (place.cut) {
+      leave(place);
+      write();
+    }
   };
   const leave = (place: Place): void => {
     place.cut = true;
@@ -97,13 +114,15 @@ export async function startIntake(options: IntakeOptions): Promise<Intake> {
   };
 
   const write = (): void => {
-    if (stopped) return;
     again = true;
+    if (stopped || retry) return;
     writing ??= writeAll()
       .catch((error) => {
         log.warn({ error: messageOf(error) }, "webhooks are taken in later");
-        clearTimeout(retry);
-        retry = setTimeout(write, RETRY_MS);
+        retry = setTimeout(() => {
+          retry = null;
+          write();
+        }, RETRY_MS);
       })
       .finally(() => {
         writing = null;
@@ -116,10 +135,7 @@ export async function startIntake(options: IntakeOptions): Promise<Intake> {
       for (const place of places) {
         if (place.waiting.length > 0 || place.seen !== place.written) await writeBatch(options, place);
         again ||= place.waiting.length > 0;
-        if (!place.cut || !place.follower || place.waiting.length > 0 || stopped) continue;
-        place.follower = null;
-        place.cut = false;
-        await read(place);
+        if (place.cut && !place.opening && place.waiting.length === 0 && !stopped) await read(place);
       }
     }
   };
@@ -128,7 +144,7 @@ export async function startIntake(options: IntakeOptions): Promise<Intake> {
   const stop = async (): Promise<void> => {
     stopped = true;
     clearInterval(settleCursors);
-    clearTimeout(retry);
+    if (retry) clearTimeout(retry);
     places.forEach(leave);
     await writing;
   };

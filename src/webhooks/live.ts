@@ -20,8 +20,8 @@ export interface Live {
 }
 
 /** Tasks that are told of at once, in all and on one host. */
-const TASKS_MAX = 64;
-const PER_HOST_MAX = 4;
+const TASKS_MAX = 256;
+const PER_HOST_MAX = 8;
 /** Progress of one task no closer together than this. */
 const PROGRESS_EVERY_MS = 500;
 
@@ -39,7 +39,7 @@ export function startLive(options: LiveOptions): Live {
 
   const tell = async (first: LiveCallback, telling: Telling): Promise<void> => {
     for (let live: LiveCallback | null = first; live && !stopping.signal.aborted; ) {
-      const waits = pause(PROGRESS_EVERY_MS, stopping.signal);
+      const waits = live.event === "progress" ? pause(PROGRESS_EVERY_MS, stopping.signal) : null;
       const outcome = await send(options, sendingOf(live), options.clock.now(), stopping.signal);
       log.debug(
         { task_id: live.task, event: live.event, status: outcome?.status, code: outcome?.error },
@@ -93,7 +93,7 @@ export function startLive(options: LiveOptions): Live {
 
 function sendingOf({ task, event, id, timeMs, key, url, data }: LiveCallback) {
   const body = webhookBody(`task.${event}`, timeMs, JSON.stringify(data));
-  return { id: `${task}_${id}_${event}`, keyId: key, url, body };
+  return { id: `${task}_${id}`, keyId: key, url, body };
 }
 
 /** Resolves after `ms` or when `signal` aborts. */

@@ -53,7 +53,8 @@ export async function loadCursors(sql: SQL): Promise<Map<string, number>> {
 }
 
 /**
- * Adds deliveries, due at once, and moves the cursors, in one transaction. Rows that exist stay as they are. A cursor
+ * Adds deliveries, due at once, and moves the cursors, in one transaction. Of rows that exist the body is renewed (the
+ * end of an erased task is read again) and nothing else. A cursor
  * may move back, by another gateway that lags or after the broker lost its end: what is read again is here already.
  */
 export async function takeIn(
@@ -80,7 +81,8 @@ export async function takeIn(
   const places = [...cursors].map(([stream, sequence]) => ({ stream, sequence }));
   await write(sql, async (transaction) => {
     if (rows.length > 0) {
-      await transaction`INSERT INTO deliveries ${transaction(rows)} ON CONFLICT (delivery_id) DO NOTHING`;
+      await transaction`INSERT INTO deliveries ${transaction(rows)} ON CONFLICT (delivery_id)
+        DO UPDATE SET body = excluded.body WHERE deliveries.body <> excluded.body`;
     }
     if (places.length > 0) {
       await transaction`
