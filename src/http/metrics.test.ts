@@ -1,5 +1,6 @@
 // `GET /metrics` of the HTTP layer: who may ask, what is counted, and that no client makes a series.
 import { expect, test } from "bun:test";
+import { until } from "../../tests/stack.ts";
 import { jsonPost, knownTaskId, startFixture } from "./server-fixture.ts";
 
 /** The samples of a family, by what stands in the braces. */
@@ -64,6 +65,22 @@ test("a request that waits on purpose is counted, its wait is not, and it shows 
   expect(samples(after, "millrace_http_requests_total")[label]).toBe(1);
   expect(samples(after, "millrace_http_request_duration_seconds_count")[label]).toBe(0);
   expect(samples(after, "millrace_http_held_requests")['kind="wait"']).toBe(0);
+});
+
+test("an event stream shows while it is open, and no longer", async () => {
+  async function* events(signal: AbortSignal) {
+    yield { id: "1.1", event: "STARTED", data: "{}" };
+    await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+  }
+  await using server = await startFixture({ tasks: { events: async (_id, _owner, _last, signal) => events(signal) } });
+  const streams = async (): Promise<number | undefined> =>
+    samples(await (await fetch(`${server.url}/metrics`)).text(), "millrace_http_held_requests")['kind="stream"'];
+  const response = await server.send(`/v1/tasks/${knownTaskId}/events`);
+  const reader = response.body?.getReader();
+  expect(new TextDecoder().decode((await reader?.read())?.value)).toContain("retry");
+  expect(await streams()).toBe(1);
+  await reader?.cancel();
+  await until("the stream is over", 5_000, async () => ((await streams()) === 0 ? true : null));
 });
 
 test("whatever clients ask for, the series are few", async () => {

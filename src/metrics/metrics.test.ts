@@ -55,6 +55,13 @@ test("what is asked for at the scrape may fail, and takes nothing else with it",
   expect(await metrics.text()).toBe('# HELP b B.\n# TYPE b gauge\nb{x="1"} +Inf\n');
 });
 
+test("what takes too long is left out, and the rest does not wait for ever", async () => {
+  const metrics = createMetrics(silentLog, 20);
+  metrics.sampled({ name: "a", help: "A.", type: "gauge", read: () => new Promise<number>(() => {}) });
+  metrics.sampled({ name: "b", help: "B.", type: "gauge", read: () => 1 });
+  expect(await metrics.text()).toBe("# HELP b B.\n# TYPE b gauge\nb 1\n");
+});
+
 test("beyond its limit a family counts under other, and loses nothing", async () => {
   const metrics = createMetrics(silentLog);
   const counter = metrics.counter({ name: "a_total", help: "A.", labels: ["model"] });

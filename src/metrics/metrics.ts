@@ -83,7 +83,8 @@ interface Registered {
   read(): readonly Sample[] | Promise<readonly Sample[]>;
 }
 
-export function createMetrics(log: Log): Metrics {
+/** `waitMs` is given by tests alone. */
+export function createMetrics(log: Log, waitMs = readMsMax): Metrics {
   const families = new Map<string, Registered>();
   const register = (family: Registered): void => {
     const { name } = family.options;
@@ -92,7 +93,7 @@ export function createMetrics(log: Log): Metrics {
   };
   const textOf = async ({ options, type, read }: Registered): Promise<string> => {
     try {
-      return familyText(options.name, options.help, type, await inTime(read()));
+      return familyText(options.name, options.help, type, await inTime(read(), waitMs));
     } catch (error) {
       log.debug({ metric: options.name, error: messageOf(error) }, "a metric cannot be read now");
       return "";
@@ -121,10 +122,10 @@ export function createMetrics(log: Log): Metrics {
 }
 
 /** What `work` resolves to; throws when it takes too long. Nothing is waited for where it is there already. */
-async function inTime<T>(work: T | Promise<T>): Promise<T> {
+async function inTime<T>(work: T | Promise<T>, waitMs: number): Promise<T> {
   if (!(work instanceof Promise)) return work;
   const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error("it takes too long")), readMsMax);
+  const timer = setTimeout(() => reject(new Error("it takes too long")), waitMs);
   return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
 
