@@ -140,14 +140,19 @@ forEachDatabase((databases) => {
       }
     });
 
-    test("a search stops after 50,000 rows, and goes on from there", async () => {
-      const needle = rowOf(0, { inputText: "a needle" });
-      const find = await findIn([needle, ...Array.from({ length: 51_000 }, (_, n) => rowOf(n + 1))]);
-      const found = await pages(find, { q: "needle" }, 20);
-      // On a machine that stands still the time ends a page earlier; never a later row.
-      expect(found[0]).toEqual([]);
-      expect(found.flat()).toEqual([needle.id]);
-    }, 30_000);
+    // The count is ours and the same on both; filling PostgreSQL takes seconds.
+    test.skipIf(databases.name !== "SQLite")(
+      "a search stops after 50,000 rows, and goes on from there",
+      async () => {
+        const needle = rowOf(0, { inputText: "a needle" });
+        const find = await findIn([needle, ...Array.from({ length: 51_000 }, (_, n) => rowOf(n + 1))]);
+        const found = await pages(find, { q: "needle" }, 20);
+        // On a machine that stands still the time ends a page earlier; never a later row.
+        expect(found[0]).toEqual([]);
+        expect(found.flat()).toEqual([needle.id]);
+      },
+      30_000,
+    );
 
     test("of tasks in one open state 500 are read from the logs, and the next page goes on", async () => {
       let reads = 0;

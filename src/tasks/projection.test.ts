@@ -157,6 +157,29 @@ forEachDatabase((databases) => {
     await db.close();
   }, 30_000);
 
+  test("what a search finds of an error is gone with the task's data, also where the row is made anew", async () => {
+    const db = await freshSql();
+    const projection = openProjection(db.sql, silentLog);
+    const error = { code: "runner_failed", message: "Broke", stage: "infer", retryable: true };
+    for (const [n, more] of [{}, { data_deleted_at: rfc3339(9_000) }].entries()) {
+      const data = {
+        model: "m",
+        priority: "low",
+        created_at: rfc3339(1_000),
+        metadata: {},
+        attempt: 1,
+        error,
+        ...more,
+      };
+      const head = { taskId: idOf(n), keyId: "k", fence: "f", eventId: "1.2", timeMs: 5_000 };
+      const record = parseResultRecord(resultRecord({ token: "failure", ...head }, JSON.stringify(data)));
+      projection.result({ record, partition: 0, model: "m", sequence: n + 1 }, "RESULTS_0");
+    }
+    await projection.stop();
+    expect(await rowsOf(db.sql)).toMatchObject([{ error_text: "runner_failed broke" }, { error_text: null }]);
+    await db.close();
+  });
+
   test("a job of an unknown form is left out, and holds nobody else", async () => {
     const db = await freshSql();
     const projection = openProjection(db.sql, silentLog);

@@ -225,6 +225,12 @@ export interface MarkerData {
   readonly cancel_requested_at: string;
 }
 
+/** Null where there is none, and of erased data, whose row says nothing either. */
+function errorTextOf(data: FinishedTask | MarkerData): string | null {
+  if (!("error" in data) || !data.error || "data_deleted_at" in data) return null;
+  return searchText([data.error.code, data.error.message]);
+}
+
 function rowOfResult({ record, sequence }: HeardResult, before: TaskRow | null): TaskRow {
   const status = statusOf(record.token);
   const data = JSON.parse(record.dataJson) as FinishedTask | MarkerData;
@@ -246,7 +252,7 @@ function rowOfResult({ record, sequence }: HeardResult, before: TaskRow | null):
     data: null,
     resultSequence: null,
     inputText: null,
-    errorText: "error" in data && data.error ? searchText([data.error.code, data.error.message]) : null,
+    errorText: errorTextOf(data),
     retryOf: "retry_of" in data && data.retry_of ? data.retry_of : null,
   };
   if (!status) return { ...base, cancelSequence: sequence, cancelRequestedMs: record.timeMs };
