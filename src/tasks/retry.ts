@@ -54,7 +54,6 @@ export function createRetry({ bus, blobs, partitions, models, tasks }: RetryOpti
       ...(clientRequestId !== null && { client_request_id: clientRequestId }),
       ...(job.maxAttempts !== undefined && { max_attempts: job.maxAttempts }),
       ...(job.timeoutMs !== undefined && { timeout_ms: job.timeoutMs }),
-      ...(job.callback && { callback_url: job.callback.url, callback_events: job.callback.events }),
       metadata: job.metadata,
       ...(job.callback && { callback_url: job.callback.url, callback_events: job.callback.events }),
       retry_of: taskId,
