@@ -4,7 +4,9 @@
 // Both speak `sql(rows)`, `IN ${sql(values)}`, `INSERT … ON CONFLICT (…) DO UPDATE`, `RETURNING`, row values, `coalesce`
 // and `CASE`. Traps that stay with the query: a BIGINT and every count() come back from PostgreSQL as text
 // (`Number(row.x)`), an untyped `${null}` has no type there, text cannot hold U+0000 (JSON text is safe, it escapes it),
-// an INTEGER has 32 bits, and a statement takes 65,535 parameters (SQLite 32,766).
+// an INTEGER has 32 bits, no row may stand twice in one upsert, and a statement takes 65,535 parameters (SQLite 32,766).
+// PostgreSQL keeps each text of a statement prepared for the life of a connection, 0.4 MB for one of 150 rows: lists of
+// many lengths go through `inserted` and `among`, which are one text whatever their length.
 import type { SQL, TransactionSQL } from "bun";
 
 export const isPostgres = (sql: SQL): boolean => sql.options.adapter === "postgres";
@@ -31,3 +33,19 @@ export const contains = (sql: SQL, column: string, text: string): SQL.Query<unkn
  */
 export const write = <T>(sql: SQL, work: (transaction: TransactionSQL) => Promise<T>): Promise<T> =>
   (isPostgres(sql) ? sql.begin(work) : sql.begin("IMMEDIATE", work)) as Promise<T>;
+
+/** What follows `INSERT INTO <table>` for rows with the same columns, of which there is at least one. */
+export function inserted(
+  sql: SQL,
+  table: string,
+  rows: readonly Readonly<Record<string, string | number | null>>[],
+): SQL.Query<unknown> {
+  if (!isPostgres(sql)) return sql`${sql(rows)}`;
+  const columns = sql.unsafe(Object.keys(rows[0] ?? {}).join(", "));
+  return sql`(${columns}) SELECT ${columns}
+    FROM json_populate_recordset(NULL::${sql(table)}, ${JSON.stringify(rows)}::text::json)`;
+}
+
+/** `IN (…)` for texts, of which there may be none. */
+export const among = (sql: SQL, values: readonly string[]): SQL.Query<unknown> =>
+  isPostgres(sql) ? sql`= ANY(${sql.array([...values], "TEXT")})` : sql`IN ${sql(values)}`;

@@ -1,6 +1,7 @@
 // The queries on uploaded files. The rows stand nowhere else: the bytes in the object store have no name and no purpose
 // without them.
 import type { SQL } from "bun";
+import { among } from "../db/dialect.ts";
 
 export interface FileRow {
   readonly id: string;
@@ -73,7 +74,7 @@ export async function expiredFiles(sql: SQL, nowMs: number, limit: number): Prom
 /** Of these ids those that have a row. */
 export async function knownFiles(sql: SQL, ids: readonly string[]): Promise<Set<string>> {
   if (ids.length === 0) return new Set();
-  const rows: { file_id: string }[] = await sql`SELECT file_id FROM files WHERE file_id IN ${sql(ids)}`;
+  const rows: { file_id: string }[] = await sql`SELECT file_id FROM files WHERE file_id ${among(sql, ids)}`;
   return new Set(rows.map((row) => row.file_id));
 }
 

@@ -97,6 +97,13 @@ forEachDatabase((databases) => {
       expect(await openCancels(db.sql)).toEqual([]);
     });
 
+    test("one of an older task of the same id, heard late, changes nothing of the newer one's", async () => {
+      await save(open("a", { createdMs: 9_000 }));
+      await save(open("a"));
+      await save(ended("a"));
+      expect(await rowOf("a")).toMatchObject({ created_ms: 9_000, status: "PENDING", finished_ms: null });
+    });
+
     test("one that has left the logs gives way to another task of its id, but not to itself", async () => {
       await save(ended("a", { cancelSequence: 5, cancelRequestedMs: 1_500 }));
       await markTrimmed(db.sql, ["a"]);

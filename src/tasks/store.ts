@@ -1,7 +1,7 @@
 // The queries on tasks in SQL. Rows only move forward: what has ended stays ended, whatever is applied again. One that
 // has left the logs may be followed by another task of the same id, which has another time of creation.
 import type { SQL } from "bun";
-import { write } from "../db/dialect.ts";
+import { among, inserted, write } from "../db/dialect.ts";
 import type { Priority, Status } from "./task.ts";
 
 /** What the logs say of one task; fields of a log that has not spoken yet are null. */
@@ -45,7 +45,7 @@ export async function saveBatch(
     if (rows.length > 0) {
       const columns = rows.map(columnsOf);
       const { count } = await transaction`
-        INSERT INTO tasks ${transaction(columns)}
+        INSERT INTO tasks ${inserted(transaction, "tasks", columns)}
         ON CONFLICT (task_id) DO UPDATE SET
           key_id = excluded.key_id, model = excluded.model, priority = excluded.priority,
           created_ms = excluded.created_ms, metadata = excluded.metadata, status = excluded.status,
@@ -62,11 +62,12 @@ export async function saveBatch(
           input_text = CASE WHEN tasks.trimmed = 1 THEN excluded.input_text
             ELSE coalesce(excluded.input_text, tasks.input_text) END,
           error_text = excluded.error_text, retry_of = excluded.retry_of
-        WHERE tasks.finished_ms IS NULL OR (tasks.trimmed = 1 AND tasks.created_ms <> excluded.created_ms)`;
+        WHERE (tasks.finished_ms IS NULL AND tasks.created_ms <= excluded.created_ms)
+          OR (tasks.trimmed = 1 AND tasks.created_ms < excluded.created_ms)`;
       // A row that had ended was left as it is: its end may have been read before its job, which knows the input.
       if (count < rows.length) {
         await transaction`
-          INSERT INTO tasks ${transaction(columns)}
+          INSERT INTO tasks ${inserted(transaction, "tasks", columns)}
           ON CONFLICT (task_id) DO UPDATE SET input_text = excluded.input_text
           WHERE tasks.input_text IS NULL AND tasks.created_ms = excluded.created_ms`;
       }
@@ -142,12 +143,12 @@ export async function endedBelow(
   const rows: { task_id: string; finished_ms: unknown }[] = await sql`
     SELECT task_id, finished_ms FROM tasks
     WHERE finished_ms IS NOT NULL AND coalesce(result_sequence, 0) < ${firstSequence}
-      AND task_id IN ${sql(taskIds)}`;
+      AND task_id ${among(sql, taskIds)}`;
   return new Map(rows.map((row) => [row.task_id, Number(row.finished_ms)]));
 }
 
 export async function markTrimmed(sql: SQL, taskIds: readonly string[]): Promise<void> {
-  if (taskIds.length > 0) await sql`UPDATE tasks SET trimmed = 1 WHERE task_id IN ${sql(taskIds)}`;
+  if (taskIds.length > 0) await sql`UPDATE tasks SET trimmed = 1 WHERE task_id ${among(sql, taskIds)}`;
 }
 
 /** Rows of tasks that ended before `beforeMs` and are no longer in the logs. */
@@ -178,7 +179,7 @@ export interface ObjectOwner {
 export async function objectOwners(sql: SQL, taskIds: readonly string[]): Promise<Map<string, ObjectOwner>> {
   if (taskIds.length === 0) return new Map();
   const rows: { task_id: string; data: string | null; trimmed: number }[] = await sql`
-    SELECT task_id, data, trimmed FROM tasks WHERE task_id IN ${sql(taskIds)}`;
+    SELECT task_id, data, trimmed FROM tasks WHERE task_id ${among(sql, taskIds)}`;
   return new Map(rows.map((row) => [row.task_id, { data: row.data, trimmed: Number(row.trimmed) === 1 }]));
 }
 
@@ -210,7 +211,7 @@ export async function nextDueMs(sql: SQL): Promise<number | null> {
 
 /** Their jobs wait no longer. */
 export async function markMoved(sql: SQL, taskIds: readonly string[]): Promise<void> {
-  await sql`UPDATE tasks SET due_ms = NULL WHERE task_id IN ${sql(taskIds)}`;
+  await sql`UPDATE tasks SET due_ms = NULL WHERE task_id ${among(sql, taskIds)}`;
 }
 
 export interface OverdueTask {
@@ -240,5 +241,5 @@ export async function overdueTasks(
 
 /** They were started, or will never be: their latest start is no longer of interest. */
 export async function markBegun(sql: SQL, taskIds: readonly string[]): Promise<void> {
-  await sql`UPDATE tasks SET start_by_ms = NULL WHERE task_id IN ${sql(taskIds)}`;
+  await sql`UPDATE tasks SET start_by_ms = NULL WHERE task_id ${among(sql, taskIds)}`;
 }

@@ -6,7 +6,7 @@
 //      │  ▲ by hand, from either
 //      └──┴───► failed
 import type { SQL } from "bun";
-import { write } from "../db/dialect.ts";
+import { inserted, write } from "../db/dialect.ts";
 
 export type DeliveryState = "pending" | "delivered" | "failed";
 
@@ -81,7 +81,7 @@ export async function takeIn(
   const places = [...cursors].map(([stream, sequence]) => ({ stream, sequence }));
   await write(sql, async (transaction) => {
     if (rows.length > 0) {
-      await transaction`INSERT INTO deliveries ${transaction(rows)} ON CONFLICT (delivery_id)
+      await transaction`INSERT INTO deliveries ${inserted(transaction, "deliveries", rows)} ON CONFLICT (delivery_id)
         DO UPDATE SET body = excluded.body WHERE deliveries.body <> excluded.body`;
     }
     if (places.length > 0) {
