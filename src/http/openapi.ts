@@ -68,7 +68,7 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
       { name: "Models", description: "What can run." },
       { name: "Queues", description: "What waits, and who works." },
       { name: "Webhooks", description: "Results that come to you." },
-      { name: "Operation", description: "For those who run the service. No key is needed." },
+      { name: "Operation", description: "For those who run the service." },
     ],
     paths,
     components: {
