@@ -187,7 +187,7 @@ async function openTasks(config: Config, base: Base, webhooks: Webhooks, log: Lo
   return { tasks, queues };
 }
 
-/** What the API says of webhooks, and the thread that sends them. */
+/** What the API says of webhooks, and the thread that sends them; without a secret nothing is sent, and there is none. */
 async function openWebhooks(
   config: Config,
   { kept: sql, partitions, metrics }: Base,
@@ -197,8 +197,10 @@ async function openWebhooks(
   // Rows outlast the records that they were made from, lest one be made again.
   const keepMs = Math.max(config.historyTtlMs, config.taskTtlMs + 2 * 3_600_000);
   const place = { natsUrl: natsUrl ?? "", dataDir, databaseUrl, partitions, logLevel };
-  const sender = await sendInThread({ ...place, secrets, retryMs, rules, keepMs }, countWebhooks(metrics));
-  return { ...createWebhooks({ sql, secrets, rules, clock: systemClock, onDue: sender.wake }), stop: sender.stop };
+  const options = { ...place, secrets, retryMs, rules, keepMs };
+  const sender = secrets.length > 0 ? await sendInThread(options, countWebhooks(metrics)) : null;
+  const webhooks = createWebhooks({ sql, secrets, rules, clock: systemClock, onDue: () => sender?.wake() });
+  return { ...webhooks, stop: async () => sender?.stop() };
 }
 
 /** Resolves on SIGTERM or SIGINT. */

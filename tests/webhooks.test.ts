@@ -387,7 +387,9 @@ forEachDatabase((databases) => {
   test("without an operator's secret there are no webhooks, and it is said", async () => {
     const off = createWebhooks({ ...parts(), secrets: [] });
     expect(off.urlProblem("https://example.com/")).toContain("WEBHOOK_SECRET");
-    expect(await off.secrets("web").catch((error) => error)).toMatchObject({ code: "invalid_request" });
+    for (const refused of [off.secrets("web"), off.rotate("web"), off.redeliver("a", owner.keyId)]) {
+      expect(await refused.catch((error) => error)).toMatchObject({ code: "invalid_request" });
+    }
     expect(webhooks.urlProblem("https://example.com/")).toBeNull();
     expect(webhooks.urlProblem("https://localhost/")).not.toBeNull();
   });

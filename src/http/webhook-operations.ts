@@ -61,7 +61,7 @@ const redeliver: Operation = {
     "timestamp and signature, and the whole row of attempts until it is answered with success. No body is needed.",
   parameters: [taskId],
   answers: { "202": json("It is sent at once.", "Delivery", due) },
-  errors: ["task_not_found", "no_delivery", "broker_unavailable"],
+  errors: ["task_not_found", "no_delivery", "invalid_request", "broker_unavailable"],
 };
 
 const listSecrets: Operation = {

@@ -4,6 +4,7 @@
 import type { Bus } from "../bus/connection.ts";
 import { subjects } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
+import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { type LiveCallback, readLiveCallback } from "../tasks/callback.ts";
 import { webhookBody } from "./body.ts";
@@ -19,8 +20,10 @@ export interface Live {
   stop(): Promise<void>;
 }
 
-/** Tasks that are told of at once, in all and on one host. */
-const TASKS_MAX = 256;
+/** Tasks that are told of, each with one message that waits. */
+const TASKS_MAX = 4_096;
+/** Messages under way at once, in all and to one host. */
+const IN_ALL_MAX = 64;
 const PER_HOST_MAX = 8;
 /** Progress of one task no closer together than this. */
 const PROGRESS_EVERY_MS = 500;
@@ -34,17 +37,32 @@ export function startLive(options: LiveOptions): Live {
   const { bus, log } = options;
   const tellings = new Map<string, Telling>();
   const hosts = new Map<string, number>();
+  let inAll = 0;
   const underWay = new Set<Promise<void>>();
   const stopping = new AbortController();
 
+  /** Sends unless too much is under way. */
+  const sendNow = async (live: LiveCallback): Promise<void> => {
+    const host = URL.parse(live.url)?.host ?? "";
+    const onHost = hosts.get(host) ?? 0;
+    if (inAll >= IN_ALL_MAX || onHost >= PER_HOST_MAX) return;
+    inAll++;
+    hosts.set(host, onHost + 1);
+    try {
+      const outcome = await send(options, sendingOf(live), options.clock.now(), stopping.signal);
+      const { status, error: code } = outcome ?? {};
+      log.debug({ task_id: live.task, event: live.event, status, code }, "callback sent");
+    } finally {
+      inAll--;
+      const left = (hosts.get(host) ?? 1) - 1;
+      if (left > 0) hosts.set(host, left);
+      else hosts.delete(host);
+    }
+  };
   const tell = async (first: LiveCallback, telling: Telling): Promise<void> => {
     for (let live: LiveCallback | null = first; live && !stopping.signal.aborted; ) {
       const waits = live.event === "progress" ? pause(PROGRESS_EVERY_MS, stopping.signal) : null;
-      const outcome = await send(options, sendingOf(live), options.clock.now(), stopping.signal);
-      log.debug(
-        { task_id: live.task, event: live.event, status: outcome?.status, code: outcome?.error },
-        "callback sent",
-      );
+      await sendNow(live);
       await waits;
       live = telling.next;
       telling.next = null;
@@ -57,19 +75,13 @@ export function startLive(options: LiveOptions): Live {
       if (known.next?.event !== "started") known.next = live;
       return;
     }
-    const host = URL.parse(live.url)?.host ?? "";
-    const onHost = hosts.get(host) ?? 0;
-    if (tellings.size >= TASKS_MAX || onHost >= PER_HOST_MAX) return;
+    if (tellings.size >= TASKS_MAX) return;
     const telling: Telling = { next: null };
     tellings.set(live.task, telling);
-    hosts.set(host, onHost + 1);
     const work = tell(live, telling)
-      .catch((error) => log.debug({ task_id: live.task, error: String(error) }, "callback not sent"))
+      .catch((error) => log.debug({ task_id: live.task, error: messageOf(error) }, "callback not sent"))
       .finally(() => {
         tellings.delete(live.task);
-        const left = (hosts.get(host) ?? 1) - 1;
-        if (left > 0) hosts.set(host, left);
-        else hosts.delete(host);
         underWay.delete(work);
       });
     underWay.add(work);

@@ -14,7 +14,10 @@ export interface Webhooks {
   urlProblem(url: string): string | null;
   /** What was and will be sent of a task of this key, the newest first; empty for one without a callback. */
   deliveries(taskId: string, keyId: string): Promise<readonly Delivery[]>;
-  /** The newest delivery of a task becomes due now, with a whole round of attempts. Throws `no_delivery`. */
+  /**
+   * The newest delivery of a task becomes due now, with a whole round of attempts. Throws `no_delivery`, and
+   * `invalid_request` where the operator has set no WEBHOOK_SECRET.
+   */
   redeliver(taskId: string, keyId: string): Promise<Delivery>;
   /** What was to be sent of a task, and what can be sent again, is `dataJson` from now on. */
   erase(taskId: string, keyId: string, dataJson: string): Promise<void>;
@@ -36,14 +39,18 @@ export interface WebhooksOptions {
 
 export function createWebhooks({ sql, secrets, rules, clock, onDue }: WebhooksOptions): Webhooks {
   const off = "this gateway sends no webhooks: its operator has set no WEBHOOK_SECRET";
+  const checkOn = (): void => {
+    if (secrets.length === 0) throw new AppError("invalid_request", `There is no secret to sign with: ${off}.`);
+  };
   const show = async (keyId: string): Promise<readonly SigningSecret[]> => {
-    if (secrets.length === 0) throw new AppError("invalid_request", `There is no secret: ${off}.`);
+    checkOn();
     return showSecrets(sql, secrets, keyId, clock.now());
   };
   return {
     urlProblem: (url) => (secrets.length === 0 ? off : callbackProblem(url, rules)),
     deliveries: (taskId, keyId) => deliveriesOf(sql, taskId, keyId),
     async redeliver(taskId, keyId) {
+      checkOn();
       const [newest] = await deliveriesOf(sql, taskId, keyId);
       if (!newest) {
         throw new AppError(
@@ -60,7 +67,8 @@ export function createWebhooks({ sql, secrets, rules, clock, onDue }: WebhooksOp
       replaceBodies(sql, taskId, keyId, webhookBody("task.completed", clock.now(), dataJson)),
     secrets: show,
     async rotate(keyId) {
-      if (secrets.length > 0) await rotateSecret(sql, keyId, clock.now());
+      checkOn();
+      await rotateSecret(sql, keyId, clock.now());
       return show(keyId);
     },
   };
