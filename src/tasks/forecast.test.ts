@@ -49,6 +49,8 @@ describe("aheadInQueue", () => {
   test("spreads the jobs evenly where others lie between", () => {
     const sparse = { ends: { first: 10, last: 110 }, logEnd: 500 };
     expect(aheadInQueue(own, sparse, 60)).toBe(5);
+    // The last was looked up later than the jobs were counted.
+    expect(aheadInQueue(own, { ends: { first: 10, last: 110 }, logEnd: 20 }, 15)).toBe(5);
   });
 
   test("adds what came since the count, and what was handed back; a job in hand has only those before it", () => {

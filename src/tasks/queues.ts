@@ -29,6 +29,9 @@ export interface QueueView {
   readonly drainMs: number | null;
 }
 
+/** Where a task's job stands in its log. */
+type WaitingTask = Pick<OpenTask, "jobSubject" | "jobSequence">;
+
 /** Where a waiting task stands. */
 export interface Place {
   /** 1 is next. */
@@ -48,7 +51,7 @@ export interface Queues {
   /** Sorted by model and priority. Throws `broker_unavailable`. */
   list(): Promise<readonly QueueView[]>;
   /** Null where it is not known, or not within PLACE_MS_MAX. */
-  place(task: OpenTask): Promise<Place | null>;
+  place(task: WaitingTask): Promise<Place | null>;
   heard(result: HeardResult): void;
 }
 
@@ -110,7 +113,7 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
   };
   const ageOf = (place: JobPlace | undefined): number => (place ? Math.max(0, clock.now() - place.storedAtMs) : 0);
 
-  const placeOf = async (task: OpenTask): Promise<Place | null> => {
+  const placeOf = async (task: WaitingTask): Promise<Place | null> => {
     const job = parseJob(task.jobSubject);
     if (!job) return null;
     const counted = await counts.get();
