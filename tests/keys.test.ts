@@ -150,3 +150,27 @@ test("what cannot be done is said in one line, with an exit code", async () => {
   const wrong = await keys("create", "--name", "x", "--scopes", "all");
   expect([wrong.code, wrong.error]).toEqual([2, expect.stringContaining('no scope "all": there are tasks:read')]);
 });
+
+test("one key's long queue does not stand before another's short one", async () => {
+  const { output } = await keys("create", "--name", "short");
+  const own = { "x-api-key": String(output.key) };
+  await seen(String(output.key), 404);
+  const submit = async (count: number, by: Readonly<Record<string, string>>): Promise<string[]> => {
+    const task = { model: "echo", input: { sleep_ms: 30 } }; // of which the actor runs eight at once
+    const answer = await stack.call(
+      "POST",
+      "/v1/tasks/batch",
+      { tasks: Array.from({ length: count }, () => task) },
+      by,
+    );
+    return ((await answer.json()) as { results: { task_id: string }[] }).results.map(({ task_id }) => task_id);
+  };
+  const long = await submit(800, {});
+  const short = await submit(10, own);
+  for (const id of short) {
+    const ended = await stack.call("GET", `/v1/tasks/${id}`, undefined, { ...own, prefer: "wait=30" });
+    expect(ended.status).toBe(200);
+  }
+  // By order of arrival it would have ended before the first of the ten.
+  expect((await stack.read(long.at(-1) ?? "")).status).toBe("PENDING");
+});

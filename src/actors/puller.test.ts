@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Broker, signal, startBroker } from "../../tests/broker.ts";
 import { append } from "../bus/log.ts";
 import { ack, ensureQueue, listQueues, nak } from "../bus/queues.ts";
-import { type Delivery, type Level, parseJob, type QueueAddress, subjects } from "../bus/subjects.ts";
+import { type Delivery, type Lane, type Level, parseJob, type QueueAddress, subjects } from "../bus/subjects.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import { randomTaskId } from "../ids.ts";
 import { createPuller, type Puller } from "./puller.ts";
@@ -22,6 +22,7 @@ const listAll = async () =>
 interface Taken {
   readonly id: string;
   readonly level: Level;
+  readonly lane: Lane;
   readonly ackSubject: string;
   readonly delivery: Delivery;
 }
@@ -34,7 +35,12 @@ async function start(roomMax: number, clock: Clock = systemClock) {
   let roomNow = roomMax;
   let mostHeld = 0;
   const changed = signal();
-  const queue = (level: Level = "normal", partition = 0): QueueAddress => ({ partition, level, lane: "a", model });
+  const queue = (level: Level = "normal", partition = 0, lane: Lane = "a"): QueueAddress => ({
+    partition,
+    level,
+    lane,
+    model,
+  });
   const puller: Puller = createPuller({
     bus: broker.bus,
     model,
@@ -43,7 +49,7 @@ async function start(roomMax: number, clock: Clock = systemClock) {
     take: (message, delivery) => {
       const at = parseJob(message.subject);
       if (!at) throw new Error("not a job");
-      const job = { id: at.taskId, level: at.level, ackSubject: message.reply, delivery };
+      const job = { id: at.taskId, level: at.level, lane: at.lane, ackSubject: message.reply, delivery };
       taken.push(job);
       held.set(job.id, job);
       mostHeld = Math.max(mostHeld, held.size);
@@ -107,6 +113,24 @@ describe("a puller", () => {
     expect(all.taken.every((job) => job.delivery.delivered === 1)).toBe(true);
     expect(all.mostHeld()).toBe(3);
     expect(await all.depths()).toEqual([{ pending: 0, ackPending: 0 }]);
+  });
+
+  test.each([
+    [1, 36, 44],
+    [20, 16, 90], // a lane is asked for alone while the other's jobs are on their way, and that is made good later
+  ])("with room for %d: four jobs of lane a for one of b where both wait", async (room, min, max) => {
+    await using all = await start(0);
+    const b = all.queue("normal", 0, "b");
+    await all.publish(240);
+    await all.publish(240, b);
+    all.puller.ring(all.queue(), 240);
+    all.puller.ring(b, 240);
+    all.setRoom(room);
+    await all.work(480);
+    const early = all.taken.slice(0, 200).filter(({ lane }) => lane === "b");
+    expect(early.length).toBeGreaterThanOrEqual(min);
+    expect(early.length).toBeLessThanOrEqual(max);
+    expect(all.taken.filter(({ lane }) => lane === "b").length).toBe(240);
   });
 
   test("gets a job by its standing pull alone, without a bell", async () => {

@@ -17,6 +17,7 @@ import {
   streams,
 } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
+import { chooseLane, debtAfter } from "./choose-lane.ts";
 import { chooseLevel, type LevelState } from "./choose-level.ts";
 
 export interface Puller {
@@ -57,6 +58,13 @@ interface Queue {
   doubted: boolean;
 }
 
+interface Next {
+  readonly queue: Queue;
+  readonly jobsMax: number;
+  /** The other lane of its level has work too. */
+  readonly contested: boolean;
+}
+
 /** Queues that an idle actor waits at; the others are reached by bells. */
 const STANDING_MAX = 16;
 const STANDING_EXPIRES_MS = 30_000;
@@ -67,6 +75,8 @@ const ASKED_MS_MAX = 2_000;
 /** Before an empty answer of a queue where something should wait is believed. */
 const DOUBT_MS = 1;
 
+const perLevel = <T>(value: T): Record<Level, T> => ({ high: value, normal: value, low: value });
+
 const waits = (queue: Queue): boolean => queue.pending > queue.standing;
 
 export function createPuller(options: PullerOptions): Puller {
@@ -74,6 +84,7 @@ export function createPuller(options: PullerOptions): Puller {
   const queues = new Map<string, Queue>();
   const lookedAtMs: Record<Level, number> = { high: 0, normal: 0, low: 0 };
   const passedOver: Record<Level, number> = { high: 0, normal: 0, low: 0 };
+  const laneDebt: Record<Level, number> = { high: 0, normal: 0, low: 0 };
   const prefix = bus.inbox();
   let generation = 0;
   let standing = subscribe("s");
@@ -169,38 +180,53 @@ export function createPuller(options: PullerOptions): Puller {
     }
     for (const queue of queues.values()) room -= queue.asked;
     while (room > 0) {
-      const queue = nextWaiting(now);
-      if (!queue) break;
-      const batch = Math.min(room, queue.pending - queue.standing);
+      const next = nextWaiting(now, room);
+      if (!next) break;
+      const { queue, contested } = next;
+      const batch = Math.min(next.jobsMax, queue.pending - queue.standing);
+      const { level, lane } = queue.at;
+      laneDebt[level] = contested ? debtAfter(laneDebt[level], lane, batch) : 0;
       queue.asked = batch;
       queue.askedAtMs = now;
       lookedAtMs[queue.at.level] = now;
-      for (const level of levels) passedOver[level] = level === queue.at.level ? 0 : passedOver[level] + batch;
+      for (const other of levels) passedOver[other] = other === level ? 0 : passedOver[other] + batch;
       room -= batch;
       pull(bus, { at: queue.at, batch, expiresMs: null, inbox: `${exact.subject}.${queue.key.replace("/", "~")}` });
     }
     if (room > 0) stand(now, room);
   }
 
-  /** The queue to ask next: of the level that is due, the one whose last delivery is longest ago. */
-  function nextWaiting(now: number): Queue | null {
-    const best: Record<Level, Queue | null> = { high: null, normal: null, low: null };
+  /** The queue to ask next: of the level and the lane that are due, the one that was asked longest ago. */
+  function nextWaiting(now: number, room: number): Next | null {
+    const best = { a: perLevel<Queue | null>(null), b: perLevel<Queue | null>(null) };
+    const waiting = { a: perLevel(false), b: perLevel(false) };
     for (const queue of queues.values()) {
-      if (queue.asked > 0 || !waits(queue)) continue;
-      const other = best[queue.at.level];
-      if (!other || queue.askedAtMs < other.askedAtMs) best[queue.at.level] = queue;
+      if (!waits(queue)) continue;
+      const { level, lane } = queue.at;
+      waiting[lane][level] = true;
+      const other = best[lane][level];
+      if (queue.asked === 0 && (!other || queue.askedAtMs < other.askedAtMs)) best[lane][level] = queue;
     }
     const states = {} as Record<Level, LevelState>;
     for (const level of levels) {
-      const waiting = best[level] !== null;
-      if (!waiting) {
+      const askable = best.a[level] !== null || best.b[level] !== null;
+      if (!askable) {
         lookedAtMs[level] = now;
         passedOver[level] = 0;
       }
-      states[level] = { waiting, lookedAtMs: lookedAtMs[level], passedOver: passedOver[level] };
+      states[level] = { waiting: askable, lookedAtMs: lookedAtMs[level], passedOver: passedOver[level] };
     }
     const level = chooseLevel(states, now);
-    return level && best[level];
+    if (level === null) return null;
+    const { a, b } = { a: best.a[level], b: best.b[level] };
+    const contested = waiting.a[level] && waiting.b[level];
+    if (a && b) {
+      const { lane, jobsMax } = chooseLane(laneDebt[level], room);
+      return { queue: lane === "a" ? a : b, jobsMax: Math.min(room, jobsMax), contested };
+    }
+    // The other lane is being asked, or has nothing: no room stays empty for it.
+    const queue = a ?? b;
+    return queue && { queue, jobsMax: room, contested };
   }
 
   function stand(now: number, room: number): void {

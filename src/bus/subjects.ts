@@ -4,7 +4,7 @@
 export const levels = ["high", "normal", "low"] as const;
 export type Level = (typeof levels)[number];
 
-/** Two lanes a level, for fairness between keys; today every job travels in lane a. */
+/** Two lanes a level, for fairness between keys: b holds what a key has waiting beyond a hundred tasks. */
 export type Lane = "a" | "b";
 
 export const terminalTokens = ["success", "failure", "cancelled"] as const;

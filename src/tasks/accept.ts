@@ -5,7 +5,7 @@ import type { Blobs } from "../blobs/blobs.ts";
 import type { Bus } from "../bus/connection.ts";
 import { type Appended, append, readLast } from "../bus/log.ts";
 import { ensureQueue } from "../bus/queues.ts";
-import { consumerName, type QueueAddress, streams, subjects } from "../bus/subjects.ts";
+import { consumerName, type Lane, type QueueAddress, streams, subjects } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
 import { AppError, asAppError } from "../errors.ts";
 import { derivedTaskId, partitionOf, randomTaskId, randomToken } from "../ids.ts";
@@ -28,6 +28,8 @@ export interface AcceptOptions {
   readonly clock: Clock;
   /** True while new work is refused so that results find room. */
   readonly isFull: () => boolean;
+  /** The lane of the key's next task. */
+  readonly laneOf: (keyId: string) => Lane;
   /** Why results cannot be sent to a URL, for the client; null when they can. */
   readonly callbackProblem: (url: string) => string | null;
 }
@@ -55,7 +57,8 @@ export function createAccept(options: AcceptOptions): Accept {
     const waits = times?.runAt !== undefined && times.runAt > created;
     const nonce = randomToken();
     const level = request.priority ?? "normal";
-    const at: QueueAddress = { partition: partitionOf(taskId, partitions), level, lane: "a", model: request.model };
+    const lane = options.laneOf(owner.keyId);
+    const at: QueueAddress = { partition: partitionOf(taskId, partitions), level, lane, model: request.model };
     const inputJson = JSON.stringify(request.input);
     const inputRef = await storeLargeInput(blobs, taskId, nonce, inputJson);
     const job: Omit<JobRecord, "input"> = {

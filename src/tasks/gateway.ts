@@ -12,13 +12,14 @@ import { startDeadlines } from "./deadlines.ts";
 import { taskEvents } from "./event-stream.ts";
 import { type EndedTask, openFeed } from "./feed.ts";
 import { startJanitor } from "./janitor.ts";
+import { createLanes } from "./lanes.ts";
 import { startLater } from "./later.ts";
 import type { TaskMetrics } from "./metrics.ts";
 import type { Projector } from "./projector.ts";
 import type { Queues } from "./queues.ts";
 import { createReader, type Reader, type Reading, viewOf } from "./reader.ts";
 import { statusOf } from "./records.ts";
-import { loadCursors, openCancels } from "./store.ts";
+import { countOpen, loadCursors, openCancels } from "./store.ts";
 import type { Owner, TaskResult, Tasks, TaskView } from "./tasks.ts";
 import { readTimeline } from "./timeline.ts";
 
@@ -56,6 +57,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
   // The feed speaks before these stand; what it says then is in the logs, which they read.
   let canceller: ReturnType<typeof createCanceller> | null = null;
   let reader: Reader | null = null;
+  const lanes = createLanes({ countOpen: (keyId, max) => countOpen(sql, keyId, max), clock, log });
   const feed = await openFeed({
     bus,
     partitions,
@@ -67,6 +69,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
       options.queues.heard(heard);
       const { taskId, keyId, token } = heard.record;
       if (statusOf(token)) {
+        lanes.ended(keyId);
         reader?.closed(taskId);
         canceller?.closed(taskId);
       } else canceller?.opened(taskId, keyId);
@@ -85,7 +88,8 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     return viewOf(taskId, found, queued ? await options.queues.place(found.open) : null);
   };
   const { blobs, callbackProblem } = options;
-  const accept = createAccept({ bus, blobs, partitions, clock, isFull: janitor.isFull, callbackProblem });
+  const { laneOf } = lanes;
+  const accept = createAccept({ bus, blobs, partitions, clock, isFull: janitor.isFull, laneOf, callbackProblem });
 
   return {
     caughtUp: projector.caughtUp,
@@ -93,6 +97,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
       const { job, replayed } = await accept(request, owner, trace);
       if (!replayed) {
         options.metrics.accepted(job.model, job.priority);
+        lanes.accepted(owner.keyId);
         if (!feed.recent(job.id)) reading.opened(job.id);
         return { taskId: job.id, status: "PENDING", replayed };
       }

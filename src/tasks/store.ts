@@ -243,3 +243,14 @@ export async function overdueTasks(
 export async function markBegun(sql: SQL, taskIds: readonly string[]): Promise<void> {
   await sql`UPDATE tasks SET start_by_ms = NULL WHERE task_id ${among(sql, taskIds)}`;
 }
+
+/** The key's tasks that have not ended, counted up to `max`: the index of open tasks is read no further. */
+export async function countOpen(sql: SQL, keyId: string, max: number): Promise<number> {
+  const [row] = await sql`
+    SELECT count(*) AS open FROM (
+      SELECT 1 FROM tasks
+      WHERE key_id = ${keyId} AND status <> 'SUCCESS' AND status IN ('PENDING', 'STARTED', 'RETRY')
+      LIMIT ${max}
+    ) AS open_tasks`;
+  return Number(row.open);
+}

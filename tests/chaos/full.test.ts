@@ -55,6 +55,7 @@ async function acceptPastTheGateway(): Promise<string> {
     partitions: 1,
     clock: systemClock,
     isFull: () => false,
+    laneOf: () => "a",
     callbackProblem: () => null,
   });
   const { job } = await accept({ model: "gated", input: { dir } }, { keyId: "test" }, null);

@@ -59,6 +59,7 @@ beforeEach(async () => {
     partitions: PARTITIONS,
     clock: systemClock,
     isFull: () => false,
+    laneOf: () => "a",
     callbackProblem: () => null,
   });
 });
@@ -98,6 +99,7 @@ test("the request of another gateway, sent while the PubAck is lost, is a replay
     partitions: PARTITIONS,
     clock: systemClock,
     isFull: () => false,
+    laneOf: () => "a",
     callbackProblem: () => null,
   });
   const request = { model: "echo", input: { text: "twice" }, client_request_id: "two-gateways" };
