@@ -6,6 +6,8 @@
 //   {"$raw_body": text}         the same                     {"$many_keys": {count}}          an input of that many keys
 //   {"$b64": text}              bytes                        {"$repeat": {unit, count, wrap}} a unit, over and over
 //   {"$repeat_request": {times, body}}  one after another    {"$concurrent": {times, body}}   all at once
+//     with vary_header: that header is another address each time
+//   {"$many_parts": {count}}    a form of that many fields
 //   {"$raw": text}              a whole request, for method RAW; in headers {"$str": {unit, count}} is a long value
 //
 // {{NAME}} stands for a value that the test knows.
@@ -37,7 +39,8 @@ interface Forms {
   readonly $nest?: { readonly depth: number; readonly wrap: readonly [string, string] };
   readonly $many_keys?: { readonly count: number };
   readonly $repeat?: { readonly unit: string; readonly count: number; readonly wrap: readonly [string, string] };
-  readonly $repeat_request?: { readonly times: number; readonly body: unknown };
+  readonly $repeat_request?: { readonly times: number | string; readonly body: unknown; readonly vary_header?: string };
+  readonly $many_parts?: { readonly count: number };
   readonly $concurrent?: { readonly times: number; readonly body: unknown };
   readonly $str?: { readonly unit: string; readonly count: number };
 }
@@ -56,9 +59,12 @@ export async function runRow(url: string, row: Row, values: Values): Promise<rea
     const { times, body } = form.$concurrent;
     return Promise.all(Array.from({ length: times }, () => send(url, row, body, values)));
   }
-  const { times, body } = form.$repeat_request ?? { times: 1, body: row.body };
+  const { times, body, vary_header: varied } = form.$repeat_request ?? { times: 1, body: row.body };
   const answers: Answered[] = [];
-  for (let i = 0; i < times; i++) answers.push(await send(url, row, body, values));
+  for (let i = 0; i < Number(fill(String(times), values)); i++) {
+    const headers = varied === undefined ? row.headers : { ...row.headers, [varied]: `203.0.113.${i % 256}` };
+    answers.push(await send(url, { ...row, headers }, body, values));
+  }
   return answers;
 }
 
@@ -88,6 +94,10 @@ function textOf(form: Forms): string | undefined {
   if (form.$raw_body !== undefined) return form.$raw_body;
   if (form.$nest) return form.$nest.wrap.join("[".repeat(form.$nest.depth) + "]".repeat(form.$nest.depth));
   if (form.$repeat) return form.$repeat.wrap.join(form.$repeat.unit.repeat(form.$repeat.count));
+  if (form.$many_parts) {
+    const part = (i: number): string => `--x\r\ncontent-disposition: form-data; name="f${i}"\r\n\r\n1\r\n`;
+    return `${Array.from({ length: form.$many_parts.count }, (_, i) => part(i)).join("")}--x--\r\n`;
+  }
   if (!form.$many_keys) return undefined;
   const keys = Array.from({ length: form.$many_keys.count }, (_, i) => [`k${i}`, 0]);
   return JSON.stringify({ model: "{{MODEL}}", input: Object.fromEntries(keys) });
