@@ -64,6 +64,15 @@ export const readModelMigrations: readonly Migration[] = [
       "CREATE INDEX tasks_start_by ON tasks (start_by_ms) WHERE finished_ms IS NULL AND start_by_ms IS NOT NULL",
     ],
   },
+  {
+    name: "0005-times-in-order",
+    // The sweep reads page by page: many tasks may share a latest start.
+    statements: [
+      "DROP INDEX tasks_start_by",
+      `CREATE INDEX tasks_start_by ON tasks (start_by_ms, task_id)
+        WHERE finished_ms IS NULL AND start_by_ms IS NOT NULL`,
+    ],
+  },
 ];
 
 /** What stands nowhere else. */
