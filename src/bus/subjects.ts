@@ -75,6 +75,7 @@ export const subjects = {
   result: (partition: number, model: string, status: ResultToken, taskId: string): string =>
     `millrace.results.${partition}.${token(model)}.${status}.${taskId}`,
   anyResult: (partition: number, taskId: string): string => `millrace.results.${partition}.*.*.${taskId}`,
+  successes: (partition: number, model: string): string => `millrace.results.${partition}.${token(model)}.success.*`,
   events: (taskId: string): string => `millrace.events.${taskId}`,
   bell: (model: string): string => `millrace.bell.${token(model)}`,
   control: (taskId: string): string => `millrace.control.${taskId}`,

@@ -7,6 +7,8 @@ import { type Priority, priorities } from "./task.ts";
 export interface Completions {
   /** A task ended as SUCCESS or FAILURE at `timeMs`; `dataJson` is the task object. */
   heard(model: string, dataJson: string, timeMs: number): void;
+  /** A task object of before: only how long it took counts. */
+  learn(model: string, dataJson: string): void;
   /** Ends in the last `windowMs`, at most WINDOW_MS_MAX, of one priority or of all; and the time that was looked at. */
   count(model: string, windowMs: number, priority?: Priority): { readonly ended: number; readonly ms: number };
   /** Ends heard so far. */
@@ -41,6 +43,17 @@ interface Meter {
   samples: number;
   sampledAtMs: number;
   meanMs: number;
+}
+
+/** Takes the times of a task into the mean. */
+function sample(meter: Meter, head: string, nowMs: number): void {
+  const timing = TIMING.exec(head);
+  if (!timing) return;
+  const ms = Number(timing[1]) + Number(timing[2]) + Number(timing[3]);
+  if (nowMs - meter.sampledAtMs > PAUSE_MS) meter.samples = Math.min(meter.samples, SAMPLES_AFTER_PAUSE);
+  meter.sampledAtMs = nowMs;
+  meter.samples++;
+  meter.meanMs += (ms - meter.meanMs) * Math.max(WEIGHT_MIN, 1 / meter.samples);
 }
 
 export function createCompletions(clock: Clock): Completions {
@@ -82,16 +95,9 @@ export function createCompletions(clock: Clock): Completions {
       const level = priorities.indexOf((PRIORITY.exec(head)?.[1] ?? "normal") as Priority);
       const place = index * priorities.length + level;
       if (nowMs - timeMs < LATE_MS_MAX) meter.counts[place] = (meter.counts[place] ?? 0) + 1;
-      if (meter.sampled >= SAMPLED_MAX) return;
-      meter.sampled++;
-      const timing = TIMING.exec(head);
-      if (!timing) return;
-      const ms = Number(timing[1]) + Number(timing[2]) + Number(timing[3]);
-      if (nowMs - meter.sampledAtMs > PAUSE_MS) meter.samples = Math.min(meter.samples, SAMPLES_AFTER_PAUSE);
-      meter.sampledAtMs = nowMs;
-      meter.samples++;
-      meter.meanMs += (ms - meter.meanMs) * Math.max(WEIGHT_MIN, 1 / meter.samples);
+      if (meter.sampled++ < SAMPLED_MAX) sample(meter, head, nowMs);
     },
+    learn: (model, dataJson) => sample(meterOf(model), dataJson.slice(0, HEAD_CHARS), clock.now()),
     count(model, windowMs, priority) {
       const nowMs = clock.now();
       const number = Math.floor(nowMs / BUCKET_MS);

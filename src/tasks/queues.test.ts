@@ -7,6 +7,7 @@ import { type QueueAddress, subjects } from "../bus/subjects.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import { asAppError } from "../errors.ts";
 import { randomTaskId } from "../ids.ts";
+import { commitResult } from "./commit.ts";
 import { openQueues, type Queues } from "./queues.ts";
 
 let broker: Broker;
@@ -86,6 +87,29 @@ test("a place counts what goes first, and knows of jobs that came after the queu
   if (!late) throw new Error("nothing was published");
   expect(await queues.place(late)).toMatchObject({ position: 8 });
   expect(await queues.place({ ...late, jobSubject: "millrace.jobs.0.later.a.places.x" })).toBeNull();
+});
+
+test("a gateway that has just started knows from the log how long a task of the model takes", async () => {
+  const at = queue("known");
+  const [job] = await publish(at, 1);
+  const timing =
+    '"timing":{"queue_ms":9,"prepare_ms":100,"infer_ms":200,"postprocess_ms":99,"upload_ms":1,"total_ms":1}';
+  const commit = {
+    token: "success" as const,
+    taskId: randomTaskId(Date.now()),
+    keyId: "k",
+    fence: "f",
+    eventId: "1.2",
+    timeMs: Date.now() - 3_600_000,
+    model: at.model,
+    dataJson: `{"task_id":"t","priority":"low",${timing}}`,
+    callback: undefined,
+    expectedSequence: 0,
+  };
+  await commitResult(broker.bus, 2, commit, { signal: AbortSignal.timeout(5_000) });
+  if (!job) throw new Error("nothing was published");
+  // One slot is free: it starts at once.
+  expect(await open(1).place(job)).toEqual({ position: 1, etaMs: 399 });
 });
 
 test("without the broker a task has no place, at once, and the list says why", async () => {

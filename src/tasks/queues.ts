@@ -2,8 +2,9 @@
 // from the broker's own counts and the log of results, so every gateway says the same; it is kept for about a second,
 // and the cost of asking the broker is bounded however many models there are. Estimates; nothing is decided by them.
 import type { Bus } from "../bus/connection.ts";
+import { readLast } from "../bus/log.ts";
 import { type JobPlace, listQueues, type QueueState, waitingEnds } from "../bus/queues.ts";
-import { levels, parseJob, streams } from "../bus/subjects.ts";
+import { levels, parseJob, streams, subjects } from "../bus/subjects.ts";
 import { lastSequence } from "../bus/topology.ts";
 import type { Clock } from "../clock.ts";
 import { createCompletions, WINDOW_MS_MAX } from "./completions.ts";
@@ -11,6 +12,7 @@ import { aheadInAll, aheadInQueue, type CountedQueue, countedQueues, etaMs, thro
 import type { HeardResult } from "./logs.ts";
 import type { OpenTask } from "./reader.ts";
 import { createRecent } from "./recent.ts";
+import { parseResultRecord } from "./records.ts";
 import type { Priority } from "./task.ts";
 
 /** The queue of one model and priority, over all keys. */
@@ -67,6 +69,9 @@ const PLACE_MS_MAX = 100;
 const RATE_WINDOW_MS = 30_000;
 /** Queues whose oldest job is looked up for one list: two reads each. With more, the deepest of each level speak. */
 const LOOKED_AT_MAX = 256;
+/** Models whose last successes are looked up in one load: a read a partition, once for each. */
+const LOOKED_UP_MAX = 16;
+const LOOK_UP_MS_MAX = 2_000;
 
 /** What the broker said at one moment. */
 interface Counts {
@@ -83,8 +88,18 @@ type WaitingEnds = Awaited<ReturnType<typeof waitingEnds>>;
 export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions): Queues {
   const completions = createCompletions(clock);
 
+  const each = Array.from({ length: partitions }, (_, p) => p);
+
+  /** Models whose last successes were looked up: a gateway that has just started has heard of none. */
+  const lookedUp = new Set<string>();
+  const lookUp = async (model: string): Promise<void> => {
+    lookedUp.add(model);
+    const last = (p: number) => readLast(bus, streams.results(p), subjects.successes(p, model), LOOK_UP_MS_MAX);
+    for (const found of await Promise.all(each.map(last))) {
+      if (found) completions.learn(model, parseResultRecord(found.text).dataJson);
+    }
+  };
   const counts = createRecent<Counts>(clock, async () => {
-    const each = Array.from({ length: partitions }, (_, p) => p);
     // The ends of the logs first: a job between the two answers is counted as waiting, and not as arrived since.
     const logEnds = await Promise.all(each.map((p) => lastSequence(bus, streams.jobs(p))));
     const found = await Promise.all(each.map((p) => listQueues(bus, p)));
@@ -92,6 +107,11 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
     const byModel = new Map(
       [...grouped].map(([model, queues]) => [model, countedQueues(queues, capacity(model).slots)]),
     );
+    const unknown = [...byModel].flatMap(([model, queues]) => {
+      const waits = queues.some(({ pending }) => pending > 0);
+      return waits && completions.serviceMs(model) === null && !lookedUp.has(model) ? [model] : [];
+    });
+    await Promise.allSettled(unknown.slice(0, LOOKED_UP_MAX).map(lookUp)); // what cannot be read is not known
     const ended = new Map([...byModel.keys()].map((model) => [model, completions.total(model)]));
     return { byModel, logEnds, ended, ends: new Map() };
   });
@@ -124,14 +144,7 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
     const same = ({ at }: QueueState): boolean =>
       at.partition === job.partition && at.level === job.level && at.lane === job.lane;
     // The queue may be younger than the counts.
-    const own = queues.find(same) ?? {
-      at: job,
-      pending: 0,
-      ackPending: 0,
-      handedBack: 0,
-      deliveredSequence: 0,
-      deliveredAtMs: 0,
-    };
+    const own = queues.find(same) ?? { at: job, pending: 0, ackPending: 0, handedBack: 0, deliveredSequence: 0 };
     const waiting = own.pending > 0 ? await endsOf(own, counted) : null;
     const ends = waiting && { first: waiting.first.sequence, last: waiting.last.sequence };
     const room = capacity(job.model);
