@@ -116,7 +116,7 @@ function newKeyLines(key: NewKey): string {
     ...(key.previous_until === null ? [] : [["old key", `good until ${key.previous_until}`]]),
   ];
   const lines = rows.map(([name = "", value]) => `${name.padEnd(9)}${value}`);
-  return `${lines.join("\n")}\n\nThe key is shown this once. Gateways take it within 5 seconds.\n`;
+  return `${lines.join("\n")}\n\nThe key is shown this once. Gateways with ENV=${key.env} take it within 5 seconds.\n`;
 }
 
 function table(keys: readonly PublicKey[]): string {
