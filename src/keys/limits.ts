@@ -82,7 +82,7 @@ export function createLimits({ usage, perMinute, clock, log }: LimitsOptions): L
   const look = async (): Promise<void> => {
     await null; // whoever asks in this turn comes along
     const nowMs = clock.now();
-    const asking = [...hungry];
+    const asking = [...hungry].filter(({ waiting }) => waiting > 0); // others were served by the look before
     hungry.clear();
     const wishes = asking.map((share) => ({ share, keyId: share.keyId, units: unitsFor(share), nowMs }));
     try {
