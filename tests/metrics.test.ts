@@ -115,3 +115,21 @@ test.skipIf(promtool === null)(
     }
   },
 );
+
+test("the supervisor counts what it had to start again", async () => {
+  const { metrics } = await stack.logged({ message: "ready" });
+  const read = async (): Promise<Exposition> => readExposition(await scrape(String(metrics)));
+  const before = await read();
+  for (const name of ["broker", "gateway", "actor-0"]) {
+    expect([name, before.value("millrace_child_running", `process="${name}"`)]).toEqual([name, 1]);
+  }
+  expect(before.value("millrace_child_deaths_total", 'process="actor-0"')).toBe(0);
+  process.kill(await stack.pidOf("actor-0"), "SIGKILL");
+  await stack.until("the actor serves again", 20_000, async () => {
+    const now = await read();
+    const [deaths, runs] = ["deaths_total", "running"].map((name) =>
+      now.value(`millrace_child_${name}`, 'process="actor-0"'),
+    );
+    return deaths === 1 && runs === 1 ? true : null;
+  });
+});

@@ -20,10 +20,11 @@ export const brokerUrlFile = (dataDir: string): string => join(dataDir, "nats", 
 
 /** Starts the broker and keeps it running. Throws what `startServer` throws when the first start fails. */
 export async function keepBroker(options: ServerOptions, parts: ChildParts): Promise<Broker> {
-  const { log, clock, random, records } = parts;
+  const { log, clock, random, records, counts } = parts;
   const stopping = new AbortController();
   let server: Server = await startServer(options);
   const { url, port } = server;
+  counts.running("broker", true);
   await records.remember("broker", server.pid);
   await rm(brokerUrlFile(options.dataDir), { force: true }); // its mode would stay as it was
   await writeFile(brokerUrlFile(options.dataDir), url, { mode: 0o600 });
@@ -32,6 +33,8 @@ export async function keepBroker(options: ServerOptions, parts: ChildParts): Pro
     const exit = await server.exited;
     if (stopping.signal.aborted) return;
     log.error({ process: "broker", ...exit }, "the broker died");
+    counts.died("broker");
+    counts.running("broker", false);
     let next = died(state, clock.monotonicMs());
     for (;;) {
       await sleep(restartDelayMs(next, random()), undefined, { signal: stopping.signal }).catch(() => {});
@@ -45,6 +48,7 @@ export async function keepBroker(options: ServerOptions, parts: ChildParts): Pro
       }
     }
     await records.remember("broker", server.pid);
+    counts.running("broker", true);
     log.info({ process: "broker", failures: next.failures }, "the broker runs again");
     return restart(started(next, clock.monotonicMs()));
   };

@@ -18,6 +18,8 @@ afterEach(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
+const uncounted = { died: () => {}, running: () => {} };
+
 /** A child that runs `script`; `restarted` resolves at the next restart. */
 function child(script: string, onDeath?: () => Promise<void>) {
   const restarted = Promise.withResolvers<object>();
@@ -34,7 +36,7 @@ function child(script: string, onDeath?: () => Promise<void>) {
       env: () => process.env,
       ...(onDeath ? { onDeath } : {}),
     },
-    { log, clock: systemClock, random: () => 0, records: processRecords(dataDir) },
+    { log, clock: systemClock, random: () => 0, records: processRecords(dataDir), counts: uncounted },
   );
   children.push(kept);
   return { kept, restarted: restarted.promise, deaths };

@@ -10,6 +10,7 @@ import type { Clock } from "../clock.ts";
 import { AppError, type ErrorCode, errorKinds } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { ProcessRecords } from "./leftovers.ts";
+import type { ChildCounts } from "./metrics.ts";
 import { died, firstStart, restartDelayMs, started } from "./restart.ts";
 
 export interface ChildSpec {
@@ -27,6 +28,7 @@ export interface ChildParts {
   readonly clock: Clock;
   readonly random: () => number;
   readonly records: ProcessRecords;
+  readonly counts: ChildCounts;
 }
 
 /** What a child says of itself once it serves. */
@@ -54,7 +56,7 @@ const READY_MS_MAX = 300_000;
 /** Starts that may fail before whoever waits for the child is told. They take about three seconds. */
 const FIRST_STARTS_MAX = 5;
 
-export function keepAlive(spec: ChildSpec, { log, clock, random, records }: ChildParts): Child {
+export function keepAlive(spec: ChildSpec, { log, clock, random, records, counts }: ChildParts): Child {
   const ready = Promise.withResolvers<Ready>();
   const stopping = new AbortController();
   let current: Bun.Subprocess | null = null;
@@ -77,17 +79,21 @@ export function keepAlive(spec: ChildSpec, { log, clock, random, records }: Chil
           clearTimeout(watchdog);
           const readyMs = Math.round(clock.monotonicMs() - begun);
           log.info({ process: spec.name, start, ready_ms: readyMs }, "child is ready");
+          counts.running(spec.name, true);
           ready.resolve(told);
         } else if (told) refusal = new AppError(told.code, told.message);
       },
     });
     current = child;
+    counts.running(spec.name, false);
     await records.remember(spec.name, child.pid);
     await child.exited;
     clearTimeout(watchdog);
     current = null;
+    counts.running(spec.name, false);
     await records.forget(spec.name);
     if (stopping.signal.aborted) return;
+    counts.died(spec.name);
     log.warn({ process: spec.name, code: child.exitCode, signal: child.signalCode }, "a child process died");
     if (refusal) ready.reject(refusal);
     if (start >= FIRST_STARTS_MAX) {

@@ -17,6 +17,7 @@ import { keepBroker } from "./broker.ts";
 import { type Child, type ChildParts, keepAlive } from "./child.ts";
 import { endLeftovers, processRecords } from "./leftovers.ts";
 import { lockDataDir } from "./lock.ts";
+import { exposeUpMetrics } from "./metrics.ts";
 
 /** A gateway closes its sockets, and streams to clients resume elsewhere. */
 const GATEWAY_GRACE_MS = 10_000;
@@ -37,7 +38,9 @@ export async function runUp(config: Config, log: Log): Promise<void> {
   const lock = lockDataDir(config.dataDir);
   stack.defer(() => lock.release());
   const records = processRecords(config.dataDir);
-  const parts: ChildParts = { log, clock: systemClock, random: Math.random, records };
+  const counts = exposeUpMetrics(config, log);
+  stack.defer(() => counts.stop());
+  const parts: ChildParts = { log, clock: systemClock, random: Math.random, records, counts };
   await endLeftovers(records, log);
 
   let natsUrl = config.natsUrl;
@@ -76,7 +79,7 @@ export async function runUp(config: Config, log: Log): Promise<void> {
     const [{ url: gatewayUrl = `http://${config.host}:${config.port}` }, idleGpus] = told;
     gatewayPort = new URL(gatewayUrl).port || gatewayPort; // PORT=0: a restarted gateway is found where it was
     const times = stopwatch.lap("children_ms");
-    log.info(times, "ready");
+    log.info({ ...times, metrics: counts.url }, "ready");
     process.stdout.write(banner({ config, natsUrl, gatewayUrl, idleGpus, readyMs: times.total_ms ?? 0 }));
     await signals.asked;
   }
