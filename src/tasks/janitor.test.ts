@@ -53,6 +53,18 @@ forEachDatabase((databases) => {
       expect(await Promise.all(old.map(statusOf))).toEqual(old.map(() => "SUCCESS"));
     });
 
+    test("a job that was cancelled while it waited for its time leaves the logs with its task", async () => {
+      const request = { model: "echo", input: {}, delay_ms: 10 * TTL_MS, client_request_id: "waited" };
+      const { taskId } = await all.tasks.accept(request, owner, null);
+      await all.tasks.cancel(taskId, owner);
+      await all.projected(taskId);
+      expect(await all.inLogs(taskId)).toEqual(whole);
+      all.advance(TTL_MS + 1_000);
+      await janitor.sweep();
+      expect(await all.inLogs(taskId)).toEqual(gone);
+      expect((await all.tasks.accept(request, owner, null)).replayed).toBe(false);
+    });
+
     test("one old task that waits holds nobody else's request id", async () => {
       const { taskId: waiting } = await all.submit();
       const behind = await Promise.all(Array.from({ length: 40 }, (_, i) => endedTask({ crid: `behind-${i}` })));

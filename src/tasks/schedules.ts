@@ -109,9 +109,11 @@ async function fire(
     return { schedule, nextMs, taskId, error: null };
   } catch (error) {
     const code = asAppError(error)?.code ?? "internal";
-    log.warn({ schedule_id: id, code, error: messageOf(error) }, "schedule could not be fired");
-    // What may succeed later is tried again, and fires once then.
-    return errorKinds[code].retry === "never" ? { schedule, nextMs, taskId: null, error: code } : null;
+    // What may succeed later is tried again each second, and fires once then.
+    const again = errorKinds[code].retry !== "never";
+    const fields = { schedule_id: id, code, error: messageOf(error) };
+    log[again ? "debug" : "warn"](fields, again ? "schedule is fired later" : "an occurrence was refused");
+    return again ? null : { schedule, nextMs, taskId: null, error: code };
   }
 }
 
