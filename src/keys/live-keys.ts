@@ -44,14 +44,14 @@ export interface LiveKeysOptions {
   readonly every?: (look: () => Promise<void>) => () => void;
 }
 
-/** Revocations are promised within 5 s; one read of one row costs 0.1 ms. */
-const POLL_MS = 1_000;
+/** Revocations are promised within 5 s; one read of one row costs 0.02 ms on SQLite. */
+const POLL_MS = 500;
 const STALE_MS = 5_000;
 const MINUTE_MS = 60_000;
 
 /** Throws what the database throws: without its keys a gateway does not start. */
 export async function openLiveKeys(options: LiveKeysOptions): Promise<LiveKeys> {
-  const { kept, usage, env, log, clock, every = eachSecond } = options;
+  const { kept, usage, env, log, clock, every = regularly } = options;
   let keys = new Map<string, LiveKey>();
   let revision = -1;
   let readMs = clock.monotonicMs();
@@ -117,7 +117,7 @@ export async function openLiveKeys(options: LiveKeysOptions): Promise<LiveKeys> 
   };
 }
 
-function eachSecond(look: () => Promise<void>): () => void {
+function regularly(look: () => Promise<void>): () => void {
   const timer = setInterval(look, POLL_MS);
   return () => clearInterval(timer);
 }

@@ -1,5 +1,5 @@
 // The table of API keys: made and changed by the `keys` command, read whole by gateways. A row holds digests and no
-// secret. Every change raises one number, so that a gateway which asks each second reads the table only when it must.
+// secret. Every change raises one number, so that a gateway which asks twice a second reads the table only when it must.
 import type { SQL } from "bun";
 import { write } from "../db/dialect.ts";
 import { AppError } from "../errors.ts";
