@@ -34,6 +34,16 @@ export const contains = (sql: SQL, column: string, text: string): SQL.Query<unkn
 export const write = <T>(sql: SQL, work: (transaction: TransactionSQL) => Promise<T>): Promise<T> =>
   (isPostgres(sql) ? sql.begin(work) : sql.begin("IMMEDIATE", work)) as Promise<T>;
 
+/**
+ * A write to the read model that the logs could not repeat: on PostgreSQL its commit waits for the disk. On SQLite the
+ * read model is as lasting as this machine's memory, and a power cut asks for a rebuild anyway.
+ */
+export const writeForGood = <T>(sql: SQL, work: (transaction: TransactionSQL) => Promise<T>): Promise<T> =>
+  write(sql, async (transaction) => {
+    if (isPostgres(sql)) await transaction.unsafe("SET LOCAL synchronous_commit = on");
+    return work(transaction);
+  });
+
 /** What follows `INSERT INTO <table>` for rows with the same columns, of which there is at least one. */
 export function inserted(
   sql: SQL,

@@ -45,7 +45,7 @@ export async function projectInTurns(options: ProjectOptions & { databaseUrl: st
       else await Promise.race([stopAsked.promise, Bun.sleep(ATTEMPT_EVERY_MS)]);
       if (stopped) return;
       turn = await begin().catch(async (error) => {
-        log.warn({ error: messageOf(error) }, "the read model cannot be written yet");
+        log.debug({ error: messageOf(error) }, "the read model cannot be written yet");
         await Promise.race([stopAsked.promise, Bun.sleep(RETRY_MS)]);
         return null;
       });

@@ -1,7 +1,7 @@
 // The queries on tasks in SQL. Rows only move forward: what has ended stays ended, whatever is applied again. One that
 // has left the logs may be followed by another task of the same id, which has another time of creation.
 import type { SQL } from "bun";
-import { among, inserted, write } from "../db/dialect.ts";
+import { among, inserted, write, writeForGood } from "../db/dialect.ts";
 import type { Priority, Status } from "./task.ts";
 
 /** What the logs say of one task; fields of a log that has not spoken yet are null. */
@@ -148,7 +148,12 @@ export async function endedBelow(
 }
 
 export async function markTrimmed(sql: SQL, taskIds: readonly string[]): Promise<void> {
-  if (taskIds.length > 0) await sql`UPDATE tasks SET trimmed = 1 WHERE task_id ${among(sql, taskIds)}`;
+  if (taskIds.length === 0) return;
+  // Before the jobs go: a mark that was lost would keep the next task of the id out of the read model.
+  await writeForGood(
+    sql,
+    (transaction) => transaction`UPDATE tasks SET trimmed = 1 WHERE task_id ${among(transaction, taskIds)}`,
+  );
 }
 
 /** Rows of tasks that ended before `beforeMs` and are no longer in the logs. */
@@ -162,10 +167,13 @@ export async function eraseRow(
   taskId: string,
   erased: { readonly data: string; readonly finishedMs: number; readonly resultSequence: number | null },
 ): Promise<void> {
-  await sql`
-    UPDATE tasks SET data = ${erased.data}, input_text = '', error_text = NULL, finished_ms = ${erased.finishedMs},
-      result_sequence = coalesce(${erased.resultSequence}, result_sequence)
-    WHERE task_id = ${taskId} AND finished_ms IS NOT NULL`;
+  await writeForGood(
+    sql,
+    (transaction) => transaction`
+      UPDATE tasks SET data = ${erased.data}, input_text = '', error_text = NULL, finished_ms = ${erased.finishedMs},
+        result_sequence = coalesce(${erased.resultSequence}, result_sequence)
+      WHERE task_id = ${taskId} AND finished_ms IS NOT NULL`,
+  );
 }
 
 /** What a task's row says of its objects. */
