@@ -2,9 +2,7 @@
 // waiting, lane b what stands behind them: four jobs of a go before one of b, whatever room there is, so that neither a
 // long queue nor an endless stream of short ones stops the other.
 import type { Lane } from "../bus/subjects.ts";
-
-/** Jobs of lane a for one of lane b where both wait. */
-const LANE_A_JOBS = 4;
+import { LANE_A_JOBS } from "../tasks/lanes.ts";
 
 /** Jobs of lane a that went before b, less four for each that b had. */
 type LaneDebt = number;

@@ -75,6 +75,17 @@ test("higher levels go first, lower ones do not count, other partitions take tur
   expect(aheadInAll(own, 10, [...others, ...partitions], 0, 2)).toBe(17 + 11 + 3);
 });
 
+test("of the other lane a task waits for its proportion, and for no more than there is", () => {
+  const inLane = (lane: "a" | "b", pending: number): CountedQueue => {
+    const { at, ...counts } = queue({ pending });
+    return { at: { ...at, lane }, ...counts };
+  };
+  const [a, b] = [inLane("a", 100), inLane("b", 500)];
+  expect(aheadInAll(a, 80, [a, b], 0, 1)).toBe(100);
+  expect(aheadInAll(b, 9, [a, b], 0, 1)).toBe(9 + 40);
+  expect(aheadInAll(b, 400, [a, b], 0, 1)).toBe(500);
+});
+
 test("a task ends when those before it have begun, and its own time is over", () => {
   expect(etaMs(0, null, 100, true)).toBeNull();
   expect(etaMs(0, 0.01, 100, true)).toBe(100);

@@ -3,6 +3,7 @@
 // are not known. How far they are off is measured in docs/benchmarks.md.
 import type { QueueState } from "../bus/queues.ts";
 import { levels } from "../bus/subjects.ts";
+import { LANE_A_JOBS } from "./lanes.ts";
 
 /** Between two tasks of a slot: result, ack, pull. */
 const TURNAROUND_MS = 1;
@@ -66,8 +67,9 @@ export function aheadInQueue(own: CountedQueue, { ends, logEnd }: QueueExtent, s
 
 /**
  * Jobs of the model that go before one with `ahead` jobs before it in `own`. Higher levels go first. The queues of its
- * level, one a partition, are visited in turn by every actor, mostly for one job; which of them come before it in the
- * last round is not known. `arrived` jobs came to each queue since they were counted.
+ * level and lane, one a partition, are visited in turn by every actor, mostly for one job; which of them come before it
+ * in the last round is not known. The two lanes go in their proportion. `arrived` jobs came to each queue of its lane
+ * since they were counted.
  */
 export function aheadInAll(
   own: CountedQueue,
@@ -79,15 +81,19 @@ export function aheadInAll(
   const rank = levels.indexOf(own.at.level);
   const visit = Math.max(1, actors);
   const rounds = Math.floor(ahead / visit) * visit;
-  let sum = ahead;
+  let higher = 0;
+  let sameLane = ahead;
+  let otherLane = 0;
   for (const queue of queues) {
-    if (queue === own) continue;
     const other = levels.indexOf(queue.at.level);
-    if (other > rank) continue;
+    if (queue === own || other > rank) continue;
     const waiting = queue.pending + queue.handedBack;
-    sum += other < rank ? waiting : Math.min(waiting + arrived, rounds + visit / 2);
+    if (other < rank) higher += waiting;
+    else if (queue.at.lane === own.at.lane) sameLane += Math.min(waiting + arrived, rounds + visit / 2);
+    else otherLane += waiting;
   }
-  return sum;
+  const between = own.at.lane === "a" ? sameLane / LANE_A_JOBS : (sameLane + 1) * LANE_A_JOBS;
+  return higher + sameLane + Math.min(otherLane, between);
 }
 
 /** Milliseconds until a task with `ahead` others before it has ended; null where the throughput is not known. */

@@ -21,6 +21,8 @@ export interface LanesOptions {
   readonly log: Log;
 }
 
+/** Jobs of lane a that actors take for one of lane b, where both wait. */
+export const LANE_A_JOBS = 4;
 /** Unfinished tasks of a key that travel in lane a; all its models together. */
 export const LANE_A_MAX = 100;
 /** The read model is asked after so many acceptances, and once a second at most: a key with few costs nothing. */
