@@ -42,10 +42,13 @@ export function startDeadlines(options: DeadlinesOptions): Rounds {
     while (bus.connected && !stopping.aborted) {
       const page: OverdueTask[] = await overdueTasks(sql, beforeMs, after, PAGE_MAX);
       const begun: string[] = [];
-      await forEachAtOnce(page, AT_ONCE_MAX, stopping, async (task) => {
-        if ((await settle(options, task, stopping)) === "begun") begun.push(task.taskId);
-      });
-      if (begun.length > 0) await markBegun(sql, begun);
+      try {
+        await forEachAtOnce(page, AT_ONCE_MAX, stopping, async (task) => {
+          if ((await settle(options, task, stopping)) === "begun") begun.push(task.taskId);
+        });
+      } finally {
+        if (begun.length > 0) await markBegun(sql, begun);
+      }
       if (page.length < PAGE_MAX) break;
       after = page.at(-1) ?? null;
     }

@@ -57,7 +57,10 @@ export function startRounds({ name, round, retryMs, log }: RoundsOptions): Round
   };
 }
 
-/** `work` on each item, so many at once; begins no more once `stopping` has aborted. Rejects with the first error. */
+/**
+ * `work` on each item, so many at once; begins no more once `stopping` has aborted. Rejects with the first error, when
+ * nothing is under way any more: an item that fails costs one of the workers and not the other items.
+ */
 export async function forEachAtOnce<T>(
   items: readonly T[],
   atOnceMax: number,
@@ -68,5 +71,7 @@ export async function forEachAtOnce<T>(
   const worker = async (): Promise<void> => {
     while (next < items.length && !stopping.aborted) await work(items[next++] as T);
   };
-  await Promise.all(Array.from({ length: Math.min(atOnceMax, items.length) }, worker));
+  const ends = await Promise.allSettled(Array.from({ length: Math.min(atOnceMax, items.length) }, worker));
+  const failed = ends.find((end) => end.status === "rejected");
+  if (failed) throw failed.reason;
 }
