@@ -13,8 +13,6 @@ export interface FollowOptions {
   /** First sequence wanted; the first record at or after it comes first. Beyond the end: everything comes again. */
   readonly fromSequence: number;
   readonly filter?: string;
-  /** The broker leaves the content out: `text()` is empty then. */
-  readonly headersOnly?: boolean;
   readonly log: Log;
   /** Called in order. Must not throw and must be quick; `pending` records are still to come. */
   readonly onRecord: (record: FollowedRecord) => void;
@@ -27,8 +25,6 @@ export interface FollowedRecord {
   readonly sequence: number;
   readonly pending: number;
   text(): string;
-  /** Empty where the record has none of this name. */
-  header(name: string): string;
 }
 
 export interface Follower {
@@ -79,7 +75,6 @@ export async function follow(bus: Bus, options: FollowOptions): Promise<Follower
         sequence: delivery.streamSequence,
         pending: delivery.pending,
         text: () => message.text(),
-        header: (name) => message.header(name),
       });
       if (delivery.pending === 0) reachEnd();
     });
@@ -158,7 +153,6 @@ async function createConsumer(bus: Bus, options: FollowOptions, inbox: string, s
       inactive_threshold: 30_000_000_000,
       num_replicas: 1,
       mem_storage: true,
-      ...(options.headersOnly ? { headers_only: true } : {}),
       ...(options.filter ? { filter_subject: options.filter } : {}),
     },
   };

@@ -19,6 +19,9 @@ export const CALLBACK_HEADER = "Millrace-Callback";
 export const callbackHeaders = (callback: Callback | undefined): Headers =>
   callback?.events.includes("completed") ? { [CALLBACK_HEADER]: "completed" } : {};
 
+/** Said when such a result stands, so that nobody has to look for it all the time; whoever misses it finds it later. */
+export const ENDED = "ended";
+
 /** `completed` alone unless others are named. */
 export const callbackOf = (url: string, events: readonly CallbackEvent[] = ["completed"]): Callback => ({
   url,

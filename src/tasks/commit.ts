@@ -6,7 +6,7 @@ import { append, type LogRecord, readLast } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
 import { asAppError } from "../errors.ts";
 import { partitionOf } from "../ids.ts";
-import { type Callback, callbackHeaders } from "./callback.ts";
+import { CALLBACK_HEADER, type Callback, callbackHeaders, ENDED } from "./callback.ts";
 import { parseResultRecord, type ResultEnvelope, type ResultRecord, resultRecord } from "./records.ts";
 
 export interface Commit extends ResultEnvelope {
@@ -56,7 +56,10 @@ export async function commitResult(
       const { expectedSequence } = commit;
       const timeoutMs = ATTEMPT_TIMEOUT_MS;
       const outcome = await append(bus, { subject, filter, payload, expectedSequence, timeoutMs, headers });
-      if (outcome.kind === "stored") return { kind: "won", sequence: outcome.sequence };
+      if (outcome.kind === "stored") {
+        if (headers[CALLBACK_HEADER]) bus.publish(subjects.callback(commit.taskId), ENDED);
+        return { kind: "won", sequence: outcome.sequence };
+      }
       const stands = await readResult(bus, partitions, commit.taskId);
       if (stands?.record.fence === commit.fence && stands.record.token === commit.token) {
         return { kind: "won", sequence: stands.sequence };

@@ -1,11 +1,11 @@
 // Finds the ends that somebody wants to be told of, in the logs of results, and makes a row of each. It reads headers
-// alone, so that a task without a callback costs next to nothing, from a cursor that moves in one transaction with the
-// rows: whatever is killed, an end is read again until its row stands, and a row that stands is not made twice. Runs
-// beside the deliverer; it never sends anything.
+// alone, in batches, when it is told of an end and every second, so that a task without a callback costs next to nothing;
+// from a cursor that moves in one transaction with the rows: whatever is killed, an end is read again until its row
+// stands, and a row that stands is not made twice. Runs beside the deliverer; it never sends anything.
 import type { SQL } from "bun";
 import type { Bus } from "../bus/connection.ts";
-import { type Follower, follow } from "../bus/follow.ts";
 import { readLast } from "../bus/log.ts";
+import { openScan, type Scan, type ScannedRecord } from "../bus/scan.ts";
 import { parseResult, streams, subjects } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
@@ -25,149 +25,113 @@ export interface IntakeOptions {
   readonly log: Log;
   /** Called when new rows stand. */
   readonly onRows: () => void;
-  /** Ends found and not yet rows, by stream; beyond it the stream is left alone until they are. Default 10,000. */
-  readonly waitingMax?: number;
 }
 
 export interface Intake {
+  /** The task has ended: looks for it at once. */
+  ended(taskId: string): void;
   stop(): Promise<void>;
 }
 
+/** Ends whose headers are read at once. */
+const SCAN_MAX = 500;
 /** Rows of one transaction, each with up to 64 KiB of result: 16 MiB at most. */
 const BATCH_MAX = 256;
-const WAITING_MAX = 10_000;
-/** A cursor that moved over ends nobody asked for is written so often: it is an fsync. */
+/** The net for ends whose word was lost; with it the cursor moves over ends nobody asked for. */
+const LOOK_EVERY_MS = 1_000;
+/** Such a cursor is written so often: it is an fsync. */
 const CURSOR_EVERY_MS = 5_000;
-const RETRY_MS = 1_000;
 const READ_MS_MAX = 5_000;
 
-interface Found {
-  readonly taskId: string;
-  readonly sequence: number;
-}
-
-/** One log of results: what was found in it, and how far it has been looked through. */
+/** One log of results, and how far it has been looked through. */
 interface Place {
   readonly stream: string;
-  readonly waiting: Found[];
+  readonly scan: Scan;
   seen: number;
-  /** What the cursor in SQL says. */
+  /** What the cursor in SQL says, and since when. */
   written: number;
-  follower: Follower | null;
-  /** A follower is being made. */
-  opening: boolean;
-  /** Not followed, because too much waits or no follower could be made: read on from `seen` when nothing waits. */
-  cut: boolean;
+  writtenAtMs: number;
+  looking: Promise<void> | null;
+  /** To be looked at once more: something came while it was. */
+  again: boolean;
 }
 
 export async function startIntake(options: IntakeOptions): Promise<Intake> {
-  const { bus, sql, partitions, log, waitingMax = WAITING_MAX } = options;
+  const { bus, sql, partitions, clock, log } = options;
   const cursors = await loadCursors(sql);
   const places = Array.from({ length: partitions }, (_, p): Place => {
     const stream = streams.results(p);
     const cursor = cursors.get(stream) ?? 0;
-    return { stream, waiting: [], seen: cursor, written: cursor, follower: null, opening: false, cut: false };
+    const scan = openScan(bus, stream, CALLBACK_HEADER);
+    const writtenAtMs = clock.monotonicMs();
+    return { stream, scan, seen: cursor, written: cursor, writtenAtMs, looking: null, again: false };
   });
   let stopped = false;
-  let again = false;
-  let writing: Promise<void> | null = null;
-  let retry: ReturnType<typeof setTimeout> | null = null;
 
-  const open = (place: Place): Promise<Follower> =>
-    follow(bus, {
-      stream: place.stream,
-      fromSequence: place.seen + 1,
-      headersOnly: true,
-      log,
-      onRecord(record) {
-        if (place.cut) return;
-        if (place.waiting.length >= waitingMax) return leave(place);
-        place.seen = record.sequence;
-        if (record.header(CALLBACK_HEADER) === "") return;
-        const result = parseResult(record.subject);
-        if (!result || !statusOf(result.status)) return;
-        place.waiting.push({ taskId: result.taskId, sequence: record.sequence });
-        write();
-      },
-    });
-  const read = async (place: Place): Promise<void> => {
-    place.opening = true;
-    place.cut = false;
-    place.follower = null;
-    try {
-      place.follower = await open(place);
-    } catch (error) {
-      place.cut = true;
-      throw error;
-    } finally {
-      place.opening = false;
-    }
-    if (stopped) leave(place);
-    else if (place.cut) {
-      leave(place);
-      write();
-    }
-  };
-  const leave = (place: Place): void => {
-    place.cut = true;
-    place.follower?.stop();
-  };
-
-  const write = (): void => {
-    again = true;
-    if (stopped || retry) return;
-    writing ??= writeAll()
-      .catch((error) => {
-        log.warn({ error: messageOf(error) }, "webhooks are taken in later");
-        retry = setTimeout(() => {
-          retry = null;
-          write();
-        }, RETRY_MS);
-      })
+  const look = (place: Place): void => {
+    if (stopped || !bus.connected) return;
+    place.again = true;
+    place.looking ??= (async () => {
+      while (place.again && !stopped) {
+        place.again = false;
+        if (await lookOnce(options, place)) place.again = true;
+      }
+    })()
+      .catch((error) => log.warn({ error: messageOf(error) }, "webhooks are taken in later"))
       .finally(() => {
-        writing = null;
+        place.looking = null;
       });
   };
-  const writeAll = async (): Promise<void> => {
-    await new Promise((resolve) => setImmediate(resolve)); // what is heard in this turn goes along
-    while (again && !stopped) {
-      again = false;
-      for (const place of places) {
-        if (place.waiting.length > 0 || place.seen !== place.written) await writeBatch(options, place);
-        again ||= place.waiting.length > 0;
-        if (place.cut && !place.opening && place.waiting.length === 0 && !stopped) await read(place);
-      }
-    }
+  const lookAtAll = (): void => places.forEach(look);
+  const net = setInterval(lookAtAll, LOOK_EVERY_MS);
+  lookAtAll();
+  return {
+    ended(taskId) {
+      const place = places[partitionOf(taskId, partitions)];
+      if (place) look(place);
+    },
+    async stop() {
+      stopped = true;
+      clearInterval(net);
+      await Promise.all(places.map((place) => place.looking));
+    },
   };
-
-  const settleCursors = setInterval(write, CURSOR_EVERY_MS);
-  const stop = async (): Promise<void> => {
-    stopped = true;
-    clearInterval(settleCursors);
-    if (retry) clearTimeout(retry);
-    places.forEach(leave);
-    await writing;
-  };
-  try {
-    await Promise.all(places.map(read));
-  } catch (error) {
-    await stop();
-    throw error;
-  }
-  return { stop };
 }
 
-/** The next rows of a stream and its cursor behind them. */
-async function writeBatch(options: IntakeOptions, place: Place): Promise<void> {
+/** Takes in what one batch holds; true when there is more. */
+async function lookOnce(options: IntakeOptions, place: Place): Promise<boolean> {
+  const { clock } = options;
+  const { records, nextSequence, more } = await place.scan.read(place.seen + 1, SCAN_MAX);
+  const asked = records.filter(({ header }) => header !== "");
+  for (let from = 0; from < asked.length; from += BATCH_MAX) {
+    const part = asked.slice(from, from + BATCH_MAX);
+    await write(options, place, part, part.at(-1)?.sequence ?? place.seen);
+  }
+  place.seen = nextSequence - 1;
+  const old = clock.monotonicMs() - place.writtenAtMs >= CURSOR_EVERY_MS;
+  if (place.seen !== place.written && (old || asked.length > 0)) await write(options, place, [], place.seen);
+  return more;
+}
+
+/** Rows of these ends, and the cursor behind them. */
+async function write(
+  options: IntakeOptions,
+  place: Place,
+  ends: readonly ScannedRecord[],
+  cursor: number,
+): Promise<void> {
   const { sql, clock, onRows } = options;
-  const batch = place.waiting.slice(0, BATCH_MAX);
-  const isAll = batch.length === place.waiting.length;
-  const cursor = isAll ? place.seen : (batch.at(-1)?.sequence ?? place.written);
-  const deliveries = await Promise.all(batch.map(({ taskId }) => deliveryOf(options, taskId)));
+  const deliveries = await Promise.all(
+    ends.map(({ subject }) => {
+      const result = parseResult(subject);
+      return result && statusOf(result.status) ? deliveryOf(options, result.taskId) : null;
+    }),
+  );
   const rows = deliveries.filter((delivery) => delivery !== null);
   await takeIn(sql, rows, new Map([[place.stream, cursor]]), clock.now());
-  place.waiting.splice(0, batch.length);
+  place.seen = cursor;
   place.written = cursor;
+  place.writtenAtMs = clock.monotonicMs();
   if (rows.length > 0) onRows();
 }
 

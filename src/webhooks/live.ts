@@ -6,7 +6,7 @@ import { subjects } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { type LiveCallback, readLiveCallback } from "../tasks/callback.ts";
+import { ENDED, type LiveCallback, readLiveCallback } from "../tasks/callback.ts";
 import { webhookBody } from "./body.ts";
 import { type DeliverOptions, send } from "./deliver.ts";
 
@@ -14,6 +14,8 @@ export interface LiveOptions extends Pick<DeliverOptions, "sql" | "secrets" | "r
   readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
+  /** Word that a task has ended: it is in the log. May be lost. */
+  readonly onEnded: (taskId: string) => void;
 }
 
 export interface Live {
@@ -89,7 +91,9 @@ export function startLive(options: LiveOptions): Live {
   const subscription = bus.subscribe(
     subjects.anyCallback,
     (message) => {
-      const live = readLiveCallback(message.text());
+      const text = message.text();
+      if (text === ENDED) return options.onEnded(message.subject.slice(message.subject.lastIndexOf(".") + 1));
+      const live = readLiveCallback(text);
       if (live) heard(live);
     },
     "webhooks",

@@ -5,7 +5,7 @@ import type { Bus } from "../bus/connection.ts";
 import type { DatabasePlace } from "../db/db.ts";
 import type { CallbackRules } from "../net/public-url.ts";
 import { type DeliverOptions, startDeliverer } from "./deliver.ts";
-import { type IntakeOptions, startIntake } from "./intake.ts";
+import { startIntake } from "./intake.ts";
 import { startLive } from "./live.ts";
 import type { AttemptMade } from "./metrics.ts";
 
@@ -15,19 +15,19 @@ export interface Sender {
   stop(): Promise<void>;
 }
 
-export interface SenderOptions extends DeliverOptions, Pick<IntakeOptions, "waitingMax"> {
+export interface SenderOptions extends DeliverOptions {
   readonly bus: Bus;
   readonly partitions: number;
 }
 
-/** Resolves when the logs are followed. Throws `broker_unavailable`. */
+/** Resolves when it is known where each log was left. */
 export async function sendHere(options: SenderOptions): Promise<Sender> {
   const deliverer = startDeliverer(options);
-  const live = startLive(options);
   const intake = await startIntake({ ...options, onRows: deliverer.wake }).catch(async (error) => {
-    await Promise.all([deliverer.stop(), live.stop()]);
+    await deliverer.stop();
     throw error;
   });
+  const live = startLive({ ...options, onEnded: intake.ended });
   return {
     wake: deliverer.wake,
     async stop() {
