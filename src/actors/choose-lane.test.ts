@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Lane } from "../bus/subjects.ts";
-import { chooseLane, debtAfter } from "./choose-lane.ts";
+import { aheadOfTurn, chooseLane, debtAfter } from "./choose-lane.ts";
 
 /** What each lane got, where both have always enough. */
 function serve(rooms: readonly number[]): Record<Lane, number> {
@@ -35,4 +35,19 @@ test("whatever room there is, b gets a fifth, to within one round", () => {
       expect(Math.abs(a - 4 * b)).toBeLessThanOrEqual(roomMax + 4);
     }),
   );
+});
+
+test("while a is being asked, b gets a few jobs past its turn, and then waits until they are made good", () => {
+  let debt = 0;
+  let ahead = 0;
+  for (let turn = 0; turn < 10; turn++) {
+    const jobs = Math.min(3, aheadOfTurn(debt));
+    debt = debtAfter(debt, "b", jobs);
+    ahead += jobs;
+  }
+  expect(ahead).toBe(4);
+  expect(aheadOfTurn(debt)).toBe(0);
+  expect(chooseLane(debt, 1).lane).toBe("a");
+  for (let job = 0; job < 4; job++) debt = debtAfter(debt, "a", 1);
+  expect(aheadOfTurn(debt)).toBe(1);
 });

@@ -6,8 +6,8 @@ import { LANE_A_JOBS } from "../tasks/lanes.ts";
 
 /** Jobs of lane a that went before b, less four for each that b had. */
 type LaneDebt = number;
-/** What lane b had while a was being asked is made good, up to so many jobs. */
-const LANE_B_AHEAD_MAX = 64;
+/** While lane a is being asked, lane b gets at most so many jobs more than its share; they are made good later. */
+const LANE_B_AHEAD_MAX = 4;
 
 export interface LaneTurn {
   readonly lane: Lane;
@@ -21,6 +21,9 @@ export function chooseLane(debt: LaneDebt, room: number): LaneTurn {
   return { lane: "a", jobsMax: Math.max(1, Math.floor((room * LANE_A_JOBS) / (LANE_A_JOBS + 1))) };
 }
 
+/** Jobs that lane b, which has no turn, may be asked for while the broker still answers for lane a; 0: none. */
+export const aheadOfTurn = (debt: LaneDebt): number => Math.max(0, Math.floor(debt / LANE_A_JOBS) + LANE_B_AHEAD_MAX);
+
 /** After `jobs` were asked of `lane` while both had work. */
 export const debtAfter = (debt: LaneDebt, lane: Lane, jobs: number): LaneDebt =>
-  lane === "a" ? debt + jobs : Math.max(debt - LANE_A_JOBS * jobs, -LANE_A_JOBS * LANE_B_AHEAD_MAX);
+  lane === "a" ? debt + jobs : debt - LANE_A_JOBS * jobs;

@@ -17,7 +17,7 @@ import {
   streams,
 } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
-import { chooseLane, debtAfter } from "./choose-lane.ts";
+import { aheadOfTurn, chooseLane, debtAfter } from "./choose-lane.ts";
 import { chooseLevel, type LevelState } from "./choose-level.ts";
 
 export interface Puller {
@@ -60,6 +60,7 @@ interface Queue {
 
 interface Next {
   readonly queue: Queue;
+  /** 0: room is kept for the other lane, whose jobs are on their way. */
   readonly jobsMax: number;
   /** The other lane of its level has work too. */
   readonly contested: boolean;
@@ -182,6 +183,7 @@ export function createPuller(options: PullerOptions): Puller {
     while (room > 0) {
       const next = nextWaiting(now, room);
       if (!next) break;
+      if (next.jobsMax === 0) return;
       const { queue, contested } = next;
       const batch = Math.min(next.jobsMax, queue.pending - queue.standing);
       const { level, lane } = queue.at;
@@ -224,9 +226,10 @@ export function createPuller(options: PullerOptions): Puller {
       const { lane, jobsMax } = chooseLane(laneDebt[level], room);
       return { queue: lane === "a" ? a : b, jobsMax: Math.min(room, jobsMax), contested };
     }
-    // The other lane is being asked, or has nothing: no room stays empty for it.
     const queue = a ?? b;
-    return queue && { queue, jobsMax: room, contested };
+    // Lane b alone because lane a is just being asked: little room is filled past its turn.
+    const jobsMax = contested && queue === b ? Math.min(room, aheadOfTurn(laneDebt[level])) : room;
+    return queue && { queue, jobsMax, contested };
   }
 
   function stand(now: number, room: number): void {

@@ -4,7 +4,7 @@
 export const levels = ["high", "normal", "low"] as const;
 export type Level = (typeof levels)[number];
 
-/** Two lanes a level, for fairness between keys: b holds what a key has waiting beyond a hundred tasks. */
+/** Two lanes a level, for fairness between keys: a for a key's first tasks in a queue, b for those beyond. */
 export type Lane = "a" | "b";
 
 export const terminalTokens = ["success", "failure", "cancelled"] as const;

@@ -5,12 +5,13 @@ import type { Blobs } from "../blobs/blobs.ts";
 import type { Bus } from "../bus/connection.ts";
 import { type Appended, append, readLast } from "../bus/log.ts";
 import { ensureQueue } from "../bus/queues.ts";
-import { consumerName, type Lane, type QueueAddress, streams, subjects } from "../bus/subjects.ts";
+import { consumerName, type QueueAddress, streams, subjects } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
 import { AppError, asAppError } from "../errors.ts";
 import { derivedTaskId, partitionOf, randomTaskId, randomToken } from "../ids.ts";
 import { callbackOf } from "./callback.ts";
 import { requestHash } from "./canonical.ts";
+import type { Lanes } from "./lanes.ts";
 import { INLINE_INPUT_BYTES_MAX, type InputReference, type JobRecord, parseJobRecord } from "./records.ts";
 import type { Owner, TaskRequest } from "./tasks.ts";
 import { startTimes, timesProblem } from "./times.ts";
@@ -28,10 +29,9 @@ export interface AcceptOptions {
   readonly clock: Clock;
   /** True while new work is refused so that results find room. */
   readonly isFull: () => boolean;
-  /** The lane of the key's next task. */
-  readonly laneOf: (keyId: string) => Lane;
   /** Why results cannot be sent to a URL, for the client; null when they can. */
   readonly callbackProblem: (url: string) => string | null;
+  readonly place: Lanes["place"];
 }
 
 export type Accept = (request: TaskRequest, owner: Owner, trace: string | null) => Promise<Acceptance>;
@@ -57,8 +57,7 @@ export function createAccept(options: AcceptOptions): Accept {
     const waits = times?.runAt !== undefined && times.runAt > created;
     const nonce = randomToken();
     const level = request.priority ?? "normal";
-    const lane = options.laneOf(owner.keyId);
-    const at: QueueAddress = { partition: partitionOf(taskId, partitions), level, lane, model: request.model };
+    const { model } = request;
     const inputJson = JSON.stringify(request.input);
     const inputRef = await storeLargeInput(blobs, taskId, nonce, inputJson);
     const job: Omit<JobRecord, "input"> = {
@@ -69,24 +68,24 @@ export function createAccept(options: AcceptOptions): Accept {
       nonce,
       created,
       trace: trace ?? "",
-      model: request.model,
+      model,
       priority: level,
       ...(inputRef && { inputRef }),
-      ...(request.max_attempts !== undefined && { maxAttempts: request.max_attempts }),
-      ...(request.timeout_ms !== undefined && { timeoutMs: request.timeout_ms }),
       ...times,
-      ...(request.retry_of !== undefined && { retryOf: request.retry_of }),
-      ...(request.callback_url !== undefined && {
-        callback: callbackOf(request.callback_url, request.callback_events),
-      }),
+      ...optionsOf(request),
       metadata: request.metadata ?? {},
     };
     const payload = inputRef ? JSON.stringify(job) : `${JSON.stringify(job).slice(0, -1)},"input":${inputJson}}`;
+    // A job that waits for its time is given its lane then.
+    const place = waits ? null : options.place(taskId, { keyId: owner.keyId, level, model });
+    const at: QueueAddress = { partition: partitionOf(taskId, partitions), level, lane: place?.lane ?? "a", model };
+    let stored = false;
     try {
       await queues.ensure(at);
       const subject = waits ? subjects.later(at, taskId) : subjects.job(at, taskId);
       const standing = await publish(bus, at.partition, subject, taskId, payload);
       if (standing === null || standing.nonce === nonce) {
+        stored = true;
         if (!waits) ring(at);
         return { job, replayed: false };
       }
@@ -102,9 +101,19 @@ export function createAccept(options: AcceptOptions): Accept {
       // Where the outcome is unknown the job may stand and name the blob: it stays.
       if (inputRef && asAppError(error)?.code !== "broker_unavailable") await blobs.delete(inputRef.key);
       throw error;
+    } finally {
+      if (!stored) place?.giveBack();
     }
   };
 }
+
+/** What a request may say of its task, and need not. */
+const optionsOf = (request: TaskRequest): Pick<JobRecord, "maxAttempts" | "timeoutMs" | "retryOf" | "callback"> => ({
+  ...(request.max_attempts !== undefined && { maxAttempts: request.max_attempts }),
+  ...(request.timeout_ms !== undefined && { timeoutMs: request.timeout_ms }),
+  ...(request.retry_of !== undefined && { retryOf: request.retry_of }),
+  ...(request.callback_url !== undefined && { callback: callbackOf(request.callback_url, request.callback_events) }),
+});
 
 const queueFull = (): AppError =>
   new AppError("queue_full", "The queue is nearly full: no new tasks until it has room", { retryAfterS: 5 });

@@ -19,7 +19,7 @@ import type { Projector } from "./projector.ts";
 import type { Queues } from "./queues.ts";
 import { createReader, type Reader, type Reading, viewOf } from "./reader.ts";
 import { statusOf } from "./records.ts";
-import { countOpen, loadCursors, openCancels } from "./store.ts";
+import { loadCursors, openCancels } from "./store.ts";
 import type { Owner, TaskResult, Tasks, TaskView } from "./tasks.ts";
 import { readTimeline } from "./timeline.ts";
 
@@ -57,7 +57,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
   // The feed speaks before these stand; what it says then is in the logs, which they read.
   let canceller: ReturnType<typeof createCanceller> | null = null;
   let reader: Reader | null = null;
-  const lanes = createLanes({ countOpen: (keyId, max) => countOpen(sql, keyId, max), clock, log });
+  const lanes = createLanes({ sql, clock, log });
   const feed = await openFeed({
     bus,
     partitions,
@@ -69,7 +69,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
       options.queues.heard(heard);
       const { taskId, keyId, token } = heard.record;
       if (statusOf(token)) {
-        lanes.ended(keyId);
+        lanes.ended(taskId);
         reader?.closed(taskId);
         canceller?.closed(taskId);
       } else canceller?.opened(taskId, keyId);
@@ -81,15 +81,15 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
   const settled = canceller;
   for (const { taskId, keyId } of await openCancels(sql)) settled.opened(taskId, keyId);
   const janitor = startJanitor(options);
-  const later = startLater(options);
+  const later = startLater({ ...options, lanes });
   const deadlines = startDeadlines({ ...options, reader: reading });
   const view = async (taskId: string, found: Reading): Promise<TaskView> => {
     const queued = found.kind === "open" && found.open.last === null && (found.open.job.runAt ?? 0) <= clock.now();
     return viewOf(taskId, found, queued ? await options.queues.place(found.open) : null);
   };
   const { blobs, callbackProblem } = options;
-  const { laneOf } = lanes;
-  const accept = createAccept({ bus, blobs, partitions, clock, isFull: janitor.isFull, laneOf, callbackProblem });
+  const { place } = lanes;
+  const accept = createAccept({ bus, blobs, partitions, clock, isFull: janitor.isFull, callbackProblem, place });
 
   return {
     caughtUp: projector.caughtUp,
@@ -97,7 +97,6 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
       const { job, replayed } = await accept(request, owner, trace);
       if (!replayed) {
         options.metrics.accepted(job.model, job.priority);
-        lanes.accepted(owner.keyId);
         if (!feed.recent(job.id)) reading.opened(job.id);
         return { taskId: job.id, status: "PENDING", replayed };
       }
@@ -118,7 +117,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     cancel: (taskId, owner: Owner) => settled.cancel(taskId, owner),
     async stop() {
       feed.stop();
-      await Promise.all([settled.stop(), janitor.stop(), later.stop(), deadlines.stop()]);
+      await Promise.all([settled.stop(), janitor.stop(), later.stop(), deadlines.stop(), lanes.settled()]);
       await projector.stop();
     },
   };

@@ -1,95 +1,112 @@
-import { expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { forEachDatabase } from "../../tests/databases.ts";
+import type { Lane } from "../bus/subjects.ts";
+import type { Clock } from "../clock.ts";
+import { openReadModel } from "../db/db.ts";
 import { silentLog } from "../log.ts";
-import { createLanes, LANE_A_MAX } from "./lanes.ts";
+import { createLanes, LANE_A_MAX, type Lanes } from "./lanes.ts";
+import type { KeyQueue } from "./store.ts";
 
-/** Lanes over a read model that says what the test says, when the test lets it. */
-function start() {
-  const asked: string[] = [];
-  const time = { now: 0 };
-  let answer = Promise.withResolvers<number>();
-  const lanes = createLanes({
-    countOpen: (keyId) => {
-      asked.push(keyId);
-      return answer.promise;
-    },
-    clock: { now: () => time.now, monotonicMs: () => time.now },
-    log: silentLog,
+const queue: KeyQueue = { keyId: "busy", level: "normal", model: "echo" };
+
+forEachDatabase((databases) => {
+  let db: Awaited<ReturnType<typeof openReadModel>>;
+  let lanes: Lanes;
+  let nowMs: number;
+  let ids: number;
+  const clock: Clock = { now: () => nowMs, monotonicMs: () => nowMs };
+  beforeEach(async () => {
+    db = await openReadModel(await databases.empty());
+    nowMs = 1_000_000;
+    ids = 0;
+    lanes = createLanes({ sql: db.sql, clock, log: silentLog });
   });
-  const times = (count: number, what: (keyId: string) => void, keyId = "alice"): void => {
-    for (let i = 0; i < count; i++) what(keyId);
+  afterEach(async () => {
+    await lanes.settled();
+    await db.close();
+  });
+
+  /** So many tasks come; the lanes they get. */
+  const come = (count: number, to: KeyQueue = queue): Lane[] =>
+    Array.from({ length: count }, () => lanes.place(`task-${ids++}`, to).lane);
+  const countOf = (lane: Lane, all: readonly Lane[]): number => all.filter((each) => each === lane).length;
+  /** So many open tasks in the read model, as if another gateway had taken them. */
+  const insert = async (count: number, fields: object = {}): Promise<void> => {
+    const row = { key_id: "busy", model: "echo", priority: "normal", created_ms: 1, metadata: "{}", ...fields };
+    const rows = Array.from({ length: count }, (_, i) => ({
+      task_id: `row-${ids++}-${i}`,
+      status: "PENDING",
+      attempt: 0,
+      ...row,
+    }));
+    await db.sql`INSERT INTO tasks ${db.sql(rows)}`;
   };
-  return {
-    lanes,
-    asked,
-    time,
-    accept: (count: number, keyId?: string) => times(count, lanes.accepted, keyId),
-    end: (count: number, keyId?: string) => times(count, lanes.ended, keyId),
-    async answer(open: number | Error): Promise<void> {
-      const { promise, resolve, reject } = answer;
-      answer = Promise.withResolvers<number>();
-      if (open instanceof Error) reject(open);
-      else resolve(open);
-      await promise.catch(() => {});
-      await null;
-    },
+  /** Lets a second pass in which the key sends some tasks, and what they set off end. */
+  const secondPasses = async (to: KeyQueue = queue): Promise<Lane[]> => {
+    nowMs += 1_000;
+    const got = come(LANE_A_MAX / 2, to);
+    await lanes.settled();
+    return got;
   };
-}
 
-test("a key's first hundred tasks travel in a, the others in b; those of another key in a", () => {
-  const { lanes, accept, end } = start();
-  accept(LANE_A_MAX - 1);
-  expect(lanes.laneOf("alice")).toBe("a");
-  accept(1);
-  expect([lanes.laneOf("alice"), lanes.laneOf("bob")]).toEqual(["b", "a"]);
-  end(1);
-  expect(lanes.laneOf("alice")).toBe("a");
-});
+  test("the first tasks of a key in a queue go to lane a, what comes while they are open to lane b", () => {
+    expect(come(LANE_A_MAX)).toEqual(Array(LANE_A_MAX).fill("a"));
+    expect(come(3)).toEqual(["b", "b", "b"]);
+    lanes.ended("task-0");
+    lanes.ended("task-0");
+    lanes.ended("nobody's");
+    expect(come(1)).toEqual(["b"]);
+    for (let i = 1; i <= 4; i++) lanes.ended(`task-${i}`);
+    expect(come(2)).toEqual(["a", "b"]);
+  });
 
-test("who is quick but never has many waiting stays in a", () => {
-  const { lanes, accept, end } = start();
-  for (let i = 0; i < 1_000; i++) {
-    accept(10);
-    end(10);
-    expect(lanes.laneOf("alice")).toBe("a");
-  }
-});
+  test("other keys, models and levels have lanes of their own", () => {
+    come(LANE_A_MAX + 1);
+    for (const other of [{ keyId: "calm" }, { model: "chat" }, { level: "high" as const }]) {
+      expect(countOf("a", come(LANE_A_MAX + 1, { ...queue, ...other }))).toBe(LANE_A_MAX);
+    }
+  });
 
-test("what other gateways accepted counts from the next look on, and what happened during it as well", async () => {
-  const { lanes, accept, end, answer } = start();
-  accept(50);
-  accept(5);
-  await answer(99);
-  expect(lanes.laneOf("alice")).toBe("b");
-  end(5);
-  expect(lanes.laneOf("alice")).toBe("a");
-});
+  test("what was not put there is given back, and a request that is asked for again counts once", () => {
+    const first = lanes.place("first", queue);
+    for (let i = 0; i < 100; i++) lanes.place("first", queue).giveBack();
+    expect(countOf("a", come(LANE_A_MAX))).toBe(LANE_A_MAX - 1);
+    first.giveBack();
+    first.giveBack();
+    for (let i = 0; i < 100; i++) lanes.place(`refused-${i}`, queue).giveBack();
+    lanes.ended("task-0");
+    expect(come(2)).toEqual(["a", "b"]);
+  });
 
-test("ends of what others accepted do not make credit", () => {
-  const { lanes, accept, end } = start();
-  accept(1);
-  end(1_000);
-  accept(LANE_A_MAX);
-  expect(lanes.laneOf("alice")).toBe("b");
-});
+  test("what other gateways took is known when the read model has it; at most half a lane goes by before", async () => {
+    await insert(LANE_A_MAX);
+    expect(countOf("a", come(LANE_A_MAX / 2))).toBe(LANE_A_MAX / 2);
+    await lanes.settled();
+    expect(come(10)).toEqual(Array(10).fill("b"));
+  });
 
-test("the read model is asked after fifty acceptances, once a second at most, and never for a key with few", async () => {
-  const { asked, time, accept, answer } = start();
-  accept(49);
-  accept(49, "bob");
-  expect(asked).toEqual([]);
-  accept(1);
-  accept(200);
-  await answer(100);
-  expect(asked).toEqual(["alice"]);
-  time.now += 1_000;
-  accept(1);
-  expect(asked).toEqual(["alice", "alice"]);
-  await answer(100);
-});
+  test("what has ended, waits for its time, or is another's does not count", async () => {
+    await insert(LANE_A_MAX, { finished_ms: 2, status: "FAILURE" });
+    await insert(LANE_A_MAX, { due_ms: 2_000_000 });
+    await insert(LANE_A_MAX, { key_id: "other" });
+    await insert(LANE_A_MAX, { model: "other" });
+    await insert(LANE_A_MAX, { priority: "high" });
+    await insert(LANE_A_MAX - 1);
+    await secondPasses();
+    expect(come(1)).toEqual(["a"]);
+  });
 
-test("a read model that does not answer changes nothing", async () => {
-  const { lanes, accept, answer } = start();
-  accept(LANE_A_MAX);
-  await answer(new Error("gone"));
-  expect(lanes.laneOf("alice")).toBe("b");
+  test("an end that is never heard is forgotten, and a queue that has drained is lane a's again", async () => {
+    come(LANE_A_MAX);
+    expect(come(1)).toEqual(["b"]);
+    nowMs += 6_000;
+    expect(come(1)).toEqual(["b"]);
+    nowMs += 6_000;
+    expect(countOf("a", come(1))).toBe(1);
+    await insert(LANE_A_MAX);
+    await secondPasses();
+    expect(come(1)).toEqual(["b"]);
+    nowMs += 12_000;
+    expect(come(1)).toEqual(["a"]);
+  });
 });

@@ -1,71 +1,131 @@
-// Which lane a key's next task travels in: a while the key has few unfinished tasks, b beyond that, so that one key's
-// ten thousand do not stand before another's ten. The acceptance asks for each task and must not wait for it, so the
-// number is an estimate: what the read model said last, what was accepted here since, less what was heard to end.
+// Which lane a task takes in its queue: a key's first tasks lane a, what it queues beyond them lane b, so that a key with
+// ten thousand tasks does not keep another's ten waiting (docs/decisions/0018-lanes.md). Called for every task that is
+// accepted or becomes due. A guess with a stated error: nothing but the order of tasks may ever depend on it.
+//
+// What is queued is the larger of two counts: the tasks of the last seconds that this gateway put there and whose end it
+// has not heard, and the open rows of the read model, which is a second behind and knows those of all gateways.
+import type { SQL } from "bun";
 import type { Lane } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
-
-export interface Lanes {
-  laneOf(keyId: string): Lane;
-  /** A task of the key was accepted here. */
-  accepted(keyId: string): void;
-  /** A task of the key has ended, whoever accepted it. */
-  ended(keyId: string): void;
-}
-
-export interface LanesOptions {
-  /** The key's unfinished tasks as the read model has them, counted up to `max`. */
-  readonly countOpen: (keyId: string, max: number) => Promise<number>;
-  readonly clock: Clock;
-  readonly log: Log;
-}
+import { type KeyQueue, openInQueue } from "./store.ts";
 
 /** Jobs of lane a that actors take for one of lane b, where both wait. */
 export const LANE_A_JOBS = 4;
-/** Unfinished tasks of a key that travel in lane a; all its models together. */
-export const LANE_A_MAX = 100;
-/** The read model is asked after so many acceptances, and once a second at most: a key with few costs nothing. */
-const LOOK_AFTER = 50;
-const LOOK_MS_MIN = 1_000;
-/** Keys in memory. */
-const KEYS_MAX = 20_000;
+/** So many open tasks of a key in a queue go to lane a: what each other key waits behind, for each key and gateway. */
+export const LANE_A_MAX = 16;
+/** The read model is asked at most so often about a key's queue, and what it said is believed for so long. */
+const LOOK_EVERY_MS = 1_000;
+const BELIEVED_MS_MAX = 3_000;
+/** Tasks of a key in a queue between two looks: one that sends fewer is no backlog. */
+const LOOK_AFTER = LANE_A_MAX / 2;
+const LOOKS_AT_ONCE_MAX = 4;
+/** A task is counted here for one to two of these; by then the read model has long had it. */
+const GENERATION_MS = 5_000;
+/** Tasks of a key in a queue that are counted here. */
+const COUNTED_MAX = 1_000;
+/** Queues of keys that are known; when there are more, those without a task of late are forgotten. */
+const KEY_QUEUES_MAX = 10_000;
 
-interface Backlog {
-  open: number;
-  acceptedSinceLook: number;
-  lookedAtMs: number;
+export interface Place {
+  readonly lane: Lane;
+  /** The task was not put there. */
+  readonly giveBack: () => void;
 }
 
-export function createLanes({ countOpen, clock, log }: LanesOptions): Lanes {
-  const backlogs = new Map<string, Backlog>();
-  const look = async (keyId: string, backlog: Backlog): Promise<void> => {
-    backlog.acceptedSinceLook = 0;
-    backlog.lookedAtMs = clock.monotonicMs();
-    const before = backlog.open;
+export interface Lanes {
+  /** A lane for a task that goes to this queue now; it counts from here until its end or giveBack(). */
+  place(taskId: string, to: KeyQueue): Place;
+  ended(taskId: string): void;
+  /** Resolves when no question to the database is under way. */
+  settled(): Promise<void>;
+}
+
+interface Known {
+  /** Tasks put there of late that have not ended. */
+  counted: number;
+  /** Put there since the last look. */
+  sinceLook: number;
+  lookedAtMs: number;
+  rows: number;
+  rowsAtMs: number;
+}
+
+const LANE_A: Place = { lane: "a", giveBack: () => {} };
+const LANE_B: Place = { lane: "b", giveBack: () => {} };
+
+export function createLanes({ sql, clock, log }: { sql: SQL; clock: Clock; log: Log }): Lanes {
+  const known = new Map<string, Known>();
+  const looks = new Set<Promise<void>>();
+  let young = new Map<string, Known>();
+  let old = new Map<string, Known>();
+  let failing = false;
+  let bornAtMs = clock.monotonicMs();
+
+  const knownOf = ({ keyId, level, model }: KeyQueue): Known => {
+    const name = `${level} ${model} ${keyId}`;
+    let queue = known.get(name);
+    if (!queue) {
+      if (known.size >= KEY_QUEUES_MAX) {
+        for (const [each, { counted }] of known) if (counted === 0) known.delete(each);
+      }
+      const never = Number.NEGATIVE_INFINITY;
+      queue = { counted: 0, sinceLook: 0, lookedAtMs: never, rows: 0, rowsAtMs: never };
+      known.set(name, queue);
+    }
+    return queue;
+  };
+  const age = (nowMs: number): void => {
+    for (const queue of old.values()) queue.counted--;
+    old = young;
+    young = new Map();
+    bornAtMs = nowMs;
+  };
+  const look = async (queue: Known, of: KeyQueue, nowMs: number): Promise<void> => {
+    queue.lookedAtMs = nowMs;
+    queue.sinceLook = 0;
     try {
-      const counted = await countOpen(keyId, LANE_A_MAX);
-      backlog.open = Math.max(0, counted + (backlog.open - before)); // and what happened meanwhile
+      queue.rows = await openInQueue(sql, of, LANE_A_MAX);
+      queue.rowsAtMs = clock.monotonicMs();
+      failing = false;
     } catch (error) {
-      log.warn({ error: messageOf(error) }, "the unfinished tasks of a key cannot be counted");
+      // A database that is away fails every look: said once. What is counted here goes on deciding.
+      log[failing ? "debug" : "warn"]({ error: messageOf(error) }, "the queue of a key could not be counted");
+      failing = true;
     }
   };
+  const lookAgain = (queue: Known, of: KeyQueue, nowMs: number): void => {
+    const wanted = queue.sinceLook >= LOOK_AFTER || queue.rows >= LANE_A_MAX;
+    if (!wanted || nowMs - queue.lookedAtMs < LOOK_EVERY_MS || looks.size >= LOOKS_AT_ONCE_MAX) return;
+    const looking = look(queue, of, nowMs).finally(() => looks.delete(looking));
+    looks.add(looking);
+  };
+  const ended = (taskId: string): void => {
+    for (const generation of [young, old]) {
+      const queue = generation.get(taskId);
+      if (!queue) continue;
+      generation.delete(taskId);
+      queue.counted--;
+    }
+  };
+
   return {
-    laneOf: (keyId) => ((backlogs.get(keyId)?.open ?? 0) < LANE_A_MAX ? "a" : "b"),
-    accepted(keyId) {
-      let backlog = backlogs.get(keyId);
-      if (!backlog) {
-        if (backlogs.size >= KEYS_MAX) backlogs.clear(); // estimates: the next looks bring them back
-        backlog = { open: 0, acceptedSinceLook: 0, lookedAtMs: Number.NEGATIVE_INFINITY };
-        backlogs.set(keyId, backlog);
-      }
-      backlog.open++;
-      if (++backlog.acceptedSinceLook < LOOK_AFTER || clock.monotonicMs() - backlog.lookedAtMs < LOOK_MS_MIN) return;
-      void look(keyId, backlog);
+    place(taskId, to) {
+      const nowMs = clock.monotonicMs();
+      if (nowMs - bornAtMs > GENERATION_MS) age(nowMs);
+      const queue = knownOf(to);
+      const rows = nowMs - queue.rowsAtMs < BELIEVED_MS_MAX ? queue.rows : 0;
+      const isOver = Math.max(queue.counted, rows) >= LANE_A_MAX;
+      queue.sinceLook++;
+      if (queue.counted < LANE_A_MAX) lookAgain(queue, to, nowMs);
+      // Asked for again, or more than need be counted.
+      if (young.has(taskId) || old.has(taskId) || queue.counted >= COUNTED_MAX) return isOver ? LANE_B : LANE_A;
+      young.set(taskId, queue);
+      queue.counted++;
+      return { lane: isOver ? "b" : "a", giveBack: () => ended(taskId) };
     },
-    ended(keyId) {
-      const backlog = backlogs.get(keyId);
-      if (backlog && backlog.open > 0) backlog.open--;
-    },
+    ended,
+    settled: () => Promise.all(looks).then(() => {}),
   };
 }

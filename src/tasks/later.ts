@@ -14,6 +14,7 @@ import type { Clock } from "../clock.ts";
 import { partitionOf } from "../ids.ts";
 import type { Log } from "../log.ts";
 import { createBells, createQueueGuard } from "./accept.ts";
+import type { Lanes } from "./lanes.ts";
 import { parseJobRecord } from "./records.ts";
 import { forEachAtOnce, type Rounds, startRounds } from "./rounds.ts";
 import { dueTasks, markMoved, nextDueMs } from "./store.ts";
@@ -22,6 +23,7 @@ export interface LaterOptions {
   readonly bus: Bus;
   readonly sql: SQL;
   readonly partitions: number;
+  readonly lanes: Lanes;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -57,7 +59,7 @@ export function startLater(options: LaterOptions): Rounds {
 }
 
 /** Moves one job; nothing to do where another gateway has. Throws `broker_unavailable`, `queue_full`. */
-function createMove({ bus, partitions }: LaterOptions): (taskId: string) => Promise<void> {
+function createMove({ bus, partitions, lanes }: LaterOptions): (taskId: string) => Promise<void> {
   const ring = createBells(bus);
   const queues = createQueueGuard(bus);
   return async (taskId) => {
@@ -67,18 +69,26 @@ function createMove({ bus, partitions }: LaterOptions): (taskId: string) => Prom
     const standing = await readLast(bus, stream, filter, CALL_MS_MAX);
     const waiting = standing && parseLater(standing.subject);
     if (!waiting) return;
-    const { model, lane } = waiting;
-    const at: QueueAddress = { partition, level: parseJobRecord(standing.text).priority, lane, model };
-    await queues.ensure(at);
-    const { kind } = await append(bus, {
-      subject: subjects.job(at, taskId),
-      filter,
-      payload: standing.text,
-      expectedSequence: standing.sequence,
-      timeoutMs: CALL_MS_MAX,
-    });
-    // Refused: moved by another, or by a publish of ours whose answer was lost.
-    if (kind === "stored") ring(at);
+    const { model } = waiting;
+    const { key: keyId, priority: level } = parseJobRecord(standing.text);
+    const { lane, giveBack } = lanes.place(taskId, { keyId, level, model });
+    const at: QueueAddress = { partition, level, lane, model };
+    let moved = false;
+    try {
+      await queues.ensure(at);
+      const { kind } = await append(bus, {
+        subject: subjects.job(at, taskId),
+        filter,
+        payload: standing.text,
+        expectedSequence: standing.sequence,
+        timeoutMs: CALL_MS_MAX,
+      });
+      moved = kind === "stored";
+    } finally {
+      if (!moved) giveBack();
+    }
+    // Else it was moved by another, or by a publish of ours whose answer was lost.
+    if (moved) ring(at);
     await deleteRecord(bus, stream, standing.sequence);
   };
 }

@@ -2,7 +2,6 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { forEachDatabase, inNumbers } from "../../tests/databases.ts";
 import { openReadModel } from "../db/db.ts";
 import {
-  countOpen,
   deleteHistory,
   endedBelow,
   findEnded,
@@ -103,18 +102,6 @@ forEachDatabase((databases) => {
       await save(open("a"));
       await save(ended("a"));
       expect(await rowOf("a")).toMatchObject({ created_ms: 9_000, status: "PENDING", finished_ms: null });
-    });
-
-    test("a key's unfinished tasks are counted, up to a limit", async () => {
-      await save(open("a"));
-      await save(open("b", { status: "STARTED" }));
-      await save(open("c", { status: "RETRY" }));
-      await save(open("d", { key: "other" }));
-      await save(ended("e"));
-      await save(ended("f", { status: "FAILURE" }));
-      await save(ended("g", { status: "CANCELLED" }));
-      expect(await Promise.all([countOpen(db.sql, "k", 100), countOpen(db.sql, "k", 2)])).toEqual([3, 2]);
-      expect(await countOpen(db.sql, "nobody", 100)).toBe(0);
     });
 
     test("one that has left the logs gives way to another task of its id, but not to itself", async () => {

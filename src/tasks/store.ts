@@ -252,13 +252,21 @@ export async function markBegun(sql: SQL, taskIds: readonly string[]): Promise<v
   await sql`UPDATE tasks SET start_by_ms = NULL WHERE task_id ${among(sql, taskIds)}`;
 }
 
-/** The key's tasks that have not ended, counted up to `max`: the index of open tasks is read no further. */
-export async function countOpen(sql: SQL, keyId: string, max: number): Promise<number> {
+/** Tasks of one key in one queue. */
+export interface KeyQueue {
+  readonly keyId: string;
+  readonly level: Priority;
+  readonly model: string;
+}
+
+/** How many of them have not ended and do not wait for their time; counts no further than `countMax`. */
+export async function openInQueue(sql: SQL, { keyId, level, model }: KeyQueue, countMax: number): Promise<number> {
   const [row] = await sql`
-    SELECT count(*) AS open FROM (
+    SELECT count(*) AS count FROM (
       SELECT 1 FROM tasks
-      WHERE key_id = ${keyId} AND status <> 'SUCCESS' AND status IN ('PENDING', 'STARTED', 'RETRY')
-      LIMIT ${max}
-    ) AS open_tasks`;
-  return Number(row.open);
+      WHERE key_id = ${keyId} AND model = ${model} AND priority = ${level}
+        AND finished_ms IS NULL AND due_ms IS NULL
+      LIMIT ${countMax}
+    ) AS counted`;
+  return Number(row?.count ?? 0);
 }

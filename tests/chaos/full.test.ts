@@ -55,7 +55,7 @@ async function acceptPastTheGateway(): Promise<string> {
     partitions: 1,
     clock: systemClock,
     isFull: () => false,
-    laneOf: () => "a",
+    place: () => ({ lane: "a", giveBack: () => {} }),
     callbackProblem: () => null,
   });
   const { job } = await accept({ model: "gated", input: { dir } }, { keyId: "test" }, null);

@@ -59,7 +59,7 @@ beforeEach(async () => {
     partitions: PARTITIONS,
     clock: systemClock,
     isFull: () => false,
-    laneOf: () => "a",
+    place: () => ({ lane: "a", giveBack: () => {} }),
     callbackProblem: () => null,
   });
 });
@@ -99,7 +99,7 @@ test("the request of another gateway, sent while the PubAck is lost, is a replay
     partitions: PARTITIONS,
     clock: systemClock,
     isFull: () => false,
-    laneOf: () => "a",
+    place: () => ({ lane: "a", giveBack: () => {} }),
     callbackProblem: () => null,
   });
   const request = { model: "echo", input: { text: "twice" }, client_request_id: "two-gateways" };
