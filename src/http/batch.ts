@@ -18,6 +18,8 @@ import { createTaker } from "./submit.ts";
 export const batchKeysMax = 50_000;
 /** Items that wait for the broker at once. */
 const underWayMax = 64;
+/** Items that are refused wait for nothing: the loop is given back to the other clients so often. */
+const turnMsMax = 5;
 /** What has not been tried by then is answered as such; the client still waits. */
 const batchMsMax = 30_000;
 const bodyMsMax = 60_000;
@@ -90,8 +92,15 @@ const notTried = (): AppError =>
 async function inOrder<T, R>(items: readonly T[], underWay: number, work: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = [];
   const waiting = items.entries();
+  let turnEndsMs = performance.now() + turnMsMax;
   const lane = async (): Promise<void> => {
-    for (const [index, item] of waiting) results[index] = await work(item);
+    for (const [index, item] of waiting) {
+      if (performance.now() > turnEndsMs) {
+        await new Promise((resolve) => setImmediate(resolve));
+        turnEndsMs = performance.now() + turnMsMax;
+      }
+      results[index] = await work(item);
+    }
   };
   await Promise.all(Array.from({ length: Math.min(underWay, items.length) }, lane));
   return results;

@@ -72,6 +72,9 @@ test.each([
   ["quotes behind backslashes", JSON.stringify({ a: `"${"[".repeat(65)}`, b: "\\", c: '\\"[' }), "none"],
   ["10,000 keys", `{${Array.from({ length: 10_000 }, (_, i) => `"k${i}":0`).join()}}`, "none"],
   ["10,001 keys", `{${Array.from({ length: 10_001 }, (_, i) => `"k${i}":0`).join()}}`, "invalid_request"],
+  ["110,000 commas", `[${"1,".repeat(110_000)}1]`, "none"],
+  ["110,001 commas", `[${"1,".repeat(110_001)}1]`, "invalid_request"],
+  ["commas in strings", JSON.stringify({ a: ",".repeat(120_000) }), "none"],
   ["__proto__", '{"a":{"__proto__":{}}}', "invalid_request"],
   ["an escaped __proto__", '{"\\u005f_proto__":1}', "invalid_request"],
   ["constructor", '[{"constructor":{}}]', "invalid_request"],
@@ -106,6 +109,13 @@ test.each([
   ["multipart/form-data; boundary=x", "unsupported_media_type"],
 ])("content-type %s: %s", async (type, code) => {
   expect(await codeOfRead(post("{}", { "content-type": type }))).toBe(code);
+});
+
+test("a long media type is not matched, which would take the square of its length", async () => {
+  const startMs = performance.now();
+  const type = `application/json${" ".repeat(60_000)}x`;
+  expect(await codeOfRead(post("{}", { "content-type": type }))).toBe("unsupported_media_type");
+  expect(performance.now() - startMs).toBeLessThan(1_000);
 });
 
 test("a form, which curl -d sends, is told what to send instead", async () => {

@@ -9,7 +9,7 @@ import { folderBlobs } from "../blobs/folder.ts";
 import { userFileKey } from "../blobs/user-file.ts";
 import { type Db, openKept } from "../db/db.ts";
 import { createFiles, type Files } from "../files/files.ts";
-import { type Fixture, otherKey, startFixture } from "./server-fixture.ts";
+import { type Fixture, otherKey, startFixture, testKey } from "./server-fixture.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -194,10 +194,46 @@ forEachDatabase((databases) => {
       server.send("/v1/files", { method: "POST", body, headers: { "content-type": type } });
     const cut = '--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\nhalf';
     expect(await errorOf(await raw(cut, "multipart/form-data; boundary=b"))).toMatchObject({ status: 422 });
+    const long = await raw("--b--", `multipart/form-data; boundary=${"b".repeat(300)}`);
+    expect(await errorOf(long)).toMatchObject({ status: 422 });
     expect(await errorOf(await raw("{}", "application/json"))).toMatchObject({ status: 415 });
     expect(await errorOf(await raw("", "multipart/form-data"))).toMatchObject({ status: 415 });
     const unkeyed = await fetch(`${server.url}/v1/files`, { method: "POST", body: form({ purpose: "vision" }) });
     expect(await errorOf(unkeyed)).toMatchObject({ status: 401, code: "invalid_api_key" });
+  });
+
+  test("a page after what is no file, or of no purpose, is refused before any database sees it", async () => {
+    for (const param of ["after", "purpose"]) {
+      for (const value of ["%00", "file-x"]) {
+        const answer = await errorOf(await server.send(`/v1/files?${param}=${value}`));
+        expect(answer).toEqual({ status: 422, code: "invalid_request", param });
+      }
+    }
+  });
+
+  test("a key whose uploads do not end leaves places to the others", async () => {
+    const full = Promise.withResolvers<void>();
+    const end = Promise.withResolvers<void>();
+    let arrived = 0;
+    await using slow = await startFixture({
+      files: {
+        ...files,
+        async receive(owner, content, contentType) {
+          if (++arrived === 8) full.resolve();
+          if (owner.keyId === "alice") await end.promise;
+          return files.receive(owner, content, contentType);
+        },
+      },
+    });
+    const send = (key: string): Promise<Response> =>
+      slow.send("/v1/files", { method: "POST", body: form({ purpose: "vision" }), headers: { "x-api-key": key } });
+    const uploads = Array.from({ length: 8 }, () => send(testKey));
+    await full.promise;
+    expect(await errorOf(await send(testKey))).toMatchObject({ status: 503, code: "too_many_uploads" });
+    expect((await send(otherKey)).status).toBe(200);
+    end.resolve();
+    for (const response of await Promise.all(uploads)) expect(response.status).toBe(200);
+    expect((await send(testKey)).status).toBe(200);
   });
 
   test("a store that fails fails the upload, and the connection goes on", async () => {

@@ -1,7 +1,7 @@
 // The routes of files, in the shape of the OpenAI API, so that its SDKs upload, list, fetch and delete unchanged. Bytes
 // are streamed both ways; what a file may be used for is decided by who uses it.
 import type { Blobs } from "../blobs/blobs.ts";
-import { userFileKey } from "../blobs/user-file.ts";
+import { isFileId, userFileKey } from "../blobs/user-file.ts";
 import { AppError } from "../errors.ts";
 import { FILE_BYTES_MAX, type FileDetails, type Files, type StoredFile } from "../files/files.ts";
 import type { FilePage } from "../files/store.ts";
@@ -14,6 +14,8 @@ import { sendBlob } from "./send-blob.ts";
 
 /** Each holds a chunk of the body and, with S3, up to 8 MiB of the part that is being sent. */
 const UPLOADS_MAX = 16;
+/** An upload may take an hour: one key must not hold all places. */
+const UPLOADS_PER_KEY_MAX = 8;
 const FILENAME_BYTES_MAX = 255;
 const LIST_DEFAULT = 20;
 /** What the SDKs may ask for; a page has at most `PAGE_MAX`, and `has_more` tells of the rest. */
@@ -74,12 +76,15 @@ export function fileRoutes(files: Files, blobs: Blobs): readonly KeyedRoute[] {
 
 /** The handler of `POST /v1/files`. */
 function createUpload(files: Files): (call: KeyedCall) => Promise<Response> {
-  let running = 0;
+  const running: string[] = []; // ids of keys, one for each upload
   return async (call) => {
-    if (running >= UPLOADS_MAX) {
-      throw new AppError("too_many_uploads", `${UPLOADS_MAX} uploads are under way here.`, { retryAfterS: 5 });
+    const { keyId } = call.owner;
+    const own = running.filter((holder) => holder === keyId).length;
+    if (running.length >= UPLOADS_MAX || own >= UPLOADS_PER_KEY_MAX) {
+      const which = own >= UPLOADS_PER_KEY_MAX ? `${own} uploads of this key` : `${UPLOADS_MAX} uploads`;
+      throw new AppError("too_many_uploads", `${which} are under way here.`, { retryAfterS: 5 });
     }
-    running++;
+    running.push(keyId);
     try {
       const upload = await receiveUpload(
         call.request,
@@ -94,7 +99,7 @@ function createUpload(files: Files): (call: KeyedCall) => Promise<Response> {
         JSON.stringify(publicFile(await files.keep(call.owner, upload.taken, upload.details))),
       );
     } finally {
-      running--;
+      running.splice(running.indexOf(keyId), 1);
     }
   };
 }
@@ -137,7 +142,12 @@ function pageOf(request: Request): FilePage {
   if (!/^\d{1,5}$/.test(limit) || Number(limit) < 1 || Number(limit) > LIMIT_MAX) {
     throw invalid("limit", `must be a whole number from 1 to ${LIMIT_MAX}`);
   }
-  return { after: query.get("after"), purpose: query.get("purpose"), order, limit: Math.min(Number(limit), PAGE_MAX) };
+  const after = query.get("after");
+  const purpose = query.get("purpose");
+  if (after !== null && !isFileId(after)) throw invalid("after", "must be the id of a file");
+  if (purpose !== null && !filePurposes.some((name) => name === purpose))
+    throw invalid("purpose", `must be one of ${filePurposes.join(", ")}`);
+  return { after, purpose, order, limit: Math.min(Number(limit), PAGE_MAX) };
 }
 
 const publicFile = (file: StoredFile) => ({

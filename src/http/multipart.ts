@@ -81,17 +81,7 @@ function readForm<T>(contentType: string, fileBytesMax: number, take: (file: Inc
   const { promise: done, resolve, reject } = Promise.withResolvers<Awaited<Form<T>["done"]>>();
   const fields = new Map<string, string>();
   let file: { filename: string; stream: BusboyFileStream; taken: Promise<T> } | null = null;
-  const parser = new Busboy({
-    headers: { "content-type": contentType },
-    limits: {
-      fileSize: fileBytesMax,
-      files: 2,
-      fields: FIELDS_MAX,
-      fieldSize: FIELD_BYTES_MAX,
-      fieldNameSize: 256,
-      headerPairs: HEADER_PAIRS_MAX,
-    },
-  });
+  const parser = createParser(contentType, fileBytesMax);
   parser.on("file", (name, stream, filename, _encoding, mimeType) => {
     stream.on("error", () => {}); // its reader gets the error; without one nobody waits for it
     if (file !== null || name !== "file") {
@@ -123,6 +113,25 @@ function readForm<T>(contentType: string, fileBytesMax: number, take: (file: Inc
       file?.stream.destroy(error instanceof Error ? error : new Error("the upload was given up"));
     },
   };
+}
+
+/** Throws `invalid_request` for a header that it does not take, such as one with a boundary of 300 characters. */
+function createParser(contentType: string, fileBytesMax: number): InstanceType<typeof Busboy> {
+  try {
+    return new Busboy({
+      headers: { "content-type": contentType },
+      limits: {
+        fileSize: fileBytesMax,
+        files: 2,
+        fields: FIELDS_MAX,
+        fieldSize: FIELD_BYTES_MAX,
+        fieldNameSize: 256,
+        headerPairs: HEADER_PAIRS_MAX,
+      },
+    });
+  } catch {
+    throw invalid("the boundary of the form cannot be used");
+  }
 }
 
 /** The bytes of the file, taken from the parser when they are asked for. */

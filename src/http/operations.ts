@@ -93,7 +93,7 @@ const submitTask: Operation = {
   summary: "Submit a task",
   description:
     "Accepts a task for a model. The answer 202 means that the task is kept: it reaches exactly one final state. " +
-    `The body has at most ${bodyBytesMax / 1_048_576} MiB, 64 levels and 10,000 keys.`,
+    `The body has at most ${bodyBytesMax / 1_048_576} MiB, 64 levels, 10,000 keys and 100,000 array items.`,
   parameters: [
     prefer,
     {

@@ -1,5 +1,6 @@
 // The queries on schedules, in the database of what is kept: they stand nowhere else.
 import type { SQL } from "bun";
+import { write } from "../db/dialect.ts";
 
 export interface ScheduleRow {
   readonly id: string;
@@ -24,7 +25,7 @@ type Columns = Record<string, string | number | null>;
 
 /** False where the key has `countMax` already. */
 export async function insertSchedule(sql: SQL, row: ScheduleRow, countMax: number): Promise<boolean> {
-  return await sql.begin(async (transaction) => {
+  return await write(sql, async (transaction) => {
     const [{ schedules }] = await transaction`
       SELECT count(*) AS schedules FROM schedules WHERE key_id = ${row.keyId}`;
     if (Number(schedules) >= countMax) return false;
@@ -103,7 +104,7 @@ export interface Fired {
 
 /** Goes on to the next occurrences, in one transaction: one fsync. Who comes second changes nothing. */
 export async function advanceSchedules(sql: SQL, fired: readonly Fired[]): Promise<void> {
-  await sql.begin(async (transaction) => {
+  await write(sql, async (transaction) => {
     for (const { schedule, nextMs, taskId, error } of fired) {
       await transaction`
         UPDATE schedules SET next_ms = ${nextMs}, last_error = ${error},
