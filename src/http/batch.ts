@@ -93,11 +93,20 @@ async function inOrder<T, R>(items: readonly T[], underWay: number, work: (item:
   const results: R[] = [];
   const waiting = items.entries();
   let turnEndsMs = performance.now() + turnMsMax;
+  let next: Promise<void> | null = null;
+  const nextTurn = (): Promise<void> =>
+    new Promise((resolve) =>
+      setImmediate(() => {
+        next = null;
+        turnEndsMs = performance.now() + turnMsMax;
+        resolve();
+      }),
+    );
   const lane = async (): Promise<void> => {
     for (const [index, item] of waiting) {
-      if (performance.now() > turnEndsMs) {
-        await new Promise((resolve) => setImmediate(resolve));
-        turnEndsMs = performance.now() + turnMsMax;
+      while (performance.now() > turnEndsMs) {
+        next ??= nextTurn();
+        await next;
       }
       results[index] = await work(item);
     }
