@@ -47,6 +47,7 @@ function rowOf(n: number, startMs: number): TaskRow {
     eventId: "1.2",
     data: JSON.stringify({ task_id: id, status, model: "echo", attempt: 1, actor, timing, result }),
     resultSequence: n,
+    inputBytes: null,
     inputText,
     errorText: failed ? "runner_failed the gpu fell off the bus" : null,
     retryOf: null,

@@ -34,6 +34,7 @@ function endedTask(n: number): TaskRow {
     eventId: "1.2",
     data: JSON.stringify({ ...head, ...end }),
     resultSequence: n,
+    inputBytes: null,
     inputText: "hello",
     errorText: null,
     retryOf: null,

@@ -35,6 +35,9 @@ export interface Config {
   readonly apiKeys: readonly ApiKey[];
   /** Requests that a key may make in a minute, on all gateways together; 0: no limit. */
   readonly rateLimitPerMinute: number;
+  /** Tasks that have not ended, and bytes of their inputs, that a key may have; 0: no limit. */
+  readonly queuedTasksMax: number;
+  readonly queuedBytesMax: number;
   /** Addresses and networks whose X-Forwarded-For is believed. */
   readonly trustedProxies: readonly string[];
   readonly gpuIds: readonly string[];
@@ -160,6 +163,7 @@ export function loadConfig(env: Environment): Config {
     s3: parseS3(text, problem),
     apiKeys,
     rateLimitPerMinute: integer("RATE_LIMIT_PER_MINUTE", 0, 1_000_000) ?? 0,
+    ...queueCaps(integer),
     trustedProxies: parseNetworks("TRUSTED_PROXIES", text("TRUSTED_PROXIES"), problem),
     gpuIds: parseGpuIds(text("GPU_IDS"), problem),
     models: list(text("MODELS") ?? "*"),
@@ -180,6 +184,12 @@ export function loadConfig(env: Environment): Config {
   }
   return config;
 }
+
+/** A key that means well reaches neither; what they keep free is told in docs/operations.md. */
+const queueCaps = (integer: (name: string, min: number, max: number) => number | null) => ({
+  queuedTasksMax: integer("MAX_QUEUED_TASKS", 0, 10_000_000) ?? 100_000,
+  queuedBytesMax: integer("MAX_QUEUED_BYTES", 0, 1_000_000_000_000) ?? 1_073_741_824,
+});
 
 /** Where the commands of a client find a gateway, and with which key. */
 export interface ClientConfig {

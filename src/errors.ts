@@ -40,6 +40,7 @@ export const errorKinds = {
   invalid_request: kind(422, "The request is not valid"),
   idempotency_mismatch: kind(422, "This client_request_id was used for another request"),
   rate_limited: kind(429, "Too many requests", "later"),
+  too_many_queued: kind(429, "The key has too much waiting", "later"),
   internal: kind(500, "Internal error", "later"),
   broker_unavailable: kind(503, "The broker does not answer", "later"),
   queue_full: kind(503, "The queue is full", "later"),

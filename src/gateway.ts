@@ -182,6 +182,7 @@ async function openTasks(config: Config, base: Base, webhooks: Webhooks, log: Lo
     liveActors: () => catalogue.liveActors().length,
     callbackProblem: webhooks.urlProblem,
     metrics: createTaskMetrics(metrics),
+    caps: { tasksMax: config.queuedTasksMax, bytesMax: config.queuedBytesMax },
     queues,
   });
   return { tasks, queues };

@@ -11,6 +11,7 @@ import { partitionOf, randomToken } from "../src/ids.ts";
 import { silentLog } from "../src/log.ts";
 import { createMetrics } from "../src/metrics/metrics.ts";
 import type { CallbackEvent } from "../src/tasks/callback.ts";
+import type { CapLimits } from "../src/tasks/caps.ts";
 import { type Committed, commitResult } from "../src/tasks/commit.ts";
 import { type GatewayTasks, openGatewayTasks } from "../src/tasks/gateway.ts";
 import { createTaskMetrics } from "../src/tasks/metrics.ts";
@@ -69,8 +70,10 @@ export async function startGatewayTasks(options: {
   taskTtlMs: number;
   /** Default: SQLite. */
   databaseUrl?: string | null;
+  /** Default: no limit. */
+  caps?: CapLimits;
 }): Promise<TestTasks> {
-  const { partitions, taskTtlMs, databaseUrl = null } = options;
+  const { partitions, taskTtlMs, databaseUrl = null, caps = { tasksMax: 0, bytesMax: 0 } } = options;
   const broker = await startBroker({ partitions, taskTtlMs });
   const { bus } = broker;
   const db = await openReadModel({ dataDir: broker.folder, databaseUrl });
@@ -93,6 +96,7 @@ export async function startGatewayTasks(options: {
       liveActors: () => 0,
       callbackProblem: () => null,
       metrics: createTaskMetrics(createMetrics(silentLog)),
+      caps,
       queues: openQueues({ bus, partitions, clock, capacity: () => ({ actors: 0, slots: 0, sinceMs: 0 }) }),
     });
   const tasks = await openTasks();

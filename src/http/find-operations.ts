@@ -128,6 +128,7 @@ const retryTask: Operation = {
     "unknown_model",
     "invalid_request",
     "idempotency_mismatch",
+    "too_many_queued",
     "broker_unavailable",
     "queue_full",
     "storage_unavailable",
@@ -182,7 +183,15 @@ const retryTasks: Operation = {
       next_cursor: exampleCursor,
     }),
   },
-  errors: [...bodyErrors, "invalid_request", "broker_unavailable", "queue_full", "not_ready", "storage_unavailable"],
+  errors: [
+    ...bodyErrors,
+    "invalid_request",
+    "too_many_queued",
+    "broker_unavailable",
+    "queue_full",
+    "not_ready",
+    "storage_unavailable",
+  ],
 };
 
 export const findOperations = { listTasks, retryTask, cancelTasks, retryTasks };

@@ -153,6 +153,7 @@ const submitTask: Operation = {
     "unsupported_media_type",
     "invalid_request",
     "idempotency_mismatch",
+    "too_many_queued",
     "broker_unavailable",
     "queue_full",
     "not_ready",

@@ -11,6 +11,7 @@ import { AppError, asAppError } from "../errors.ts";
 import { derivedTaskId, partitionOf, randomTaskId, randomToken } from "../ids.ts";
 import { callbackOf } from "./callback.ts";
 import { requestHash } from "./canonical.ts";
+import type { Caps } from "./caps.ts";
 import type { Lanes } from "./lanes.ts";
 import { INLINE_INPUT_BYTES_MAX, type InputReference, type JobRecord, parseJobRecord } from "./records.ts";
 import type { Owner, TaskRequest } from "./tasks.ts";
@@ -32,6 +33,7 @@ export interface AcceptOptions {
   /** Why results cannot be sent to a URL, for the client; null when they can. */
   readonly callbackProblem: (url: string) => string | null;
   readonly place: Lanes["place"];
+  readonly takeRoom: Caps["take"];
 }
 
 export type Accept = (request: TaskRequest, owner: Owner, trace: string | null) => Promise<Acceptance>;
@@ -46,19 +48,12 @@ export function createAccept(options: AcceptOptions): Accept {
   const ring = createBells(bus);
   const queues = createQueueGuard(bus);
 
-  return async (request, owner, trace) => {
+  const keep = async (request: TaskRequest, owner: Owner, trace: string | null, due: Due): Promise<Acceptance> => {
+    const { taskId, created, times, inputJson } = due;
     const crid = request.client_request_id;
-    const created = clock.now();
-    const taskId = crid === undefined ? randomTaskId(created) : derivedTaskId(owner.keyId, crid);
-    const times = startTimes(request, created);
-    const invalid = (times && timesProblem(request, times, created)) ?? callbackRefusal(options, request.callback_url);
-    const refusal = invalid ?? (options.isFull() ? queueFull() : null);
-    if (refusal && (crid === undefined || !(await stands(bus, partitions, taskId)))) throw refusal;
+    const { model, priority: level = "normal" } = request;
     const waits = times?.runAt !== undefined && times.runAt > created;
     const nonce = randomToken();
-    const level = request.priority ?? "normal";
-    const { model } = request;
-    const inputJson = JSON.stringify(request.input);
     const inputRef = await storeLargeInput(blobs, taskId, nonce, inputJson);
     const job: Omit<JobRecord, "input"> = {
       v: 1,
@@ -89,12 +84,7 @@ export function createAccept(options: AcceptOptions): Accept {
         if (!waits) ring(at);
         return { job, replayed: false };
       }
-      if (standing.hash !== job.hash) {
-        throw new AppError(
-          "idempotency_mismatch",
-          "This client_request_id was used for a request with another body; use a new one",
-        );
-      }
+      if (standing.hash !== job.hash) throw mismatch();
       if (inputRef) await blobs.delete(inputRef.key);
       return { job: standing, replayed: true };
     } catch (error) {
@@ -105,7 +95,43 @@ export function createAccept(options: AcceptOptions): Accept {
       if (!stored) place?.giveBack();
     }
   };
+
+  return async (request, owner, trace) => {
+    const crid = request.client_request_id;
+    const created = clock.now();
+    const taskId = crid === undefined ? randomTaskId(created) : derivedTaskId(owner.keyId, crid);
+    const times = startTimes(request, created);
+    const inputJson = JSON.stringify(request.input);
+    const invalid = (times && timesProblem(request, times, created)) ?? callbackRefusal(options, request.callback_url);
+    const refusal = invalid ?? (options.isFull() ? queueFull() : null);
+    const taken = refusal ?? options.takeRoom(taskId, owner.keyId, inputJson);
+    const room = taken instanceof Promise ? await taken : taken;
+    const refused = asAppError(room);
+    if (refused && (crid === undefined || !(await stands(bus, partitions, taskId)))) throw refused;
+    let kept = false;
+    try {
+      const acceptance = await keep(request, owner, trace, { taskId, created, times, inputJson });
+      kept = !acceptance.replayed;
+      return acceptance;
+    } finally {
+      if (!kept && !(room instanceof Error)) room.giveBack();
+    }
+  };
 }
+
+/** What is known of a task when it is to be kept. */
+interface Due {
+  readonly taskId: string;
+  readonly created: number;
+  readonly times: ReturnType<typeof startTimes>;
+  readonly inputJson: string;
+}
+
+const mismatch = (): AppError =>
+  new AppError(
+    "idempotency_mismatch",
+    "This client_request_id was used for a request with another body; use a new one",
+  );
 
 /** What a request may say of its task, and need not. */
 const optionsOf = (request: TaskRequest): Pick<JobRecord, "maxAttempts" | "timeoutMs" | "retryOf" | "callback"> => ({

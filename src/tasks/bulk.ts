@@ -29,7 +29,7 @@ export interface Bulk {
   ): Promise<Page<BulkItem>>;
   /**
    * Retries up to `limit` ended tasks after `after`, newest first, each at most once. Without a status: those that
-   * failed. Throws also `queue_full`, `storage_unavailable`.
+   * failed. Throws also `too_many_queued`, `queue_full`, `storage_unavailable`.
    */
   retry(
     owner: Owner,

@@ -30,6 +30,7 @@ const rowOf = (n: number, fields: Partial<TaskRow> = {}): TaskRow => ({
   eventId: "1.2",
   data: `{"n":${n}}`,
   resultSequence: n + 1,
+  inputBytes: null,
   inputText: "",
   errorText: null,
   retryOf: null,

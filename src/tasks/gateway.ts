@@ -8,6 +8,7 @@ import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createAccept } from "./accept.ts";
 import { createCanceller } from "./cancel.ts";
+import { type CapLimits, createCaps } from "./caps.ts";
 import { startDeadlines } from "./deadlines.ts";
 import { taskEvents } from "./event-stream.ts";
 import { type EndedTask, openFeed } from "./feed.ts";
@@ -41,6 +42,7 @@ export interface GatewayTasksOptions {
   /** Why results cannot be sent to a URL, for the client; null when they can. */
   readonly callbackProblem: (url: string) => string | null;
   readonly metrics: TaskMetrics;
+  readonly caps: CapLimits;
 }
 
 export interface GatewayTasks extends Tasks {
@@ -58,6 +60,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
   let canceller: ReturnType<typeof createCanceller> | null = null;
   let reader: Reader | null = null;
   const lanes = createLanes({ sql, clock, log });
+  const caps = createCaps({ sql, limits: options.caps, clock, log });
   const feed = await openFeed({
     bus,
     partitions,
@@ -70,6 +73,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
       const { taskId, keyId, token } = heard.record;
       if (statusOf(token)) {
         lanes.ended(taskId);
+        caps.ended(taskId);
         reader?.closed(taskId);
         canceller?.closed(taskId);
       } else canceller?.opened(taskId, keyId);
@@ -89,7 +93,17 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
   };
   const { blobs, callbackProblem } = options;
   const { place } = lanes;
-  const accept = createAccept({ bus, blobs, partitions, clock, isFull: janitor.isFull, callbackProblem, place });
+  const { take: takeRoom } = caps;
+  const accept = createAccept({
+    bus,
+    blobs,
+    partitions,
+    clock,
+    isFull: janitor.isFull,
+    callbackProblem,
+    place,
+    takeRoom,
+  });
 
   return {
     caughtUp: projector.caughtUp,
@@ -117,7 +131,14 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     cancel: (taskId, owner: Owner) => settled.cancel(taskId, owner),
     async stop() {
       feed.stop();
-      await Promise.all([settled.stop(), janitor.stop(), later.stop(), deadlines.stop(), lanes.settled()]);
+      await Promise.all([
+        settled.stop(),
+        janitor.stop(),
+        later.stop(),
+        deadlines.stop(),
+        lanes.settled(),
+        caps.settled(),
+      ]);
       await projector.stop();
     },
   };

@@ -9,6 +9,7 @@ import type { Lane } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { createRecentlyOpen } from "./recently-open.ts";
 import { type KeyQueue, openInQueue } from "./store.ts";
 
 /** Jobs of lane a that actors take for one of lane b, where both wait. */
@@ -21,8 +22,6 @@ const BELIEVED_MS_MAX = 3_000;
 /** Tasks of a key in a queue between two looks: one that sends fewer is no backlog. */
 const LOOK_AFTER = LANE_A_MAX / 2;
 const LOOKS_AT_ONCE_MAX = 4;
-/** A task is counted here for one to two of these; by then the read model has long had it. */
-const GENERATION_MS = 5_000;
 /** Tasks of a key in a queue that are counted here. */
 const COUNTED_MAX = 1_000;
 /** Queues of keys that are known; when there are more, those without a task of late are forgotten. */
@@ -58,10 +57,10 @@ const LANE_B: Place = { lane: "b", giveBack: () => {} };
 export function createLanes({ sql, clock, log }: { sql: SQL; clock: Clock; log: Log }): Lanes {
   const known = new Map<string, Known>();
   const looks = new Set<Promise<void>>();
-  let young = new Map<string, Known>();
-  let old = new Map<string, Known>();
+  const recent = createRecentlyOpen<Known>(clock, (queue) => {
+    queue.counted--;
+  });
   let failing = false;
-  let bornAtMs = clock.monotonicMs();
 
   const knownOf = ({ keyId, level, model }: KeyQueue): Known => {
     const name = `${level} ${model} ${keyId}`;
@@ -75,12 +74,6 @@ export function createLanes({ sql, clock, log }: { sql: SQL; clock: Clock; log: 
       known.set(name, queue);
     }
     return queue;
-  };
-  const age = (nowMs: number): void => {
-    for (const queue of old.values()) queue.counted--;
-    old = young;
-    young = new Map();
-    bornAtMs = nowMs;
   };
   const look = async (queue: Known, of: KeyQueue, nowMs: number): Promise<void> => {
     queue.lookedAtMs = nowMs;
@@ -101,31 +94,23 @@ export function createLanes({ sql, clock, log }: { sql: SQL; clock: Clock; log: 
     const looking = look(queue, of, nowMs).finally(() => looks.delete(looking));
     looks.add(looking);
   };
-  const ended = (taskId: string): void => {
-    for (const generation of [young, old]) {
-      const queue = generation.get(taskId);
-      if (!queue) continue;
-      generation.delete(taskId);
-      queue.counted--;
-    }
-  };
 
   return {
     place(taskId, to) {
       const nowMs = clock.monotonicMs();
-      if (nowMs - bornAtMs > GENERATION_MS) age(nowMs);
+      recent.age(nowMs);
       const queue = knownOf(to);
       const rows = nowMs - queue.rowsAtMs < BELIEVED_MS_MAX ? queue.rows : 0;
       const isOver = Math.max(queue.counted, rows) >= LANE_A_MAX;
       queue.sinceLook++;
       if (queue.counted < LANE_A_MAX) lookAgain(queue, to, nowMs);
       // Asked for again, or more than need be counted.
-      if (young.has(taskId) || old.has(taskId) || queue.counted >= COUNTED_MAX) return isOver ? LANE_B : LANE_A;
-      young.set(taskId, queue);
+      if (recent.has(taskId) || queue.counted >= COUNTED_MAX) return isOver ? LANE_B : LANE_A;
+      recent.add(taskId, queue);
       queue.counted++;
-      return { lane: isOver ? "b" : "a", giveBack: () => ended(taskId) };
+      return { lane: isOver ? "b" : "a", giveBack: () => recent.remove(taskId) };
     },
-    ended,
+    ended: recent.remove,
     settled: () => Promise.all(looks).then(() => {}),
   };
 }

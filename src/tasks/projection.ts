@@ -118,8 +118,11 @@ export function openProjection(sql: SQL, log: Log): Projection {
     batch.flatMap(([id, { row, read, waits }]) => {
       try {
         if (!read) return row ? [row] : [];
-        const ofJob = rowOfJob(read(), waits);
-        return [row ? { ...row, inputText: ofJob.inputText, retryOf: ofJob.retryOf } : ofJob];
+        const job = read();
+        const ofJob = rowOfJob(job, waits);
+        const inputBytes = row && row.finishedMs !== null ? null : inputBytesOf(job);
+        if (!row) return [{ ...ofJob, inputBytes }];
+        return [{ ...row, inputBytes, inputText: ofJob.inputText, retryOf: ofJob.retryOf }];
       } catch (error) {
         log.error({ task_id: id, error: messageOf(error) }, "job left out of the read model");
         return row ? [row] : [];
@@ -191,6 +194,10 @@ function joined(older: Unwritten, newer: Unwritten | undefined): Unwritten {
   return { ...entry, row: { ...newer.row, ...cancel } };
 }
 
+/** Counted for tasks that stay open alone: most have ended when they are written. */
+const inputBytesOf = ({ input, inputRef }: JobRecord): number =>
+  inputRef?.sizeBytes ?? Buffer.byteLength(JSON.stringify(input) ?? "");
+
 function rowOfJob(job: JobRecord, waits: boolean): TaskRow {
   return {
     id: job.id,
@@ -209,6 +216,7 @@ function rowOfJob(job: JobRecord, waits: boolean): TaskRow {
     eventId: null,
     data: null,
     resultSequence: null,
+    inputBytes: null,
     inputText: searchText(job.input),
     errorText: null,
     retryOf: job.retryOf ?? null,
@@ -251,6 +259,7 @@ function rowOfResult({ record, sequence }: HeardResult, before: TaskRow | null):
     eventId: null,
     data: null,
     resultSequence: null,
+    inputBytes: null,
     inputText: null,
     errorText: errorTextOf(data),
     retryOf: "retry_of" in data && data.retry_of ? data.retry_of : null,

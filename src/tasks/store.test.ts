@@ -29,6 +29,7 @@ const open = (id: string, fields: Partial<TaskRow> = {}): TaskRow => ({
   eventId: null,
   data: null,
   resultSequence: null,
+  inputBytes: null,
   inputText: null,
   errorText: null,
   retryOf: null,

@@ -26,6 +26,8 @@ export interface TaskRow {
   readonly data: string | null;
   /** Sequence of the end in its log of results. */
   readonly resultSequence: number | null;
+  /** Of the input as JSON; null where the job has not been read, or has ended. */
+  readonly inputBytes: number | null;
   /** What a search finds, in lower case; null where the job has not been read. */
   readonly inputText: string | null;
   readonly errorText: string | null;
@@ -61,7 +63,9 @@ export async function saveBatch(
             ELSE coalesce(excluded.cancel_requested_ms, tasks.cancel_requested_ms) END,
           input_text = CASE WHEN tasks.trimmed = 1 THEN excluded.input_text
             ELSE coalesce(excluded.input_text, tasks.input_text) END,
-          error_text = excluded.error_text, retry_of = excluded.retry_of
+          error_text = excluded.error_text, retry_of = excluded.retry_of,
+          input_bytes = CASE WHEN excluded.finished_ms IS NULL
+            THEN coalesce(excluded.input_bytes, tasks.input_bytes) END
         WHERE (tasks.finished_ms IS NULL AND tasks.created_ms <= excluded.created_ms)
           OR (tasks.trimmed = 1 AND tasks.created_ms < excluded.created_ms)`;
       // A row that had ended was left as it is: its end may have been read before its job, which knows the input.
@@ -97,6 +101,7 @@ const columnsOf = (row: TaskRow): Record<string, string | number | null> => ({
   event_id: row.eventId,
   data: row.data,
   result_sequence: row.resultSequence,
+  input_bytes: row.inputBytes,
   input_text: row.inputText,
   error_text: row.errorText,
   retry_of: row.retryOf,
@@ -269,4 +274,20 @@ export async function openInQueue(sql: SQL, { keyId, level, model }: KeyQueue, c
       LIMIT ${countMax}
     ) AS counted`;
   return Number(row?.count ?? 0);
+}
+
+/** What a key has that has not ended. */
+export interface OpenOfKey {
+  readonly tasks: number;
+  /** Of their inputs as JSON. */
+  readonly bytes: number;
+}
+
+/** Reads no more than `countMax` entries of an index. */
+export async function openOfKey(sql: SQL, keyId: string, countMax: number): Promise<OpenOfKey> {
+  const [row] = await sql`
+    SELECT count(*) AS tasks, coalesce(sum(input_bytes), 0) AS bytes FROM (
+      SELECT input_bytes FROM tasks WHERE key_id = ${keyId} AND finished_ms IS NULL LIMIT ${countMax}
+    ) AS counted`;
+  return { tasks: Number(row?.tasks ?? 0), bytes: Number(row?.bytes ?? 0) };
 }

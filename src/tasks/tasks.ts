@@ -74,7 +74,8 @@ export interface CancelRequested {
 export interface Tasks {
   /**
    * Accepts a task: once this resolves the task is kept. Idempotent by `client_request_id`. Throws `unknown_model`,
-   * `invalid_request`, `idempotency_mismatch`, `queue_full`, `broker_unavailable`, `storage_unavailable`.
+   * `invalid_request`, `idempotency_mismatch`, `too_many_queued`, `queue_full`, `broker_unavailable`,
+   * `storage_unavailable`.
    */
   accept(request: TaskRequest, owner: Owner, trace: string | null): Promise<Accepted>;
   /** Never older than what any gateway has shown of this task. Throws `task_not_found`, `broker_unavailable`. */

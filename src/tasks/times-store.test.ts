@@ -32,6 +32,7 @@ const task = (id: string, fields: Partial<TaskRow> = {}): TaskRow => ({
   eventId: null,
   data: null,
   resultSequence: null,
+  inputBytes: null,
   inputText: null,
   errorText: null,
   retryOf: null,

@@ -56,6 +56,7 @@ async function acceptPastTheGateway(): Promise<string> {
     clock: systemClock,
     isFull: () => false,
     place: () => ({ lane: "a", giveBack: () => {} }),
+    takeRoom: () => ({ giveBack: () => {} }),
     callbackProblem: () => null,
   });
   const { job } = await accept({ model: "gated", input: { dir } }, { keyId: "test" }, null);

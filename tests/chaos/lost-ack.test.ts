@@ -60,6 +60,7 @@ beforeEach(async () => {
     clock: systemClock,
     isFull: () => false,
     place: () => ({ lane: "a", giveBack: () => {} }),
+    takeRoom: () => ({ giveBack: () => {} }),
     callbackProblem: () => null,
   });
 });
@@ -100,6 +101,7 @@ test("the request of another gateway, sent while the PubAck is lost, is a replay
     clock: systemClock,
     isFull: () => false,
     place: () => ({ lane: "a", giveBack: () => {} }),
+    takeRoom: () => ({ giveBack: () => {} }),
     callbackProblem: () => null,
   });
   const request = { model: "echo", input: { text: "twice" }, client_request_id: "two-gateways" };
