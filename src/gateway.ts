@@ -20,6 +20,7 @@ import { urlProblem } from "./net/public-url.ts";
 import { createErase } from "./tasks/erase.ts";
 import { createFind } from "./tasks/find.ts";
 import { openGatewayTasks } from "./tasks/gateway.ts";
+import type { HeardResult } from "./tasks/logs.ts";
 import { createTaskMetrics, watchQueues } from "./tasks/metrics.ts";
 import { projectInThread } from "./tasks/projector.ts";
 import { openQueues } from "./tasks/queues.ts";
@@ -27,12 +28,15 @@ import { createRetry } from "./tasks/retry.ts";
 import { openSchedules } from "./tasks/schedules.ts";
 import { sweepStore } from "./tasks/store-sweep.ts";
 import { startUpkeep } from "./upkeep.ts";
+import { createCleared } from "./webhooks/cleared.ts";
 import { countWebhooks } from "./webhooks/metrics.ts";
-import { type Sender, sendInThread } from "./webhooks/sender.ts";
+import { sendInThread } from "./webhooks/sender.ts";
 import { createWebhooks, type Webhooks } from "./webhooks/webhooks.ts";
 
 /** Requests in flight have so long to finish. */
 const GRACE_MS = 8_000;
+/** How often the webhooks' thread is told which results it need not read. */
+const CLEARED_EVERY_MS = 1_000;
 
 /** Runs until SIGTERM or SIGINT; resolves after an orderly end. Throws AppErrors of the start. */
 export async function runGateway(config: Config): Promise<void> {
@@ -161,7 +165,7 @@ async function openNouns(config: Config, base: Base, log: Log) {
   };
 }
 
-async function openTasks(config: Config, base: Base, webhooks: Webhooks, log: Log) {
+async function openTasks(config: Config, base: Base, webhooks: SendingWebhooks, log: Log) {
   const { natsUrl, dataDir, databaseUrl, logLevel, taskTtlMs, historyTtlMs } = config;
   const { bus, blobs, partitions, sql, database, catalogue, metrics } = base;
   const clock = systemClock;
@@ -181,6 +185,7 @@ async function openTasks(config: Config, base: Base, webhooks: Webhooks, log: Lo
     log,
     liveActors: () => catalogue.liveActors().length,
     callbackProblem: webhooks.urlProblem,
+    onHeard: webhooks.heard,
     metrics: createTaskMetrics(metrics),
     caps: { tasksMax: config.queuedTasksMax, bytesMax: config.queuedBytesMax },
     queues,
@@ -188,11 +193,13 @@ async function openTasks(config: Config, base: Base, webhooks: Webhooks, log: Lo
   return { tasks, queues };
 }
 
+interface SendingWebhooks extends Webhooks {
+  heard(result: HeardResult): void;
+  stop(): Promise<void>;
+}
+
 /** What the API says of webhooks, and the thread that sends them; without a secret nothing is sent, and there is none. */
-async function openWebhooks(
-  config: Config,
-  { kept: sql, partitions, metrics }: Base,
-): Promise<Webhooks & Pick<Sender, "stop">> {
+async function openWebhooks(config: Config, { kept: sql, partitions, metrics }: Base): Promise<SendingWebhooks> {
   const { natsUrl, dataDir, databaseUrl, logLevel, webhookSecrets: secrets, webhookRetryMs: retryMs } = config;
   const rules = { allowHosts: config.fetchAllowHosts, httpsOnly: config.env === "prod" };
   // Rows outlast the records that they were made from, lest one be made again.
@@ -201,7 +208,20 @@ async function openWebhooks(
   const options = { ...place, secrets, retryMs, rules, keepMs };
   const sender = secrets.length > 0 ? await sendInThread(options, countWebhooks(metrics)) : null;
   const webhooks = createWebhooks({ sql, secrets, rules, clock: systemClock, onDue: () => sender?.wake() });
-  return { ...webhooks, stop: async () => sender?.stop() };
+  const cleared = createCleared();
+  const tell = (): void => {
+    const ranges = cleared.take();
+    if (ranges.length > 0) sender?.cleared(ranges);
+  };
+  const timer = setInterval(tell, CLEARED_EVERY_MS);
+  return {
+    ...webhooks,
+    heard: ({ partition, sequence, record }) => cleared.heard(partition, sequence, record.callback === true),
+    async stop() {
+      clearInterval(timer);
+      await sender?.stop();
+    },
+  };
 }
 
 /** Resolves on SIGTERM or SIGINT. */

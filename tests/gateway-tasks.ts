@@ -95,6 +95,7 @@ export async function startGatewayTasks(options: {
       log: silentLog,
       liveActors: () => 0,
       callbackProblem: () => null,
+      onHeard: () => {},
       metrics: createTaskMetrics(createMetrics(silentLog)),
       caps,
       queues: openQueues({ bus, partitions, clock, capacity: () => ({ actors: 0, slots: 0, sinceMs: 0 }) }),

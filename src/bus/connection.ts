@@ -105,8 +105,8 @@ class Received implements BusMessage {
   }
 
   get status(): number {
-    const { data, headers } = this.message;
-    return data.length === 0 && headers ? headers.code : 0;
+    // Asked of every message; the library parses all headers when it is asked for them, and content has no status.
+    return this.message.data.length === 0 ? (this.message.headers?.code ?? 0) : 0;
   }
 
   header(name: string): string {

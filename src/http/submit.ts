@@ -87,8 +87,12 @@ function checked(body: unknown, check: (value: unknown) => readonly FieldProblem
 const refused = (path: string, message: string): AppError =>
   new AppError("invalid_request", "The request is not valid.", { fields: [{ path, message }] });
 
-const acceptedJson = (id: string, status: Status, owner: Owner, links: Links): string =>
-  JSON.stringify({ task_id: id, status, urls: links.urls(id, owner) });
+/** Only ids, statuses and paths of ours go in: nothing needs escaping. */
+function acceptedJson(id: string, status: Status, owner: Owner, links: Links): string {
+  const { self, events, result, cancel } = links.urls(id, owner);
+  const urls = `{"self":"${self}","events":"${events}","result":"${result}","cancel":"${cancel}"}`;
+  return `{"task_id":"${id}","status":"${status}","urls":${urls}}`;
+}
 
 export function acceptedHeaders(accepted: Accepted): Record<string, string> {
   const headers: Record<string, string> = { location: `/v1/tasks/${accepted.taskId}` };

@@ -15,9 +15,11 @@ export interface Callback {
 /** On results whose end is to be told, with the value `completed`: a reader of headers alone finds them. */
 export const CALLBACK_HEADER = "Millrace-Callback";
 
+export const wantsEnd = (callback: Callback | undefined): boolean => callback?.events.includes("completed") === true;
+
 /** The headers of a result, for a task with this callback. */
 export const callbackHeaders = (callback: Callback | undefined): Headers =>
-  callback?.events.includes("completed") ? { [CALLBACK_HEADER]: "completed" } : {};
+  wantsEnd(callback) ? { [CALLBACK_HEADER]: "completed" } : {};
 
 /** Said when such a result stands, so that nobody has to look for it all the time; whoever misses it finds it later. */
 export const ENDED = "ended";

@@ -6,10 +6,10 @@ import { append, type LogRecord, readLast } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
 import { asAppError } from "../errors.ts";
 import { partitionOf } from "../ids.ts";
-import { CALLBACK_HEADER, type Callback, callbackHeaders, ENDED } from "./callback.ts";
+import { CALLBACK_HEADER, type Callback, callbackHeaders, ENDED, wantsEnd } from "./callback.ts";
 import { parseResultRecord, type ResultEnvelope, type ResultRecord, resultRecord } from "./records.ts";
 
-export interface Commit extends ResultEnvelope {
+export interface Commit extends Omit<ResultEnvelope, "callback"> {
   readonly model: string;
   readonly dataJson: string;
   /** The job's; makes the record one that the webhooks look at. Undefined for a marker, which ends nothing. */
@@ -49,7 +49,8 @@ export async function commitResult(
   const partition = partitionOf(commit.taskId, partitions);
   const subject = subjects.result(partition, commit.model, commit.token, commit.taskId);
   const filter = subjects.anyResult(partition, commit.taskId);
-  const payload = resultRecord(commit, commit.dataJson);
+  const { callback, ...head } = commit;
+  const payload = resultRecord(wantsEnd(callback) ? { ...head, callback: true } : head, commit.dataJson);
   const headers = callbackHeaders(commit.callback);
   for (let waitMs = 50; ; waitMs = Math.min(WAIT_MS_MAX, waitMs * 2)) {
     try {

@@ -15,6 +15,7 @@ import { type EndedTask, openFeed } from "./feed.ts";
 import { startJanitor } from "./janitor.ts";
 import { createLanes } from "./lanes.ts";
 import { startLater } from "./later.ts";
+import type { HeardResult } from "./logs.ts";
 import type { TaskMetrics } from "./metrics.ts";
 import type { Projector } from "./projector.ts";
 import type { Queues } from "./queues.ts";
@@ -41,6 +42,8 @@ export interface GatewayTasksOptions {
   readonly queues: Queues;
   /** Why results cannot be sent to a URL, for the client; null when they can. */
   readonly callbackProblem: (url: string) => string | null;
+  /** Called for every result of the logs, in their order. Must be quick. */
+  readonly onHeard: (heard: HeardResult) => void;
   readonly metrics: TaskMetrics;
   readonly caps: CapLimits;
 }
@@ -70,6 +73,7 @@ export async function openGatewayTasks(options: GatewayTasksOptions): Promise<Ga
     taskTtlMs: options.taskTtlMs,
     onResult: (heard) => {
       options.queues.heard(heard);
+      options.onHeard(heard);
       const { taskId, keyId, token } = heard.record;
       if (statusOf(token)) {
         lanes.ended(taskId);

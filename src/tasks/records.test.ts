@@ -13,7 +13,7 @@ import {
 } from "./records.ts";
 
 const taskId = fc.nat({ max: 2 ** 48 - 1 }).map(randomTaskId);
-const envelope: fc.Arbitrary<ResultEnvelope> = fc.record({
+const plain: fc.Arbitrary<ResultEnvelope> = fc.record({
   token: fc.constantFrom(...terminalTokens, "cancelling" as const),
   taskId,
   keyId: fc.stringMatching(/^[A-Za-z0-9_-]{1,64}$/),
@@ -21,6 +21,10 @@ const envelope: fc.Arbitrary<ResultEnvelope> = fc.record({
   eventId: fc.tuple(fc.nat(), fc.nat()).map(([attempt, n]) => `${attempt}.${n}`),
   timeMs: fc.integer({ min: 0, max: 4_102_444_800_000 }),
 });
+const envelope = fc.oneof(
+  plain,
+  plain.map((head) => ({ ...head, callback: true as const })),
+);
 /** Among them texts that look like the end or the middle of the envelope itself. */
 const dataJson = fc
   .oneof(

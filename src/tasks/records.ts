@@ -102,6 +102,8 @@ export interface ResultEnvelope {
   /** `<attempt>.<n>` of the terminal server-sent event. */
   readonly eventId: string;
   readonly timeMs: number;
+  /** The owner wants to be told of this end. The header says the same to who does not read the record. */
+  readonly callback?: true;
 }
 
 export interface ResultRecord extends ResultEnvelope {
@@ -110,6 +112,7 @@ export interface ResultRecord extends ResultEnvelope {
 }
 
 const DATA = ',"data":';
+const CALLBACK = ',"callback":"completed"';
 
 /** `data` stands last, so that a reader can cut its text out instead of writing it anew. */
 export function resultRecord(envelope: ResultEnvelope, dataJson: string): string {
@@ -117,19 +120,20 @@ export function resultRecord(envelope: ResultEnvelope, dataJson: string): string
   return (
     `{"specversion":"1.0","id":"${id}","source":"/millrace","type":"task.${envelope.token}",` +
     `"subject":"${envelope.taskId}","time":"${rfc3339(envelope.timeMs)}","datacontenttype":"application/json",` +
-    `"keyid":"${envelope.keyId}","fence":"${envelope.fence}","eventid":"${envelope.eventId}"${DATA}${dataJson}}`
+    `"keyid":"${envelope.keyId}","fence":"${envelope.fence}","eventid":"${envelope.eventId}"` +
+    `${envelope.callback ? CALLBACK : ""}${DATA}${dataJson}}`
   );
 }
 
 const ENVELOPE =
-  /^\{"specversion":"1\.0","id":"[^"]*","source":"\/millrace","type":"task\.(success|failure|cancelled|cancelling)","subject":"(\w+)","time":"([^"]*)","datacontenttype":"application\/json","keyid":"([^"]*)","fence":"([^"]*)","eventid":"([^"]*)","data":/;
+  /^\{"specversion":"1\.0","id":"[^"]*","source":"\/millrace","type":"task\.(success|failure|cancelled|cancelling)","subject":"(\w+)","time":"([^"]*)","datacontenttype":"application\/json","keyid":"([^"]*)","fence":"([^"]*)","eventid":"([^"]*)"(,"callback":"completed")?,"data":/;
 
 /** `data` is an object. Throws `internal` for any other form. */
 export function parseResultRecord(text: string): ResultRecord {
   const match = ENVELOPE.exec(text);
   const timeMs = Date.parse(match?.[3] ?? "");
   if (!match || Number.isNaN(timeMs) || !text.endsWith("}}")) throw unreadable();
-  const [head, token, taskId, , keyId, fence, eventId] = match;
+  const [head, token, taskId, , keyId, fence, eventId, callback] = match;
   return {
     token: token as ResultToken,
     taskId: taskId ?? "",
@@ -137,6 +141,7 @@ export function parseResultRecord(text: string): ResultRecord {
     keyId: keyId ?? "",
     fence: fence ?? "",
     eventId: eventId ?? "",
+    ...(callback && { callback: true }),
     dataJson: text.slice(head.length, -1),
   };
 }

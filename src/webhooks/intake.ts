@@ -1,6 +1,6 @@
 // Finds the ends that somebody wants to be told of, in the logs of results, and makes a row of each. It reads headers
-// alone, in batches, when it is told of an end and every second, so that a task without a callback costs next to nothing;
-// from a cursor that moves in one transaction with the rows: whatever is killed, an end is read again until its row
+// alone, in batches, and only of what the gateway has not heard and cleared already, so that a task without a callback
+// costs nothing; from a cursor that moves in one transaction with the rows: whatever is killed, an end is read again until its row
 // stands, and a row that stands is not made twice. Runs beside the deliverer; it never sends anything.
 import type { SQL } from "bun";
 import type { Bus } from "../bus/connection.ts";
@@ -15,6 +15,7 @@ import { CALLBACK_HEADER } from "../tasks/callback.ts";
 import { readResult } from "../tasks/commit.ts";
 import { type JobRecord, parseJobRecord, statusOf } from "../tasks/records.ts";
 import { webhookBody } from "./body.ts";
+import type { ClearedRange } from "./cleared.ts";
 import { loadCursors, type NewDelivery, takeIn } from "./store.ts";
 
 export interface IntakeOptions {
@@ -30,6 +31,8 @@ export interface IntakeOptions {
 export interface Intake {
   /** The task has ended: looks for it at once. */
   ended(taskId: string): void;
+  /** Nobody wants to be told of what stands in these: it need not be read. */
+  cleared(ranges: readonly ClearedRange[]): void;
   stop(): Promise<void>;
 }
 
@@ -37,7 +40,8 @@ export interface Intake {
 const SCAN_MAX = 500;
 /** Rows of one transaction, each with up to 64 KiB of result: 16 MiB at most. */
 const BATCH_MAX = 256;
-/** The net for ends whose word was lost; with it the cursor moves over ends nobody asked for. */
+/** A log of which nothing was cleared for so long is read: the net for words that were lost. */
+const LOOK_AFTER_MS = 3_000;
 const LOOK_EVERY_MS = 1_000;
 /** Such a cursor is written so often: it is an fsync. */
 const CURSOR_EVERY_MS = 5_000;
@@ -51,6 +55,8 @@ interface Place {
   /** What the cursor in SQL says, and since when. */
   written: number;
   writtenAtMs: number;
+  /** When a range of it was last cleared. */
+  clearedAtMs: number;
   looking: Promise<void> | null;
   /** To be looked at once more: something came while it was. */
   again: boolean;
@@ -64,7 +70,8 @@ export async function startIntake(options: IntakeOptions): Promise<Intake> {
     const cursor = cursors.get(stream) ?? 0;
     const scan = openScan(bus, stream, CALLBACK_HEADER);
     const writtenAtMs = clock.monotonicMs();
-    return { stream, scan, seen: cursor, written: cursor, writtenAtMs, looking: null, again: false };
+    const clearedAtMs = Number.NEGATIVE_INFINITY;
+    return { stream, scan, seen: cursor, written: cursor, writtenAtMs, clearedAtMs, looking: null, again: false };
   });
   let stopped = false;
 
@@ -82,13 +89,24 @@ export async function startIntake(options: IntakeOptions): Promise<Intake> {
         place.looking = null;
       });
   };
-  const lookAtAll = (): void => places.forEach(look);
-  const net = setInterval(lookAtAll, LOOK_EVERY_MS);
-  lookAtAll();
+  const net = setInterval(() => {
+    for (const place of places) if (clock.monotonicMs() - place.clearedAtMs >= LOOK_AFTER_MS) look(place);
+  }, LOOK_EVERY_MS);
+  places.forEach(look);
   return {
     ended(taskId) {
       const place = places[partitionOf(taskId, partitions)];
       if (place) look(place);
+    },
+    cleared(ranges) {
+      for (const { partition, from, to } of ranges) {
+        const place = places[partition];
+        if (!place) continue;
+        place.clearedAtMs = clock.monotonicMs();
+        // A look that is under way says where it ends; the next range takes up from there.
+        if (place.looking === null && place.seen + 1 >= from && place.seen < to) place.seen = to;
+        if (place.seen < to || isOld(place, clock)) look(place);
+      }
     },
     async stop() {
       stopped = true;
@@ -108,10 +126,13 @@ async function lookOnce(options: IntakeOptions, place: Place): Promise<boolean> 
     await write(options, place, part, part.at(-1)?.sequence ?? place.seen);
   }
   place.seen = nextSequence - 1;
-  const old = clock.monotonicMs() - place.writtenAtMs >= CURSOR_EVERY_MS;
-  if (place.seen !== place.written && (old || asked.length > 0)) await write(options, place, [], place.seen);
+  const moved = place.seen !== place.written;
+  if (moved && (isOld(place, clock) || asked.length > 0)) await write(options, place, [], place.seen);
   return more;
 }
+
+/** What SQL says of how far the log was looked through is to be written again. */
+const isOld = (place: Place, clock: Clock): boolean => clock.monotonicMs() - place.writtenAtMs >= CURSOR_EVERY_MS;
 
 /** Rows of these ends, and the cursor behind them. */
 async function write(

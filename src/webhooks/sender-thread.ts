@@ -29,6 +29,7 @@ async function main(options: SenderThreadOptions): Promise<Sender> {
   tell({ type: "started" });
   return {
     wake: sender.wake,
+    cleared: sender.cleared,
     async stop() {
       await sender.stop();
       await db.close();
@@ -39,9 +40,10 @@ async function main(options: SenderThreadOptions): Promise<Sender> {
 }
 
 const started = Promise.withResolvers<Sender>();
-self.onmessage = (event: MessageEvent<ToSender>) => {
+self.onmessage = ({ data: told }: MessageEvent<ToSender>) => {
   const failed = (error: unknown): void => tell({ type: "failed", message: messageOf(error) });
-  if (event.data.type === "start") main(event.data).then(started.resolve, failed);
-  else if (event.data.type === "wake") void started.promise.then((sender) => sender.wake());
+  if (told.type === "start") main(told).then(started.resolve, failed);
+  else if (told.type === "wake") void started.promise.then((sender) => sender.wake());
+  else if (told.type === "cleared") void started.promise.then((sender) => sender.cleared(told.ranges));
   else started.promise.then((sender) => sender.stop()).catch(failed);
 };

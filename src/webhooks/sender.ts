@@ -4,6 +4,7 @@
 import type { Bus } from "../bus/connection.ts";
 import type { DatabasePlace } from "../db/db.ts";
 import type { CallbackRules } from "../net/public-url.ts";
+import type { ClearedRange } from "./cleared.ts";
 import { type DeliverOptions, startDeliverer } from "./deliver.ts";
 import { startIntake } from "./intake.ts";
 import { startLive } from "./live.ts";
@@ -12,6 +13,7 @@ import type { AttemptMade } from "./metrics.ts";
 export interface Sender {
   /** Something has become due otherwise than by time. */
   wake(): void;
+  cleared(ranges: readonly ClearedRange[]): void;
   stop(): Promise<void>;
 }
 
@@ -30,6 +32,7 @@ export async function sendHere(options: SenderOptions): Promise<Sender> {
   const live = startLive({ ...options, onEnded: intake.ended });
   return {
     wake: deliverer.wake,
+    cleared: intake.cleared,
     async stop() {
       await intake.stop();
       await Promise.all([deliverer.stop(), live.stop()]);
@@ -48,7 +51,10 @@ export interface SenderThreadOptions extends DatabasePlace {
 }
 
 /** What the thread is told, and what it tells. */
-export type ToSender = ({ readonly type: "start" } & SenderThreadOptions) | { readonly type: "wake" | "stop" };
+export type ToSender =
+  | ({ readonly type: "start" } & SenderThreadOptions)
+  | { readonly type: "cleared"; readonly ranges: readonly ClearedRange[] }
+  | { readonly type: "wake" | "stop" };
 export type FromSender =
   | { readonly type: "started" | "stopped" }
   | { readonly type: "attempted"; readonly attempt: AttemptMade }
@@ -77,6 +83,7 @@ export function sendInThread(options: SenderThreadOptions, onAttempt: (attempt: 
   worker.postMessage({ type: "start", ...options } satisfies ToSender);
   const sender: Sender = {
     wake: () => worker.postMessage({ type: "wake" } satisfies ToSender),
+    cleared: (ranges) => worker.postMessage({ type: "cleared", ranges } satisfies ToSender),
     async stop() {
       worker.postMessage({ type: "stop" } satisfies ToSender);
       await Promise.race([stopped.promise, Bun.sleep(STOP_MS_MAX)]);
