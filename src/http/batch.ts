@@ -52,7 +52,7 @@ export function createBatch(
         fields: [{ path: "", message: `Idempotency-Key: ${message}` }],
       });
     }
-    const body = await readJson(call.request, bodyMsMax, batchKeysMax);
+    const body = await readJson(call, bodyMsMax, batchKeysMax);
     const fields = check(body);
     if (fields.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields });
     const hold = holds.open(call.request);

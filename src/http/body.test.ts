@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { asAppError } from "../errors.ts";
 import { bodyBytesMax, parseJson, readJson } from "./body.ts";
+import { createBodyRoom } from "./body-room.ts";
 
 const codeOf = (run: () => unknown): string => {
   try {
@@ -19,9 +20,15 @@ const post = (body: string | Uint8Array<ArrayBuffer> | ReadableStream, headers: 
     headers: { "content-type": "application/json", ...headers },
   });
 
+const callOf = (request: Request, room = createBodyRoom(), keyId = "alice") => ({
+  request,
+  room,
+  owner: { keyId },
+});
+
 const codeOfRead = async (request: Request, timeoutMs?: number): Promise<string> => {
   try {
-    await readJson(request, timeoutMs);
+    await readJson(callOf(request), timeoutMs);
   } catch (error) {
     return asAppError(error)?.code ?? String(error);
   }
@@ -119,7 +126,9 @@ test("a long media type is not matched, which would take the square of its lengt
 });
 
 test("a form, which curl -d sends, is told what to send instead", async () => {
-  await expect(readJson(post("{}", { "content-type": "application/x-www-form-urlencoded" }))).rejects.toThrow("--json");
+  await expect(readJson(callOf(post("{}", { "content-type": "application/x-www-form-urlencoded" })))).rejects.toThrow(
+    "--json",
+  );
 });
 
 test("compressed bodies are refused, identity is not", async () => {
@@ -147,4 +156,33 @@ test("an undeclared size is counted while it arrives", async () => {
 
 test("a body that stops arriving is given up", async () => {
   expect(await codeOfRead(post(chunked([new Uint8Array([0x7b])], true)), 5)).toBe("request_timeout");
+});
+
+test("large bodies of a key that do not end leave room to the others, and give theirs back when they end", async () => {
+  const room = createBodyRoom();
+  const end = new AbortController();
+  const unending = (): ReadableStream<Uint8Array> =>
+    new ReadableStream({
+      start(controller) {
+        controller.enqueue(new Uint8Array(1_048_576).fill(0x20));
+        end.signal.addEventListener("abort", () => controller.error(new Error("the client left")));
+      },
+    });
+  const declared = { "content-length": String(bodyBytesMax) };
+  const read = async (keyId: string, body: string | ReadableStream, headers = {}, timeoutMs = 5_000): Promise<string> =>
+    readJson(callOf(post(body, headers), room, keyId), timeoutMs).then(
+      () => "none",
+      (error: unknown) => asAppError(error)?.code ?? "client left",
+    );
+  // Late ones count on: what they send is still read.
+  const late = await Promise.all(Array.from({ length: 8 }, () => read("alice", unending(), declared, 1)));
+  expect(new Set(late)).toEqual(new Set(["request_timeout"]));
+  const waiting = Array.from({ length: 8 }, () => read("alice", unending(), declared));
+  expect(await read("alice", unending(), declared)).toBe("not_ready");
+  expect(await read("alice", "{}".padEnd(100_000))).toBe("not_ready");
+  expect(await read("alice", "{}", { "content-length": "2" })).toBe("none");
+  expect(await read("bob", "{}".padEnd(100_000))).toBe("none");
+  end.abort();
+  expect(new Set(await Promise.all(waiting))).toEqual(new Set(["client left"]));
+  expect(await read("alice", "{}".padEnd(100_000))).toBe("none");
 });

@@ -2,9 +2,13 @@
 // before JSON.parse sees anything, names and numbers after. Routes call readJson; schemas come later and see only
 // values that are safe to walk. Bun and Elysia on their own take forms, repair bad UTF-8 and overflow on deep nesting.
 import { AppError, type FieldProblem } from "../errors.ts";
+import type { Reservation } from "./body-room.ts";
+import type { KeyedCall } from "./route.ts";
 
 /** Inputs carry pictures as base64; what is larger goes by URL. */
 export const bodyBytesMax = 16 * 1024 * 1024;
+/** Smaller bodies need no room: sockets are dearer. */
+const smallBytesMax = 64 * 1024;
 /** Deeper documents have no use here and can overflow a recursive reader. */
 const depthMax = 64;
 /** Object keys in one document; hash tables are the dearest thing a small body can ask for. */
@@ -20,16 +24,27 @@ const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 /**
  * The JSON value of a request's body. Throws `unsupported_media_type` (415), `payload_too_large` (413),
- * `request_timeout` (408), `invalid_json` (400: UTF-8, syntax, more than 64 levels) and `invalid_request` (422: more
+ * `request_timeout` (408), `not_ready` (503: too many large bodies arrive), `invalid_json` (400: UTF-8, syntax, more than 64 levels) and `invalid_request` (422: more
  * than `keysMax` keys or 100,000 array items, names that could reach a prototype, numbers beyond a double, NUL
  * characters).
  */
-export async function readJson(request: Request, timeoutMs = bodyMsMax, keysMax = keysMaxDefault): Promise<unknown> {
+export async function readJson(
+  { request, owner, room }: Pick<KeyedCall, "request" | "owner" | "room">,
+  timeoutMs = bodyMsMax,
+  keysMax = keysMaxDefault,
+): Promise<unknown> {
   checkMediaType(request.headers);
   const declared = request.headers.get("content-length");
   if (declared !== null && Number(declared) > bodyBytesMax) throw tooLarge();
   // With a content-length the parser of HTTP has already bounded what follows; without one we count.
-  const reading = declared === null ? readCounted(request.body) : request.bytes();
+  if (declared !== null && Number(declared) <= smallBytesMax) {
+    return parseJson(decode(await withinMs(request.bytes(), timeoutMs)), keysMax);
+  }
+  const reservation = room.reserve(owner.keyId);
+  if (declared !== null) reservation.add(Number(declared));
+  const reading = declared === null ? readCounted(request.body, reservation) : request.bytes();
+  // Also where it is late: what is read on and given to nobody stays in memory until the client is done or gone.
+  void reading.then(reservation.release, reservation.release);
   return parseJson(decode(await withinMs(reading, timeoutMs)), keysMax);
 }
 
@@ -52,7 +67,7 @@ function checkMediaType(headers: Headers): void {
   }
 }
 
-async function readCounted(body: ReadableStream<Uint8Array> | null): Promise<Uint8Array> {
+async function readCounted(body: ReadableStream<Uint8Array> | null, reservation: Reservation): Promise<Uint8Array> {
   if (body === null) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
@@ -60,6 +75,7 @@ async function readCounted(body: ReadableStream<Uint8Array> | null): Promise<Uin
   for await (const chunk of body) {
     sizeBytes += chunk.byteLength;
     if (sizeBytes > bodyBytesMax) throw tooLarge();
+    reservation.add(chunk.byteLength);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, sizeBytes);

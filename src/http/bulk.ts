@@ -68,7 +68,7 @@ function createBulkRoute(
 ): (call: KeyedCall) => Promise<Response> {
   const check = compileSchema(schema);
   return async (call) => {
-    const asked = askedOf(await readJson(call.request), check);
+    const asked = askedOf(await readJson(call), check);
     const hold = holds.open(call.request);
     try {
       return replyJson(call, 200, JSON.stringify(resultOf(await act(call, asked, hold.signal))));

@@ -5,6 +5,7 @@ import { Elysia } from "elysia";
 import { AppError } from "../errors.ts";
 import { requireScope } from "../keys/principal.ts";
 import type { Log } from "../log.ts";
+import { type BodyRoom, createBodyRoom } from "./body-room.ts";
 import { requestIdOf } from "./correlation.ts";
 import { type Gate, limitHeaders, requireAdmitted } from "./gate.ts";
 import { problemReply } from "./problem.ts";
@@ -15,6 +16,7 @@ interface Target {
   readonly route: Route;
   readonly pattern: RegExp;
   readonly traffic: RouteTraffic;
+  readonly room: BodyRoom;
 }
 
 export interface Dispatch {
@@ -23,8 +25,10 @@ export interface Dispatch {
 }
 
 export function createDispatch(routes: readonly Route[], gate: Gate, traffic: Traffic, log: Log): Dispatch {
+  const room = createBodyRoom();
   const targets = routes.map((route) => ({
     route,
+    room,
     traffic: traffic.route(route.method, route.path),
     pattern: new RegExp(`^${route.path.replaceAll(".", "\\.").replace("{id}", "([^/]+)")}$`),
   }));
@@ -66,7 +70,7 @@ function createApp(targets: readonly Target[], gate: Gate, traffic: Traffic, log
 
 async function serve(target: Target, request: Request, id: string, gate: Gate, log: Log): Promise<Response> {
   const startMs = performance.now();
-  const { route, traffic } = target;
+  const { route, traffic, room } = target;
   const requestId = requestIdOf(request);
   let response: Response;
   let limit: Record<string, string> | null = null;
@@ -81,7 +85,7 @@ async function serve(target: Target, request: Request, id: string, gate: Gate, l
         requireAdmitted(verdict);
       }
       requireScope(owner, scopeOf(route));
-      response = await route.handle({ ...call, owner });
+      response = await route.handle({ ...call, owner, room });
     }
   } catch (error) {
     response = problemReply(error, { request, requestId, errorFormat: route.errorFormat }, log);

@@ -4,6 +4,7 @@ import { AppError, type ErrorCode } from "../errors.ts";
 import { isTaskId } from "../ids.ts";
 import type { Scope } from "../keys/principal.ts";
 import type { Owner } from "../tasks/tasks.ts";
+import type { BodyRoom } from "./body-room.ts";
 
 /** One request on its way through a route. */
 export interface Call {
@@ -15,6 +16,8 @@ export interface Call {
 
 export interface KeyedCall extends Call {
   readonly owner: Owner;
+  /** For the body of this request. */
+  readonly room: BodyRoom;
 }
 
 /** Problem details (RFC 9457), or OpenAI's nested `error`, which its SDKs read, on the routes that they call. */

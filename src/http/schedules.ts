@@ -69,7 +69,7 @@ function createCreate(schedules: Schedules, models: Models): (call: KeyedCall) =
     if (call.request.headers.has("idempotency-key")) {
       throw invalid([{ path: "", message: "Idempotency-Key is not served here" }]);
     }
-    const body = await readJson(call.request);
+    const body = await readJson(call);
     const problems = check(body);
     if (problems.length > 0) throw invalid(problems);
     const request = body as ScheduleRequest;

@@ -25,7 +25,7 @@ export function createSubmit(
   const take = createTaker(tasks, models);
   return async (call) => {
     const { request } = call;
-    const body = withAlias(await readJson(request), request);
+    const body = withAlias(await readJson(call), request);
     const accepted = await take(body, call);
     const waitS = preferredWaitS(request.headers.get("prefer"));
     if (waitS === null) return acceptedReply(call, accepted, links);

@@ -33,7 +33,7 @@ function createLinksRoute(tasks: Tasks, links: Links): (call: KeyedCall) => Prom
   const check = compileSchema(linksRequestSchema);
   return async (call) => {
     const taskId = taskIdOf(call);
-    const body = await readJson(call.request);
+    const body = await readJson(call);
     const fields = check(body);
     if (fields.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields });
     const { expires_in_s: ttlS = linkSecondsDefault } = body as { expires_in_s?: number };
