@@ -15,7 +15,13 @@ const exampleTask = {
   attempt: 1,
   actor: { id: "gpu-0", gpu: "0" },
   timing: { queue_ms: 0.6, prepare_ms: 120, infer_ms: 850, postprocess_ms: 12, upload_ms: 60, total_ms: 1043 },
-  result: { s3_key: key, size: [2048, 2048] },
+  result: {
+    s3_key: key,
+    size: [2048, 2048],
+    sha256: "98f4a646f0e07c6eaf60ff48e12452fa96b10dc4b2232e3555fe34fd6e44eaa2",
+    size_bytes: 3_649_820,
+    content_type: "image/png",
+  },
   created_at: "2026-11-21T10:00:00.000Z",
   started_at: "2026-11-21T10:00:00.001Z",
   finished_at: "2026-11-21T10:00:01.031Z",
@@ -33,7 +39,7 @@ const exampleWaiting = {
 };
 export const exampleUrls = {
   self: `/v1/tasks/${exampleId}`,
-  events: `/v1/tasks/${exampleId}/events`,
+  events: `/v1/tasks/${exampleId}/events?ticket=t5x2k0.web.6u3qk1yYw0m3k0yJm2W8nA`,
   result: `/v1/tasks/${exampleId}/result`,
   cancel: `/v1/tasks/${exampleId}/cancel`,
 };
@@ -47,18 +53,36 @@ const exampleModel = {
   millrace: {
     version: "1.0.0",
     stage: "ready",
-    summary: "Answers its input.",
-    input_schema: { type: "object" },
-    output_schema: { type: "object" },
+    summary: "Answers its input; can wait and fail on request.",
+    input_schema: {
+      type: "object",
+      properties: { text: { type: "string", maxLength: 1_000_000 } },
+      additionalProperties: false,
+    },
+    output_schema: { type: "object", required: ["echo"], properties: { echo: {} }, additionalProperties: false },
     example: { text: "hello" },
     actors: 1,
     healthy: true,
   },
 };
+const { task_id, model, priority, actor, created_at, started_at, metadata } = exampleTask;
+const event = (id: string, name: string, data: object): string =>
+  `id: ${id}\nevent: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
 const exampleEvents =
-  'retry: 1000\n\nid: 0.0\nevent: PENDING\ndata: {"status":"PENDING"}\n\n' +
-  'id: 1.1\nevent: STARTED\ndata: {"status":"STARTED","attempt":1}\n\n' +
-  'id: 1.2\nevent: SUCCESS\ndata: {"status":"SUCCESS"}\n\n';
+  "retry: 1000\n\n" +
+  event("0.0", "PENDING", {
+    task_id,
+    status: "PENDING",
+    model,
+    priority,
+    attempt: 0,
+    created_at,
+    started_at: null,
+    metadata,
+  }) +
+  event("1.1", "STARTED", { task_id, status: "STARTED", attempt: 1, actor, started_at }) +
+  event("1.2", "progress", { fraction: 0.6, message: "enlarged" }) +
+  event("1.3", "SUCCESS", exampleTask);
 
 export const json = (
   description: string,

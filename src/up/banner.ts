@@ -19,7 +19,7 @@ export function banner({ config, natsUrl, gatewayUrl, idleGpus, readyMs }: Banne
     ["docs", `${gatewayUrl}/docs`],
   ];
   if (config.apiKeys.some((key) => key.secret === DEVELOPMENT_KEY)) {
-    rows.push(["key", `${DEVELOPMENT_KEY}  (development only: set API_KEYS for your own)`]);
+    rows.push(["key", `${DEVELOPMENT_KEY}  (development only: bun millrace keys create makes your own)`]);
   }
   rows.push(
     ["NATS", withoutCredentials(natsUrl) + (embedded ? `  (with its token: ${config.dataDir}/nats/url)` : "")],

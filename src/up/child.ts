@@ -130,7 +130,8 @@ export function keepAlive(spec: ChildSpec, { log, clock, random, records, counts
       if (!stopping.signal.aborted) child?.kill("SIGTERM"); // once: a second one means "at once" to a service
       stopping.abort();
       const kill = (): void => {
-        log.warn({ process: spec.name }, "it does not stop in time and is killed");
+        const why = force.aborted ? "it is killed: a second signal came" : "it does not stop in time and is killed";
+        log.warn({ process: spec.name }, why);
         child?.kill("SIGKILL");
       };
       const timer = setTimeout(kill, graceMs);

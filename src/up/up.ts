@@ -18,6 +18,7 @@ import { type Child, type ChildParts, keepAlive } from "./child.ts";
 import { endLeftovers, processRecords } from "./leftovers.ts";
 import { lockDataDir } from "./lock.ts";
 import { exposeUpMetrics } from "./metrics.ts";
+import { listenForSignals } from "./signals.ts";
 
 /** A gateway closes its sockets, and streams to clients resume elsewhere. */
 const GATEWAY_GRACE_MS = 10_000;
@@ -32,7 +33,7 @@ const HEAP_HINT_BYTES = { actor: String(128 * 1024 * 1024), gateway: String(192 
 
 /** Resolves when SIGTERM or SIGINT has ended everything in order. Throws AppErrors of the start; then nothing is left. */
 export async function runUp(config: Config, log: Log): Promise<void> {
-  await using signals = listenForSignals();
+  await using signals = listenForSignals(systemClock);
   const stopwatch = startStopwatch();
   await using stack = new AsyncDisposableStack(); // ends last what was started first
   const lock = lockDataDir(config.dataDir);
@@ -159,31 +160,6 @@ async function handBackBoard(bus: Bus, board: string, log: Log): Promise<void> {
   if (jobs.length === 0) return;
   await handBackDead(bus, jobs, Math.random);
   log.warn({ board, jobs: jobs.length }, "the jobs of a dead actor were handed back");
-}
-
-interface Signals extends AsyncDisposable {
-  /** Resolves to null at the first SIGTERM or SIGINT. */
-  readonly asked: Promise<null>;
-  /** Aborts at the second one. */
-  readonly force: AbortSignal;
-}
-
-function listenForSignals(): Signals {
-  const asked = Promise.withResolvers<null>();
-  const force = new AbortController();
-  let count = 0;
-  const onSignal = (): void => {
-    asked.resolve(null);
-    if (++count > 1) force.abort();
-  };
-  for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, onSignal);
-  return {
-    asked: asked.promise,
-    force: force.signal,
-    async [Symbol.asyncDispose]() {
-      for (const name of ["SIGTERM", "SIGINT"] as const) process.off(name, onSignal);
-    },
-  };
 }
 
 /** Milliseconds per step of the start, and in all since the process began. */
