@@ -29,7 +29,7 @@ const ACTOR_GRACE_MS = 25_000;
  * (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and models are not in that heap. A
  * gateway holds more that lives, and with less room collecting took a third of its time.
  */
-const HEAP_HINT_BYTES = { actor: String(128 * 1024 * 1024), gateway: String(192 * 1024 * 1024) };
+const HEAP_HINT_BYTES = { actor: String(128 * 1024 * 1024), gateway: String(256 * 1024 * 1024) };
 
 /** Resolves when SIGTERM or SIGINT has ended everything in order. Throws AppErrors of the start; then nothing is left. */
 export async function runUp(config: Config, log: Log): Promise<void> {
