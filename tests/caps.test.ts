@@ -58,6 +58,10 @@ describe("gateways", () => {
     first = await startGatewayTasks({ partitions: 2, taskTtlMs: 3_600_000, caps: { tasksMax: 2, bytesMax: 0 } });
     const run_at = new Date(first.clock.now() + 3_600_000).toISOString();
     const [id] = await accept(first.tasks, 1, { run_at, client_request_id: "named" });
+    const second = await first.join();
+    expect(await accept(second, 3, { run_at, client_request_id: "named" })).toEqual([id, id, id] as string[]);
+    const [beside] = await accept(second, 1);
+    expect(beside).toBeString(); // a replay takes no room
     await accept(first.tasks, 1);
     expect(await accept(first.tasks, 3)).toEqual([]);
     expect(await accept(first.tasks, 3, { run_at, client_request_id: "named" })).toEqual([id, id, id] as string[]);
@@ -66,6 +70,7 @@ describe("gateways", () => {
       code: "idempotency_mismatch",
     });
     await first.end(id ?? "");
+    await first.end(beside ?? "");
     await until("room", 10_000, async () => ((await accept(first.tasks, 1)).length === 1 ? true : null));
     expect(await accept(first.tasks, 1)).toEqual([]);
   });

@@ -44,6 +44,8 @@ const LOOK_LATER_MS = 10_000;
 const READ_MODEL_BEHIND_MS = 1_000;
 const SLOT_MS = 250;
 const LOOKS_AT_ONCE_MAX = 4;
+/** A request waits for a count no longer than this; a database that is away leaves what was known. */
+const LOOK_MS_MAX = 500;
 /** Rows that are looked at where the number of tasks has no limit. */
 const ROWS_MAX = 100_000;
 /** Tasks of a key that are counted by id. */
@@ -159,7 +161,7 @@ export function createCaps({ sql, limits, clock, log }: CapsOptions): Caps {
     if (key.recent.tasks >= COUNTED_MAX) return { giveBack: () => leaveSlot(taken) };
     add(key.recent, 1, bytes);
     recent.add(taskId, taken);
-    return { giveBack: () => recent.remove(taskId) };
+    return { giveBack: () => void recent.remove(taskId) };
   };
 
   return {
@@ -177,9 +179,10 @@ export function createCaps({ sql, limits, clock, log }: CapsOptions): Caps {
       // What was counted long ago may have ended by now.
       const isOld = nowMs - key.lookedAtMs >= LOOK_EVERY_MS;
       const asked = key.looking ?? (isOld ? startLook(key, keyId) : null);
-      return asked ? asked.then(() => decide(taskId, key, bytes)) : decide(taskId, key, bytes);
+      if (!asked) return decide(taskId, key, bytes);
+      return within(asked, LOOK_MS_MAX).then(() => decide(taskId, key, bytes));
     },
-    ended: recent.remove,
+    ended: (taskId) => void recent.remove(taskId),
     settled: () => Promise.all(looks).then(() => {}),
   };
 }
@@ -213,7 +216,18 @@ function forgetSlots(key: Known, beforeMs: number): void {
   key.slots = key.slots.filter(({ counts }) => counts);
 }
 
+/** Resolves with `work`, which does not reject, or after `waitMs`. */
+function within(work: Promise<void>, waitMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, waitMs);
+    void work.then(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
 const tooMany = (what: string): AppError =>
-  new AppError("too_many_queued", `This key may have ${what}, and has: wait until some have.`, {
+  new AppError("too_many_queued", `This key may have at most ${what}: wait until some end, or cancel some.`, {
     retryAfterS: RETRY_AFTER_S,
   });

@@ -96,6 +96,21 @@ forEachDatabase((databases) => {
     expect(come(1)).toEqual(["a"]);
   });
 
+  test("where more end in a second, so many go to lane a, for as long as they do; what was given back is no end", () => {
+    for (let i = 0; i < 50; i++) {
+      lanes.place(`given-back-${i}`, queue).giveBack();
+      come(1);
+      lanes.ended(`task-${i}`);
+    }
+    expect(countOf("a", come(100))).toBe(50);
+    for (let i = 50; i < 150; i++) lanes.ended(`task-${i}`);
+    nowMs += 1_000;
+    expect(countOf("a", come(200))).toBe(150);
+    for (let i = 150; i < 350; i++) lanes.ended(`task-${i}`);
+    nowMs += 2_000;
+    expect(countOf("a", come(100))).toBe(LANE_A_MAX);
+  });
+
   test("an end that is never heard is forgotten, and a queue that has drained is lane a's again", async () => {
     come(LANE_A_MAX);
     expect(come(1)).toEqual(["b"]);

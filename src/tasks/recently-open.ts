@@ -9,8 +9,8 @@ const GENERATION_MS = 5_000;
 export interface RecentlyOpen<T> {
   has(taskId: string): boolean;
   add(taskId: string, entry: T): void;
-  /** The task has ended, or was not put there after all. */
-  remove(taskId: string): void;
+  /** The task has ended, or was not put there after all. Its entry, where it was known. */
+  remove(taskId: string): T | undefined;
   /** Forgets what is too old. */
   age(nowMs: number): void;
 }
@@ -24,12 +24,12 @@ export function createRecentlyOpen<T>(clock: Clock, gone: (entry: T, isOver: boo
     has: (taskId) => young.has(taskId) || old.has(taskId),
     add: (taskId, entry) => void young.set(taskId, entry),
     remove(taskId) {
-      for (const generation of [young, old]) {
-        const entry = generation.get(taskId);
-        if (entry === undefined) continue;
-        generation.delete(taskId);
-        gone(entry, true);
-      }
+      const generation = young.has(taskId) ? young : old;
+      const entry = generation.get(taskId);
+      if (entry === undefined) return undefined;
+      generation.delete(taskId);
+      gone(entry, true);
+      return entry;
     },
     age(nowMs) {
       if (nowMs - bornAtMs <= GENERATION_MS) return;
