@@ -85,7 +85,7 @@ describe("folder: the files", () => {
     });
   });
 
-  test("leftovers older than an hour are swept at the start, younger ones belong to somebody", async () => {
+  test("leftovers older than an hour are swept at the start and by a list, younger ones belong to somebody", async () => {
     await inFolder(async (blobs, dir) => {
       await mkdir(join(dir, "tmp"), { recursive: true });
       await writeFile(join(dir, "tmp", "old"), "x");
@@ -94,6 +94,9 @@ describe("folder: the files", () => {
       await utimes(join(dir, "tmp", "old"), longAgoS, longAgoS);
       await blobs.ready();
       expect(await readdir(join(dir, "tmp"))).toEqual(["young"]);
+      await utimes(join(dir, "tmp", "young"), longAgoS, longAgoS);
+      for await (const _object of blobs.list("")) expect.unreachable();
+      expect(await readdir(join(dir, "tmp"))).toEqual([]);
     });
   });
 

@@ -127,6 +127,7 @@ export function folderBlobs(rootDir: string, options: FolderBlobsOptions = {}): 
 async function* entries(root: () => Promise<string>, prefix: string): AsyncGenerator<BlobEntry, void, void> {
   checkPrefix(prefix);
   const base = await root();
+  await onDisk(() => sweep(join(base, TEMP))); // a process that runs for months lists now and again
   const begins = prefix.replaceAll("/", "+");
   for (const folder of FOLDERS) {
     const names = await onDisk(() => readdir(join(base, folder)));

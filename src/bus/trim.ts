@@ -1,6 +1,7 @@
 // The janitor's view of a stream: what is oldest in it, and the removal of what is done with.
 import { AppError } from "../errors.ts";
 import type { Bus } from "./connection.ts";
+import { readNext, readRange } from "./log.ts";
 import { parseDelivery } from "./subjects.ts";
 
 export interface OldRecord {
@@ -11,6 +12,7 @@ export interface OldRecord {
 }
 
 const CALL_MS_MAX = 10_000;
+const ERASED_AT_ONCE = 32;
 
 async function call<T>(bus: Bus, subject: string, body: object): Promise<T> {
   const reply = await bus.request(subject, JSON.stringify(body), { timeoutMs: CALL_MS_MAX });
@@ -99,19 +101,35 @@ export async function purgeBelow(bus: Bus, stream: string, sequence: number): Pr
   await call(bus, `$JS.API.STREAM.PURGE.${stream}`, { seq: sequence });
 }
 
-/** Deletes every record under `filter` below `sequence`. */
-export async function purgeOlder(bus: Bus, stream: string, filter: string, sequence: number): Promise<void> {
-  await call(bus, `$JS.API.STREAM.PURGE.${stream}`, { filter, seq: sequence });
+/**
+ * Deletes every record under `filter` below `sequence` and overwrites it on the broker's disk: a purge leaves the bytes
+ * there until their block is written anew.
+ */
+export async function eraseOlder(bus: Bus, stream: string, filter: string, sequence: number): Promise<void> {
+  for (;;) {
+    const oldest = await readNext(bus, stream, filter, 1, CALL_MS_MAX);
+    if (!oldest || oldest.sequence >= sequence) return;
+    await removeRecord(bus, stream, oldest.sequence, true);
+  }
 }
 
-/** Deletes every record of a subject. */
-export async function purgeSubject(bus: Bus, stream: string, subject: string): Promise<void> {
+/** Deletes and overwrites every record of a subject, in a stream with direct access. */
+export async function eraseSubject(bus: Bus, stream: string, subject: string): Promise<void> {
+  const sequences = (await readRange(bus, stream, subject, 1)).map((record) => record.sequence);
+  while (sequences.length > 0) {
+    const some = sequences.splice(0, ERASED_AT_ONCE);
+    await Promise.all(some.map((sequence) => removeRecord(bus, stream, sequence, true)));
+  }
+  // What a cluster's follower had not heard of.
   await call(bus, `$JS.API.STREAM.PURGE.${stream}`, { filter: subject });
 }
 
 /** Deletes one record. Idempotent. */
-export async function deleteRecord(bus: Bus, stream: string, sequence: number): Promise<void> {
-  const body = JSON.stringify({ seq: sequence, no_erase: true });
+export const deleteRecord = (bus: Bus, stream: string, sequence: number): Promise<void> =>
+  removeRecord(bus, stream, sequence, false);
+
+async function removeRecord(bus: Bus, stream: string, sequence: number, overwrite: boolean): Promise<void> {
+  const body = JSON.stringify({ seq: sequence, no_erase: !overwrite });
   const reply = await bus.request(`$JS.API.STREAM.MSG.DELETE.${stream}`, body, { timeoutMs: CALL_MS_MAX });
   const { error } = JSON.parse(reply.text()) as { error?: { description?: string } };
   if (error && !/^(no message found|sequence \d+ not found)/.test(error.description ?? "")) {

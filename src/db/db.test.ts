@@ -25,6 +25,21 @@ test.each([
   expect((await stat(pathOf(folder))).mode & 0o777).toBe(0o600);
 });
 
+test("what is deleted does not lie in the file any more", async () => {
+  const place = { dataDir: folder, databaseUrl: null };
+  const db = await openReadModel(place);
+  const onDisk = async (): Promise<boolean> => {
+    await db.sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)");
+    return (await Bun.file(readModelPath(folder)).text()).includes("the-patient-is-called-miller");
+  };
+  const stream = "the-patient-is-called-miller".repeat(500);
+  await db.sql`INSERT INTO cursors ${db.sql({ stream, sequence: 1 })}`;
+  expect(await onDisk()).toBe(true);
+  await db.sql`DELETE FROM cursors WHERE stream = ${stream}`;
+  expect(await onDisk()).toBe(false);
+  await db.close();
+});
+
 forEachDatabase(({ empty }) => {
   test("opened by several at the same moment, its tables are made once", async () => {
     const place = await empty();

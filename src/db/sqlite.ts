@@ -20,6 +20,7 @@ export async function openSqlite(filename: string, synchronous: "OFF" | "FULL"):
     `synchronous=${synchronous}`,
     "foreign_keys=ON",
     "trusted_schema=OFF",
+    "secure_delete=ON", // what is erased must not lie in the file until its page is used again
   ]) {
     await sql.unsafe(`PRAGMA ${pragma}`);
   }

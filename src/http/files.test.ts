@@ -236,6 +236,14 @@ forEachDatabase((databases) => {
     expect((await send(testKey)).status).toBe(200);
   });
 
+  test("a database that does not take the row leaves no bytes behind", async () => {
+    await using broken = await startFixture({ files: { ...files, keep: () => Promise.reject(new Error("no table")) } });
+    const before = await Array.fromAsync(blobs.list("files/"));
+    const response = await broken.send("/v1/files", { method: "POST", body: form({ purpose: "vision" }) });
+    expect(await errorOf(response)).toMatchObject({ status: 500, code: "internal" });
+    expect(await Array.fromAsync(blobs.list("files/"))).toEqual(before);
+  });
+
   test("a store that fails fails the upload, and the connection goes on", async () => {
     await using broken = await startFixture({
       files: createFiles({

@@ -93,11 +93,11 @@ function createUpload(files: Files): (call: KeyedCall) => Promise<Response> {
         detailsOf,
         (received) => files.discard(call.owner, received),
       );
-      return replyJson(
-        call,
-        200,
-        JSON.stringify(publicFile(await files.keep(call.owner, upload.taken, upload.details))),
-      );
+      const kept = await files.keep(call.owner, upload.taken, upload.details).catch(async (error: unknown) => {
+        await files.discard(call.owner, upload.taken);
+        throw error;
+      });
+      return replyJson(call, 200, JSON.stringify(publicFile(kept)));
     } finally {
       running.splice(running.indexOf(keyId), 1);
     }

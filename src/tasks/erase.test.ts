@@ -55,6 +55,12 @@ forEachDatabase((databases) => {
     return texts.join("\n");
   }
 
+  /** What lies on the broker's disk, whether a stream still shows it or not. */
+  async function blocks(): Promise<string> {
+    const files = [...new Bun.Glob("**/*.blk").scanSync({ cwd: all.folder, absolute: true })];
+    return (await Promise.all(files.map((file) => Bun.file(file).text()))).join("\n");
+  }
+
   const codeOf = (call: Promise<unknown>): Promise<string | undefined> =>
     call.then(
       () => undefined,
@@ -65,11 +71,13 @@ forEachDatabase((databases) => {
     const { taskId, key } = await endedTask("gone");
     const large = await endedTask("large", { text: SECRET, filler: "x".repeat(20_000) });
     expect(await everything()).toContain(SECRET);
+    expect(await blocks()).toContain(SECRET);
     for (const id of [taskId, large.taskId]) {
       const view = await erase(id, owner);
       expect(JSON.parse(view.json)).toMatchObject({ status: "SUCCESS", data_deleted_at: expect.any(String) });
     }
     expect(await everything()).not.toContain(SECRET);
+    expect(await blocks()).not.toContain(SECRET);
     expect(await all.blobs.stat(key)).toBeNull();
     for (const gateway of [all.tasks, other]) {
       await all.bus.flush(5_000);

@@ -6,7 +6,7 @@ import type { Blobs } from "../blobs/blobs.ts";
 import type { Bus } from "../bus/connection.ts";
 import { append, readLast } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
-import { purgeOlder, purgeSubject } from "../bus/trim.ts";
+import { eraseOlder, eraseSubject } from "../bus/trim.ts";
 import { type Clock, rfc3339 } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import { partitionOf, randomToken } from "../ids.ts";
@@ -58,7 +58,7 @@ export function createErase(options: EraseOptions): Erase {
     if (!row.trimmed) erased.resultSequence = await replaceResult(options, job, taskId, erased.data, nowMs);
     await eraseRow(sql, taskId, erased);
     if (!row.trimmed) await replaceJob(options, taskId);
-    await purgeSubject(options.bus, streams.events, subjects.events(taskId));
+    await eraseSubject(options.bus, streams.events, subjects.events(taskId));
     await options.onErased(taskId, owner.keyId, erased.data);
     return { ...view, json: erased.data };
   };
@@ -133,7 +133,7 @@ async function replaceResult(
       if (appended.kind === "refused") continue; // another call of ours was first
       last = appended.sequence;
     }
-    await purgeOlder(bus, stream, filter, last);
+    await eraseOlder(bus, stream, filter, last);
     return last;
   }
 }
@@ -158,7 +158,7 @@ async function replaceJob({ bus, partitions }: EraseOptions, taskId: string): Pr
       if (appended.kind === "refused") continue;
       last = appended.sequence;
     }
-    await purgeOlder(bus, stream, filter, last);
+    await eraseOlder(bus, stream, filter, last);
     return;
   }
 }
