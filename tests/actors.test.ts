@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { ACK_WAIT_MS } from "../src/bus/queues.ts";
 import { resolveServerBinary, startServer } from "../src/bus/server.ts";
 import { streams } from "../src/bus/subjects.ts";
+import { partitionOf } from "../src/ids.ts";
 import { names, readEvents } from "./event-reader.ts";
 import { type Stack, startStack, type TaskJson } from "./stack.ts";
 
@@ -63,6 +64,26 @@ async function start(body: object): Promise<string> {
 
 test("two actors share the work", () => {
   expect(sharedBy.size).toBe(2);
+});
+
+test("the job of an erased task is dropped, not run again", async () => {
+  const { metrics, partitions } = await one.logged({ message: "actor is ready" });
+  const begun = async (): Promise<string | undefined> =>
+    (await (await fetch(String(metrics))).text()).match(/^millrace_task_attempts_total{model="echo"} .*$/m)?.[0];
+  const { task_id: id } = await one.submit({ model: "echo", input: {} });
+  await one.ended(id);
+  const before = await begun();
+  expect((await one.call("DELETE", `/v1/tasks/${id}/data`)).status).toBe(200);
+  const subject = `$JS.API.CONSUMER.LIST.${streams.jobs(partitionOf(id, Number(partitions)))}`;
+  await one.until("the queue to be empty", 10_000, async () => {
+    const reply = await one.bus.request(subject, "{}", { timeoutMs: 2_000 });
+    const { consumers } = JSON.parse(reply.text()) as {
+      consumers: { num_pending: number; num_ack_pending: number }[];
+    };
+    return consumers.every((queue) => queue.num_pending + queue.num_ack_pending === 0) || null;
+  });
+  expect(before).toEndWith(" 1");
+  expect(await begun()).toBe(before);
 });
 
 describe("a runner that does not heed its signal", () => {

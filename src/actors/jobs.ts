@@ -110,6 +110,7 @@ export class Jobs {
     this.held.set(job.id, held);
     this.running++;
     this.count(held).running++;
+    if (job.erased) return this.done(held); // what is erased has ended
     // One that waited may have been cancelled long ago, and one that is overdue may have been ended.
     const waited = job.runAt !== undefined || isOverdue(job, clock.now());
     const fresh =

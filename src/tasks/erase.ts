@@ -138,7 +138,7 @@ async function replaceResult(
   }
 }
 
-/** Puts a job without input in the place of the job. An actor that is given it sees the end and drops it. */
+/** Puts a job without input in the place of the job. An actor that is given it drops it. */
 async function replaceJob({ bus, partitions }: EraseOptions, taskId: string): Promise<void> {
   const { stream, filter } = jobFilter(taskId, partitions);
   for (;;) {
