@@ -55,24 +55,25 @@ describe("gateways", () => {
   });
 
   test("what waits for its time counts; a replay is answered when there is no room, another body is told so", async () => {
-    first = await startGatewayTasks({ partitions: 2, taskTtlMs: 3_600_000, caps: { tasksMax: 2, bytesMax: 0 } });
+    first = await startGatewayTasks({ partitions: 2, taskTtlMs: 3_600_000, caps: { tasksMax: 3, bytesMax: 0 } });
     const run_at = new Date(first.clock.now() + 3_600_000).toISOString();
-    const [id] = await accept(first.tasks, 1, { run_at, client_request_id: "named" });
+    const named = { run_at, client_request_id: "named" };
+    const [id = ""] = await accept(first.tasks, 1, named);
+    const [alsoId = ""] = await accept(first.tasks, 1, { client_request_id: "also" });
     const second = await first.join();
-    expect(await accept(second, 3, { run_at, client_request_id: "named" })).toEqual([id, id, id] as string[]);
-    const [beside] = await accept(second, 1);
-    expect(beside).toBeString(); // a replay takes no room
-    await accept(first.tasks, 1);
+    expect(await accept(second, 1, named)).toEqual([id]);
+    expect(await accept(second, 1, { client_request_id: "also" })).toEqual([alsoId]);
+    const beside = await accept(second, 2);
+    expect(beside).toHaveLength(2); // replays have taken no room of its three
+    expect(await accept(first.tasks, 1)).toHaveLength(1);
     expect(await accept(first.tasks, 3)).toEqual([]);
-    expect(await accept(first.tasks, 3, { run_at, client_request_id: "named" })).toEqual([id, id, id] as string[]);
-    const other = { model: "echo", input: { text: "other" }, run_at, client_request_id: "named" };
+    expect(await accept(first.tasks, 3, named)).toEqual([id, id, id]);
+    const other = { model: "echo", input: { text: "other" }, ...named };
     await expect(first.tasks.accept(other, { keyId: "busy" }, null)).rejects.toMatchObject({
       code: "idempotency_mismatch",
     });
-    await first.end(id ?? "");
-    await first.end(beside ?? "");
+    for (const each of [id, alsoId, ...beside]) await first.end(each);
     await until("room", 10_000, async () => ((await accept(first.tasks, 1)).length === 1 ? true : null));
-    expect(await accept(first.tasks, 1)).toEqual([]);
   });
 
   test("bytes of inputs are counted as they stand in rows, in the log or in the store", async () => {

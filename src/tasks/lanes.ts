@@ -1,6 +1,6 @@
-// Which lane a task takes in its queue: a key's first tasks lane a, what it queues beyond them lane b, so that a key with
-// ten thousand tasks does not keep another's ten waiting (docs/decisions/0024-lanes-by-estimate.md). Called for every
-// task that is accepted or becomes due. A guess with a stated error: nothing but the order of tasks may ever depend on it.
+// Which lane a task takes in its queue: a key's first tasks lane a, what it queues beyond them lane b, so that a key
+// with ten thousand tasks does not keep another's ten waiting (docs/decisions/0024-lanes-by-estimate.md). Called for
+// every task that is accepted or becomes due. A guess with a stated error: only the order of tasks may depend on it.
 //
 // What is queued is the larger of two counts: the tasks of the last seconds that this gateway put there and whose end it
 // has not heard, and the open rows of the read model, which is a second behind and knows those of all gateways.
