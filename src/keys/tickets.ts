@@ -17,9 +17,9 @@ const SEAL_CHARS = 22;
 const TICKET = /^([0-9a-z]{1,11})\.([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{22})$/;
 
 /**
- * Sealed with SHA-512/256 over the secret (32 bytes in hexadecimal, so of one length) and what the ticket says: its state
- * is cut, so nothing can be appended to what was sealed, and it takes a third of the time of an HMAC, which each accepted
- * task would pay.
+ * Sealed with SHA-512/256 over the secret (32 bytes in hexadecimal, so of one length) and what the ticket says: its
+ * state is cut, so nothing can be appended to what was sealed, and it takes a third of the time of an HMAC, which each
+ * accepted task would pay.
  */
 export function createTickets(secret: Uint8Array, clock: Clock): Tickets {
   const prefix = Buffer.from(secret).toString("hex");
