@@ -89,6 +89,20 @@ test("every code of a request stands on some operation", async () => {
   expect([...documented].sort()).toEqual(ofRequests.map(([code]) => code).sort());
 });
 
+test("whatever needs the database says how it answers without it", async () => {
+  await using server = await startFixture();
+  const keyed = operationsOf(await read(server.url)).filter(([, { security }]) => security.length > 0);
+  const others = keyed.filter(([, operation]) => !codesOf(operation).includes("database_unavailable"));
+  expect(others.map(([name]) => name).sort()).toEqual([
+    "GET /v1/actors",
+    "GET /v1/models",
+    "GET /v1/models/{id}",
+    "GET /v1/queues",
+    "POST /v1/tasks",
+    "POST /v1/tasks/batch",
+  ]);
+});
+
 test("every field of every schema is described, and every reference leads somewhere", async () => {
   await using server = await startFixture();
   const document = await read(server.url);

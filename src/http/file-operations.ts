@@ -46,6 +46,7 @@ export const fileOperations = {
       "too_many_files",
       "too_many_uploads",
       "storage_unavailable",
+      "database_unavailable",
     ],
   },
   listFiles: {
@@ -77,7 +78,7 @@ export const fileOperations = {
       last_id: exampleId,
       has_more: false,
     }),
-    errors: ["invalid_request"],
+    errors: ["invalid_request", "database_unavailable"],
   },
   getFile: {
     id: "getFile",
@@ -86,7 +87,7 @@ export const fileOperations = {
     description: "Its name, size, purpose and times.",
     parameters: [fileId],
     answers: answer("The file.", "File", exampleFile),
-    errors: ["file_not_found"],
+    errors: ["file_not_found", "database_unavailable"],
   },
   deleteFile: {
     id: "deleteFile",
@@ -95,7 +96,7 @@ export const fileOperations = {
     description: "The file and its bytes are gone; a task that has not read it yet fails.",
     parameters: [fileId],
     answers: answer("It is gone.", "FileDeleted", { id: exampleId, object: "file", deleted: true }),
-    errors: ["file_not_found", "storage_unavailable"],
+    errors: ["file_not_found", "storage_unavailable", "database_unavailable"],
   },
   getFileContent: {
     id: "getFileContent",
@@ -117,6 +118,6 @@ export const fileOperations = {
       "304": { description: "The client's copy is the present one." },
       "416": { description: "The range begins after the end.", headers: { "Content-Range": "`bytes */size`" } },
     },
-    errors: ["file_not_found", "storage_unavailable"],
+    errors: ["file_not_found", "storage_unavailable", "database_unavailable"],
   },
 } satisfies Record<string, Operation>;

@@ -72,7 +72,7 @@ const listTasks: Operation = {
       },
     },
   },
-  errors: ["invalid_request", "broker_unavailable", "not_ready"],
+  errors: ["invalid_request", "broker_unavailable", "not_ready", "database_unavailable"],
 };
 
 const exampleRetry = "01jd5wq0c4y8h3b6m2k9s7v5tn";
@@ -132,6 +132,7 @@ const retryTask: Operation = {
     "broker_unavailable",
     "queue_full",
     "storage_unavailable",
+    "database_unavailable",
   ],
 };
 
@@ -158,7 +159,7 @@ const cancelTasks: Operation = {
       next_cursor: null,
     }),
   },
-  errors: [...bodyErrors, "invalid_request", "broker_unavailable", "not_ready"],
+  errors: [...bodyErrors, "invalid_request", "broker_unavailable", "not_ready", "database_unavailable"],
 };
 
 const retryTasks: Operation = {
@@ -191,6 +192,7 @@ const retryTasks: Operation = {
     "queue_full",
     "not_ready",
     "storage_unavailable",
+    "database_unavailable",
   ],
 };
 

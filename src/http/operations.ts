@@ -205,7 +205,7 @@ const getTask: Operation = {
     "200": json("The task. After a wait: it has ended.", "Task", exampleTask, applied),
     "202": json("After a wait: the task has not ended yet.", "Task", exampleWaiting, applied),
   },
-  errors: ["task_not_found", "invalid_request", "broker_unavailable", "not_ready"],
+  errors: ["task_not_found", "invalid_request", "broker_unavailable", "not_ready", "database_unavailable"],
 };
 
 const streamTaskEvents: Operation = {
@@ -240,7 +240,14 @@ const streamTaskEvents: Operation = {
     },
     "204": { description: "The last event id is that of the final event: nothing will follow." },
   },
-  errors: ["task_not_found", "not_acceptable", "invalid_request", "broker_unavailable", "not_ready"],
+  errors: [
+    "task_not_found",
+    "not_acceptable",
+    "invalid_request",
+    "broker_unavailable",
+    "not_ready",
+    "database_unavailable",
+  ],
 };
 
 const getTaskResult: Operation = {
@@ -289,7 +296,7 @@ const getTaskResult: Operation = {
       headers: { "Content-Range": "`bytes */size`" },
     },
   },
-  errors: ["task_not_found", "no_result", "broker_unavailable", "storage_unavailable"],
+  errors: ["task_not_found", "no_result", "broker_unavailable", "storage_unavailable", "database_unavailable"],
 };
 
 const cancelTask: Operation = {
@@ -300,7 +307,7 @@ const cancelTask: Operation = {
     "Once this is accepted the task cannot succeed any more; it becomes CANCELLED when no GPU works for it. Idempotent.",
   parameters: [taskId],
   answers: { "202": json("The cancellation is accepted.", "CancelRequested", exampleCancel) },
-  errors: ["task_not_found", "task_finished", "broker_unavailable"],
+  errors: ["task_not_found", "task_finished", "broker_unavailable", "database_unavailable"],
 };
 
 const deleteTask: Operation = { ...cancelTask, id: "deleteTask", summary: "Cancel a task (short form)" };

@@ -104,7 +104,7 @@ const getTaskTimeline: Operation = {
       ],
     }),
   },
-  errors: ["task_not_found", "broker_unavailable"],
+  errors: ["task_not_found", "broker_unavailable", "database_unavailable"],
 };
 
 const listQueues: Operation = {

@@ -36,6 +36,7 @@ export const taskDataOperations = {
       "unsupported_media_type",
       "broker_unavailable",
       "not_ready",
+      "database_unavailable",
     ],
   },
   deleteTaskData: {
@@ -69,6 +70,13 @@ export const taskDataOperations = {
         },
       },
     },
-    errors: ["task_not_found", "task_not_finished", "not_ready", "broker_unavailable", "storage_unavailable"],
+    errors: [
+      "task_not_found",
+      "task_not_finished",
+      "not_ready",
+      "broker_unavailable",
+      "storage_unavailable",
+      "database_unavailable",
+    ],
   },
 } satisfies Record<string, Operation>;

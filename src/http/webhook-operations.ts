@@ -49,7 +49,7 @@ const listDeliveries: Operation = {
     "later where Retry-After says so; 410 ends them. A webhook may arrive more than once, always with the same webhook-id.",
   parameters: [taskId],
   answers: { "200": json("The deliveries.", "DeliveryList", { object: "list", data: [delivered] }) },
-  errors: ["task_not_found", "broker_unavailable"],
+  errors: ["task_not_found", "broker_unavailable", "database_unavailable"],
 };
 
 const redeliver: Operation = {
@@ -61,7 +61,7 @@ const redeliver: Operation = {
     "timestamp and signature, and the whole row of attempts until it is answered with success. No body is needed.",
   parameters: [taskId],
   answers: { "202": json("It is sent at once.", "Delivery", due) },
-  errors: ["task_not_found", "no_delivery", "invalid_request", "broker_unavailable"],
+  errors: ["task_not_found", "no_delivery", "invalid_request", "broker_unavailable", "database_unavailable"],
 };
 
 const listSecrets: Operation = {
@@ -72,7 +72,7 @@ const listSecrets: Operation = {
     "What the webhooks of this API key are signed with (Standard Webhooks, HMAC-SHA256). A webhook carries a signature of " +
     "each; one that verifies is enough.",
   answers: { "200": json("The secrets, the newest first.", "WebhookSecretList", secrets) },
-  errors: ["invalid_request"],
+  errors: ["invalid_request", "database_unavailable"],
 };
 
 const rotateSecret: Operation = {
@@ -83,7 +83,7 @@ const rotateSecret: Operation = {
     "Makes a new secret for this API key. The former one signs along for 24 hours, so that receivers can change over; " +
     "one that was former already signs no more.",
   answers: { "201": json("The secrets, the new one first.", "WebhookSecretList", secrets) },
-  errors: ["invalid_request"],
+  errors: ["invalid_request", "database_unavailable"],
 };
 
 export const webhookOperations = { listDeliveries, redeliver, listSecrets, rotateSecret };
