@@ -1,6 +1,7 @@
 // The API's document against what is served: same paths, every field and every error described, and pages that need
 // nothing but this origin. The tasks behind the server have no part in it.
 import { expect, test } from "bun:test";
+import { Ajv2020 } from "ajv/dist/2020.js";
 import { errorKinds } from "../src/errors.ts";
 import { startFixture } from "../src/http/server-fixture.ts";
 import { isTaskId } from "../src/ids.ts";
@@ -122,6 +123,27 @@ test("every field of every schema is described, and every reference leads somewh
   );
   for (const { schema } of media) walk(schema, "answer");
   expect(undescribed).toEqual([]);
+});
+
+test("every example is as its schema says, and every answer in JSON has one", async () => {
+  await using server = await startFixture();
+  const document = await read(server.url);
+  const { components } = document;
+  const ajv = new Ajv2020({ strict: false, validateFormats: false });
+  const wrong: string[] = [];
+  for (const [name, { requestBody, responses }] of operationsOf(document)) {
+    if (name === "GET /openapi.json") continue;
+    for (const { content = {} } of [requestBody ?? {}, ...Object.values(responses)]) {
+      for (const [type, { schema, example, examples = {} }] of Object.entries(content)) {
+        if (!type.endsWith("json")) continue;
+        const validate = ajv.compile({ ...schema, components });
+        const given = example === undefined ? Object.values(examples).map(({ value }) => value) : [example];
+        if (given.length === 0) wrong.push(`${name}: none`);
+        for (const one of given) if (!validate(one)) wrong.push(`${name}: ${ajv.errorsText(validate.errors)}`);
+      }
+    }
+  }
+  expect(wrong).toEqual([]);
 });
 
 test("the examples are accepted by the service they describe", async () => {
