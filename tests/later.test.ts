@@ -56,6 +56,15 @@ forEachDatabase((databases) => {
     expect(await ended(taskId)).toMatchObject({ status: "CANCELLED", attempt: 0 });
   });
 
+  test("a job that has moved leaves no copy of its input on the broker's disk", async () => {
+    await accept({ run_at: inMs(60_000), input: { text: "the-patient-is-called-miller" } });
+    gateway.advance(60_000);
+    await fired(1);
+    const files = [...new Bun.Glob("**/*.blk").scanSync({ cwd: gateway.folder, absolute: true })];
+    const blocks = (await Promise.all(files.map((file) => Bun.file(file).text()))).join("\n");
+    expect(blocks.split("the-patient-is-called-miller").length - 1).toBe(1);
+  });
+
   test("when it is due it goes to the level of its priority: once, however many gateways look", async () => {
     await gateway.join();
     const runAtMs = gateway.clock.now() + 1_200;

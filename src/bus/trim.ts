@@ -109,7 +109,7 @@ export async function eraseOlder(bus: Bus, stream: string, filter: string, seque
   for (;;) {
     const oldest = await readNext(bus, stream, filter, 1, CALL_MS_MAX);
     if (!oldest || oldest.sequence >= sequence) return;
-    await removeRecord(bus, stream, oldest.sequence, true);
+    await eraseRecord(bus, stream, oldest.sequence);
   }
 }
 
@@ -118,7 +118,7 @@ export async function eraseSubject(bus: Bus, stream: string, subject: string): P
   const sequences = (await readRange(bus, stream, subject, 1)).map((record) => record.sequence);
   while (sequences.length > 0) {
     const some = sequences.splice(0, ERASED_AT_ONCE);
-    await Promise.all(some.map((sequence) => removeRecord(bus, stream, sequence, true)));
+    await Promise.all(some.map((sequence) => eraseRecord(bus, stream, sequence)));
   }
   // What a cluster's follower had not heard of.
   await call(bus, `$JS.API.STREAM.PURGE.${stream}`, { filter: subject });
@@ -127,6 +127,10 @@ export async function eraseSubject(bus: Bus, stream: string, subject: string): P
 /** Deletes one record. Idempotent. */
 export const deleteRecord = (bus: Bus, stream: string, sequence: number): Promise<void> =>
   removeRecord(bus, stream, sequence, false);
+
+/** Deletes one record and overwrites it on the broker's disk. Idempotent. */
+export const eraseRecord = (bus: Bus, stream: string, sequence: number): Promise<void> =>
+  removeRecord(bus, stream, sequence, true);
 
 async function removeRecord(bus: Bus, stream: string, sequence: number, overwrite: boolean): Promise<void> {
   const body = JSON.stringify({ seq: sequence, no_erase: !overwrite });

@@ -55,7 +55,7 @@ export function createBatch(
     const body = await readJson(call, bodyMsMax, batchKeysMax);
     const fields = check(body);
     if (fields.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields });
-    const hold = holds.open(call.request);
+    const hold = holds.open(call);
     const late = setTimeout(hold.abort, batchMsMax);
     const takeItem = async (item: unknown): Promise<Item> => {
       try {

@@ -69,7 +69,7 @@ function createBulkRoute(
   const check = compileSchema(schema);
   return async (call) => {
     const asked = askedOf(await readJson(call), check);
-    const hold = holds.open(call.request);
+    const hold = holds.open(call);
     try {
       return replyJson(call, 200, JSON.stringify(resultOf(await act(call, asked, hold.signal))));
     } finally {

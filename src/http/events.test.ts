@@ -218,7 +218,8 @@ const fail = (error: unknown): never => {
   throw error;
 };
 
-const freeHold = (): Hold => createHolds(() => {}).open(new Request("http://localhost/"));
+const freeHold = (): Hold =>
+  createHolds(() => {}).open({ request: new Request("http://localhost/"), owner: { keyId: "alice" } });
 
 const aborted = (signal: AbortSignal): Promise<unknown> =>
   new Promise((resolve) =>

@@ -28,7 +28,7 @@ export function createEvents(
       await tasks.read(taskId, call.owner);
       return reply(call, 200, mediaType, new ReadableStream({ start: (controller) => controller.close() }));
     }
-    const hold = holds.open(call.request, "stream");
+    const hold = holds.open(call, "stream");
     try {
       const events = await tasks.events(taskId, call.owner, lastEventId, hold.signal);
       if (events === null) {

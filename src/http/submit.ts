@@ -116,7 +116,7 @@ async function waitedReply(
   holds: Holds,
   links: Links,
 ): Promise<Response> {
-  const hold = holds.open(call.request);
+  const hold = holds.open(call);
   try {
     const view = await tasks.wait(accepted.taskId, call.owner, waitS * 1_000, hold.signal);
     const headers = { ...acceptedHeaders(accepted), "preference-applied": `wait=${waitS}` };

@@ -80,7 +80,7 @@ function createRead(tasks: Tasks, holds: Holds): (call: KeyedCall) => Promise<Re
     const waitS = (query && queriedWaitS(query)) ?? preferredS;
     if (waitS === null) return replyJson(call, 200, (await tasks.read(taskId, call.owner)).json);
 
-    const hold = holds.open(call.request);
+    const hold = holds.open(call);
     try {
       const view = await tasks.wait(taskId, call.owner, waitS * 1_000, hold.signal);
       const headers = preferredS === waitS ? { "preference-applied": `wait=${waitS}` } : undefined;
