@@ -197,6 +197,11 @@ describe("loadConfig", () => {
   });
 });
 
+test("the development key is none where others than this machine can ask", () => {
+  for (const HOST of ["127.0.0.1", "localhost", "::1"]) expect(loadConfig({ HOST }).apiKeys).toHaveLength(1);
+  for (const HOST of ["0.0.0.0", "::", "10.0.0.7"]) expect(loadConfig({ HOST }).apiKeys).toEqual([]);
+});
+
 test.each([
   [{}, "http://127.0.0.1:8000", "dev-key"],
   [{ PORT: "9000", HOST: "0.0.0.0", API_KEYS: "web:one,two" }, "http://127.0.0.1:9000", "one"],
@@ -214,6 +219,7 @@ test.each([
   [{ MILLRACE_URL: "file:///x", MILLRACE_API_KEY: "k" }, "must be a URL"],
   [{ MILLRACE_API_KEY: "two\nlines" }, "must be visible ASCII"],
   [{ PORT: "0" }, "MILLRACE_URL must be set"],
+  [{ HOST: "0.0.0.0" }, "MILLRACE_API_KEY must be set for 127.0.0.1:8000"],
   [{ PORT: "no" }, "PORT must be"],
 ])("a client with %p is told what is missing", (env, message) => {
   expect(() => loadClientConfig(env)).toThrow(message);

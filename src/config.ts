@@ -63,7 +63,15 @@ export interface Config {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The key of a machine where nobody configured one. Printed by `up`; refused when ENV=prod. */
+const DEFAULT_HOST = "127.0.0.1";
+
+/** Whether a server on `host` can be reached from this machine alone. */
+export const isLoopback = (host: string): boolean => /^(localhost|127\.\d+\.\d+\.\d+|::1)$/.test(host);
+
+/**
+ * The key of a machine where nobody configured one, and that nobody else reaches: everybody knows it. Printed by `up`;
+ * refused when ENV=prod.
+ */
 export const DEVELOPMENT_KEY = "dev-key";
 
 /** Keys that stand in this repository or in another's manual: everybody has them. */
@@ -145,13 +153,13 @@ export function loadConfig(env: Environment): Config {
     if (knownSecrets.has(text("S3_SECRET_KEY") ?? text("MINIO_SECRET_KEY") ?? ""))
       problem("S3_SECRET_KEY", "is the one that MinIO starts with while ENV=prod");
     if (fetchAllowHosts.length > 0) problem("FETCH_ALLOW_HOSTS", "must be empty when ENV=prod");
-  } else if (apiKeys.length === 0) {
+  } else if (apiKeys.length === 0 && isLoopback(text("HOST") ?? DEFAULT_HOST)) {
     apiKeys.push({ id: "dev", secret: DEVELOPMENT_KEY });
   }
 
   const config: Config = {
     env: mode,
-    host: text("HOST") ?? "127.0.0.1",
+    host: text("HOST") ?? DEFAULT_HOST,
     port: integer("PORT", 0, 65_535) ?? 8000,
     dataDir: resolve(text("DATA_DIR") ?? "./data"),
     databaseUrl: parseDatabaseUrl(text("DATABASE_URL"), problem),

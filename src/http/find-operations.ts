@@ -9,7 +9,7 @@ const exampleTask = {
   model: "superres-x4",
   priority: "high",
   attempt: 3,
-  actor: { id: "gpu-0", gpu: "0" },
+  actor: { id: "gpu-host-1-0-4711", gpu: "0" },
   timing: null,
   error: { code: "fetch_status", message: "the URL answered 404", stage: "prepare", retryable: false },
   created_at: "2026-11-21T10:00:00.000Z",

@@ -31,6 +31,3 @@ export function metricsRoute(metrics: Metrics, open: boolean): Route {
   const handle = async (call: Call): Promise<Response> => reply(call, 200, metricsContentType, await metrics.text());
   return open ? { ...route, access: "public", handle } : { ...route, access: "key", scope: "metrics", handle };
 }
-
-/** Whether a server on `host` can be reached from this machine alone. */
-export const isLoopback = (host: string): boolean => /^(localhost|127\.\d+\.\d+\.\d+|::1)$/.test(host);

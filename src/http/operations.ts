@@ -13,7 +13,7 @@ const exampleTask = {
   model: "superres-x4",
   priority: "high",
   attempt: 1,
-  actor: { id: "gpu-0", gpu: "0" },
+  actor: { id: "gpu-host-1-0-4711", gpu: "0" },
   timing: { queue_ms: 0.6, prepare_ms: 120, infer_ms: 850, postprocess_ms: 12, upload_ms: 60, total_ms: 1043 },
   result: {
     s3_key: key,

@@ -70,7 +70,7 @@ const getTaskTimeline: Operation = {
       complete: true,
       entries: [
         { at: "2026-11-21T10:00:00.000Z", event: "queued" },
-        { at: "2026-11-21T10:00:00.001Z", event: "started", attempt: 1, actor: { id: "gpu-0", gpu: "0" } },
+        { at: "2026-11-21T10:00:00.001Z", event: "started", attempt: 1, actor: { id: "gpu-host-1-0-4711", gpu: "0" } },
         {
           at: "2026-11-21T10:00:00.420Z",
           event: "retry",
@@ -78,7 +78,7 @@ const getTaskTimeline: Operation = {
           error: { code: "fetch_timeout", message: "The URL answered too slowly", stage: "prepare", retryable: true },
           retry_in_ms: 500,
         },
-        { at: "2026-11-21T10:00:00.921Z", event: "started", attempt: 2, actor: { id: "gpu-0", gpu: "0" } },
+        { at: "2026-11-21T10:00:00.921Z", event: "started", attempt: 2, actor: { id: "gpu-host-1-0-4711", gpu: "0" } },
         {
           at: "2026-11-21T10:00:01.940Z",
           event: "output",
