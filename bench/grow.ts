@@ -14,7 +14,7 @@ import { startStack } from "./stack.ts";
 import { quantiles, round } from "./statistics.ts";
 
 /** What one load may submit: a load has a time limit (running.ts). */
-const FILL_TASKS_MAX = 200_000;
+const FILL_TASKS_MAX = 100_000;
 const PROBE = ["--phases", "tight,closed,burst", "--tight-n", "500", "--closed-n", "10000", "--burst-n", "10000"];
 const PROBE_TASKS = 500 + 10_000 + 10_000;
 const LIST_CALLS = 20;
