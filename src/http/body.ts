@@ -1,7 +1,9 @@
 // Bytes from a client become a JSON value here and only here: media type, size, time, encoding and nesting are checked
 // before JSON.parse sees anything, names and numbers after. Routes call readJson; schemas come later and see only
 // values that are safe to walk. Bun and Elysia on their own take forms, repair bad UTF-8 and overflow on deep nesting.
+
 import { AppError, type FieldProblem } from "../errors.ts";
+import type { Owner } from "../tasks/tasks.ts";
 import type { Reservation } from "./body-room.ts";
 import type { KeyedCall } from "./route.ts";
 
@@ -29,7 +31,7 @@ const utf8 = new TextDecoder("utf-8", { fatal: true });
  * characters).
  */
 export async function readJson(
-  { request, owner, room }: Pick<KeyedCall, "request" | "owner" | "room">,
+  { request, owner, room }: Pick<KeyedCall, "request" | "room"> & { readonly owner: Owner },
   timeoutMs = bodyMsMax,
   keysMax = keysMaxDefault,
 ): Promise<unknown> {

@@ -1,7 +1,9 @@
 // Requests that are kept open on purpose: long polls and event streams. Each gets a signal that aborts when its client
 // leaves or this server stops, freedom from Bun's idle timeout, and a place in a bounded number. Whoever opens a hold
 // must release it.
+
 import { AppError } from "../errors.ts";
+import type { Owner } from "../tasks/tasks.ts";
 import type { KeyedCall } from "./route.ts";
 
 /** Sockets one process may keep for waiting clients; beyond it new ones are told to come back. */
@@ -19,7 +21,7 @@ export interface Hold {
 
 export interface Holds {
   /** Throws `not_ready` when too many requests wait already. After `stop` the signal is aborted from the start. */
-  open(call: Pick<KeyedCall, "request" | "owner">, kind?: HoldKind): Hold;
+  open(call: Pick<KeyedCall, "request"> & { readonly owner: Owner }, kind?: HoldKind): Hold;
   /** Aborts all that are open and will be opened. */
   stop(): void;
   /** How many are open, of a kind or in all. */

@@ -2,8 +2,7 @@
 // Elysia and openapi.ts describes them, so the pages cannot drift from what is served. Nothing here knows of a task.
 import { AppError, type ErrorCode } from "../errors.ts";
 import { isTaskId } from "../ids.ts";
-import type { Scope } from "../keys/principal.ts";
-import type { Owner } from "../tasks/tasks.ts";
+import type { Principal, Scope } from "../keys/principal.ts";
 import type { BodyRoom } from "./body-room.ts";
 
 /** One request on its way through a route. */
@@ -15,7 +14,8 @@ export interface Call {
 }
 
 export interface KeyedCall extends Call {
-  readonly owner: Owner;
+  /** The holder of the key: owns the tasks of this call. */
+  readonly owner: Principal;
   /** For the body of this request. */
   readonly room: BodyRoom;
 }

@@ -2,6 +2,8 @@
 // accepted task is kept is tested on the real stack.
 import { expect, test } from "bun:test";
 import { AppError } from "../errors.ts";
+import type { Keys } from "../keys/keys.ts";
+import type { Scope } from "../keys/principal.ts";
 import type { Accepted, TaskRequest } from "../tasks/tasks.ts";
 import { finished, jsonPost, knownTaskId, startFixture } from "./server-fixture.ts";
 
@@ -134,6 +136,22 @@ test("Prefer: wait answers the whole task when it has ended, else 202", async ()
   expect((await server.send(`/v1/tasks/${knownTaskId}?wait=x`)).status).toBe(422);
   expect(waits).toEqual([10_000, 60_000, 3_000]);
   expect(server.http.heldCount()).toBe(0);
+});
+
+test("a task that was taken is told so, whether or not its end may be waited for", async () => {
+  const key = { keyId: "alice", ratePerMinute: null, stored: true };
+  const scopes = { writer: ["tasks:write"], both: ["tasks:write", "tasks:read"] } as const;
+  const keys: Keys = {
+    authenticate: (name) => ({ ...key, scopes: new Set<Scope>(scopes[name as keyof typeof scopes]) }),
+    holder: () => null,
+  };
+  await using server = await startFixture({ keys });
+  const submit = (name: string): Promise<Response> =>
+    server.send("/v1/tasks", jsonPost({ model: "echo", input: {} }, { "x-api-key": name, prefer: "wait=5" }));
+  const whole = await submit("both");
+  expect([whole.status, whole.headers.get("preference-applied")]).toEqual([200, "wait=5"]);
+  const written = await submit("writer");
+  expect([written.status, written.headers.get("preference-applied")]).toEqual([202, null]);
 });
 
 test("full, and not to be had: 503 says when to come back", async () => {

@@ -1,13 +1,13 @@
 // `POST /v1/tasks`, the hot path: a body becomes a TaskRequest that has passed its own schema and the model's, and is
 // handed to the tasks. Nothing is published for a request that fails here, and no field of it is dropped in silence.
-import { AppError, type FieldProblem } from "../errors.ts";
+import { AppError, asAppError, type FieldProblem } from "../errors.ts";
 import type { Models } from "../models/models.ts";
 import { compileSchema } from "../registry/schema.ts";
 import type { Status } from "../tasks/task.ts";
 import type { Accepted, Owner, TaskRequest, Tasks } from "../tasks/tasks.ts";
 import { readJson } from "./body.ts";
 import { traceOf } from "./correlation.ts";
-import type { Holds } from "./holds.ts";
+import type { Hold, Holds } from "./holds.ts";
 import type { Links } from "./links.ts";
 import { preferredWaitS } from "./prefer.ts";
 import { type KeyedCall, replyJson } from "./route.ts";
@@ -27,7 +27,8 @@ export function createSubmit(
     const { request } = call;
     const body = withAlias(await readJson(call), request);
     const accepted = await take(body, call);
-    const waitS = preferredWaitS(request.headers.get("prefer"));
+    // Who may not read tasks is told that its own was taken, and no more.
+    const waitS = call.owner.scopes.has("tasks:read") ? preferredWaitS(request.headers.get("prefer")) : null;
     if (waitS === null) return acceptedReply(call, accepted, links);
     return await waitedReply(call, accepted, waitS, tasks, holds, links);
   };
@@ -108,6 +109,16 @@ const acceptedReply = (call: KeyedCall, accepted: Accepted, links: Links): Respo
     acceptedHeaders(accepted),
   );
 
+/** Null where no place to wait is left: a wait is a wish (RFC 7240), and the task is taken already. */
+function holdFor(call: KeyedCall, holds: Holds): Hold | null {
+  try {
+    return holds.open(call);
+  } catch (error) {
+    if (asAppError(error)?.code === "not_ready") return null;
+    throw error;
+  }
+}
+
 async function waitedReply(
   call: KeyedCall,
   accepted: Accepted,
@@ -116,7 +127,8 @@ async function waitedReply(
   holds: Holds,
   links: Links,
 ): Promise<Response> {
-  const hold = holds.open(call);
+  const hold = holdFor(call, holds);
+  if (hold === null) return acceptedReply(call, accepted, links);
   try {
     const view = await tasks.wait(accepted.taskId, call.owner, waitS * 1_000, hold.signal);
     const headers = { ...acceptedHeaders(accepted), "preference-applied": `wait=${waitS}` };
