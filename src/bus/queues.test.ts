@@ -4,8 +4,9 @@ import { asAppError } from "../errors.ts";
 import { randomTaskId } from "../ids.ts";
 import type { BusMessage } from "./connection.ts";
 import { append } from "./log.ts";
-import { ack, ensureQueue, listQueues, nak, pull, working } from "./queues.ts";
-import { type Delivery, parseDelivery, type QueueAddress, subjects } from "./subjects.ts";
+import { ack, ensureQueue, listQueues, nak, pull, waitingEnds, working } from "./queues.ts";
+import { type Delivery, parseDelivery, type QueueAddress, streams, subjects } from "./subjects.ts";
+import { lastSequence } from "./topology.ts";
 
 let broker: Broker;
 beforeAll(async () => {
@@ -164,5 +165,55 @@ describe("acks", () => {
     await pulled.until(() => pulled.jobs.length === 3);
     expect(performance.now() - before).toBeGreaterThanOrEqual(690);
     expect(pulled.jobs.map((job) => job.id)).toEqual([slow, quick, slow]);
+  });
+});
+
+describe("the ends of what waits", () => {
+  const job = (n: number, level: "high" | "low") =>
+    subjects.job({ ...at, level }, `${"0".repeat(25 - String(n).length)}${n}z`);
+  const at = { partition: 0, level: "low", lane: "a", model: "ends" } as const;
+
+  /** Appends a job to a level and resolves to its sequence. */
+  const add = async (n: number, level: "high" | "low"): Promise<number> => {
+    const subject = job(n, level);
+    const stored = await append(broker.bus, {
+      subject,
+      filter: subject,
+      payload: "{}",
+      expectedSequence: 0,
+      timeoutMs: 5_000,
+    });
+    return stored.kind === "stored" ? stored.sequence : 0;
+  };
+
+  test("the first is exact, the last within a part of the way, whatever came between and behind them", async () => {
+    const sequences: number[] = [];
+    let n = 0;
+    for (const [low, high] of [
+      [1, 0],
+      [3, 7],
+      [40, 3],
+      [1, 200],
+      [100, 700],
+    ] as const) {
+      for (let i = 0; i < low; i++) sequences.push(await add(n++, "low"));
+      for (let i = 0; i < high; i++) await add(n++, "high");
+      const logEnd = await lastSequence(broker.bus, streams.jobs(0));
+      for (const delivered of [0, sequences[Math.floor(sequences.length / 2)] ?? 0]) {
+        const waiting = sequences.filter((sequence) => sequence > delivered);
+        const found = await waitingEnds(broker.bus, at, delivered, logEnd);
+        const [first, last] = [waiting[0], waiting.at(-1)];
+        if (first === undefined || last === undefined) {
+          expect(found).toBeNull();
+          continue;
+        }
+        expect(found?.first.sequence).toBe(first);
+        expect(last - (found?.lastSequence ?? 0)).toBeWithin(0, 1 + Math.ceil((last - first) / 64) + 1);
+      }
+    }
+    expect(await waitingEnds(broker.bus, at, sequences.at(-1) ?? 0, 10_000)).toBeNull();
+    // What came after the counts is not looked for.
+    const before = sequences.at(-2) ?? 0;
+    expect((await waitingEnds(broker.bus, at, before - 1, before))?.lastSequence).toBe(before);
   });
 });

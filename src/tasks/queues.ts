@@ -115,10 +115,10 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
     const ended = new Map([...byModel.keys()].map((model) => [model, completions.total(model)]));
     return { byModel, logEnds, ended, ends: new Map() };
   });
-  const endsOf = (queue: QueueState, { ends }: Counts): Promise<WaitingEnds> => {
+  const endsOf = (queue: QueueState, { ends, logEnds }: Counts): Promise<WaitingEnds> => {
     let found = ends.get(queue);
     if (!found) {
-      found = waitingEnds(bus, queue.at, queue.deliveredSequence);
+      found = waitingEnds(bus, queue.at, queue.deliveredSequence, logEnds[queue.at.partition] ?? 0);
       found.catch(() => ends.delete(queue));
       ends.set(queue, found);
     }
@@ -146,7 +146,7 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
     // The queue may be younger than the counts.
     const own = queues.find(same) ?? { at: job, pending: 0, ackPending: 0, handedBack: 0, deliveredSequence: 0 };
     const waiting = own.pending > 0 ? await endsOf(own, counted) : null;
-    const ends = waiting && { first: waiting.first.sequence, last: waiting.last.sequence };
+    const ends = waiting && { first: waiting.first.sequence, last: waiting.lastSequence };
     const room = capacity(job.model);
     const serviceMs = completions.serviceMs(job.model);
     const perMs = paceOf(job.model, ageOf(waiting?.first), room);
