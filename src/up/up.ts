@@ -25,7 +25,7 @@ const GATEWAY_GRACE_MS = 10_000;
 /** What an actor has not finished by then it hands back; work that is longer is begun anew by another. */
 const ACTOR_GRACE_MS = 25_000;
 /**
- * The memory that a child's collector believes in: it collects earlier, and 20,000 tasks leave a gateway 50 MB smaller
+ * The memory that a child's collector believes in: it collects earlier, and 20,000 tasks leave a gateway smaller
  * (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and models are not in that heap. A
  * gateway holds more that lives, and with less room collecting took a third of its time.
  */
