@@ -9,6 +9,8 @@ import { type Stack, startStack, until } from "./stack.ts";
 
 setDefaultTimeout(60_000);
 
+const MAIN = join(import.meta.dir, "../src/main.ts");
+
 const missing = postgresMissing() ?? (process.env.MILLRACE_TEST_DATABASE_URL ? "needs a server of its own" : null);
 const suite = missing ? describe.skip : describe;
 
@@ -63,6 +65,30 @@ suite(`two gateways on one PostgreSQL${missing ? ` (${missing})` : ""}`, () => {
       expect(listed.data.map((task) => task.task_id).sort()).toEqual([...ids].sort());
     }
     expect(stack.log().filter(({ message }) => message === "this gateway writes the read model")).toHaveLength(1);
+  });
+
+  test("a key made, limited and revoked is so on both", async () => {
+    const keys = async (...args: string[]): Promise<{ id: string; key: string }> => {
+      const env = { PATH: process.env.PATH ?? "", ENV: "dev", DATA_DIR: stack.dataDir, DATABASE_URL: server.url };
+      const child = Bun.spawn([process.execPath, MAIN, "keys", ...args], { env, stdio: ["ignore", "pipe", "inherit"] });
+      const text = await child.stdout.text();
+      expect(await child.exited).toBe(0);
+      return JSON.parse(text) as { id: string; key: string };
+    };
+    const { id, key } = await keys("create", "--name", "shared", "--rate-limit", "30");
+    const urls = [stack.url, second.url];
+    const statusOf = async (url: string): Promise<number> =>
+      (await fetch(`${url}/v1/models`, { headers: { "x-api-key": key } })).status;
+    const both = (status: number): Promise<unknown> =>
+      Promise.all(
+        urls.map((url) => until(`${status}`, 5_000, async () => ((await statusOf(url)) === status ? true : null))),
+      );
+    await both(200); // and so at least two of its thirty are used
+    const statuses = await Promise.all(Array.from({ length: 60 }, (_, i) => statusOf(urls[i % 2] ?? stack.url)));
+    expect(statuses.filter((status) => status === 200).length).toBeWithin(1, 29);
+    expect(new Set(statuses)).toEqual(new Set([200, 429]));
+    await keys("revoke", id);
+    await both(401);
   });
 
   test("the one that writes is killed with -9 under load: the other goes on, and no row is missing", async () => {
