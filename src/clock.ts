@@ -11,3 +11,17 @@ export const systemClock: Clock = { now: () => Date.now(), monotonicMs: () => pe
 
 /** RFC 3339 in UTC with milliseconds: `2026-11-21T10:00:00.000Z`. */
 export const rfc3339 = (epochMs: number): string => new Date(epochMs).toISOString();
+
+/** Resolves after `ms` or when `signal` aborts. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
+  });
+}

@@ -5,7 +5,7 @@ import { lookup } from "node:dns/promises";
 import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { isIP, type LookupFunction } from "node:net";
-import { AppError } from "../errors.ts";
+import { AppError, asAppError } from "../errors.ts";
 import { isPublicAddress } from "./addresses.ts";
 import type { Target } from "./public-url.ts";
 
@@ -110,8 +110,37 @@ function pinned(addresses: readonly Address[]): LookupFunction {
   };
 }
 
+/**
+ * What `work` resolves to: one exchange with a stranger's host, cut off after `totalMs` (`fetch_timeout` with `late`) or
+ * when `signal` aborts. Whatever a socket says of its end becomes `fetch_failed`. Leaves no timer and no listener.
+ */
+export async function exchange<T>(
+  signal: AbortSignal | undefined,
+  totalMs: number,
+  late: string,
+  work: (abort: AbortController) => Promise<T>,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const abort = new AbortController();
+  const onCancel = (): void => abort.abort(signal?.reason);
+  signal?.addEventListener("abort", onCancel, { once: true });
+  const stopTotal = deadline(abort, totalMs, late);
+  try {
+    return await work(abort);
+  } catch (error) {
+    // An abort surfaces as all sorts of socket errors; its reason says what happened.
+    if (abort.signal.aborted) throw abort.signal.reason;
+    throw (
+      asAppError(error) ?? new AppError("fetch_failed", "The connection to the URL's host failed", { cause: error })
+    );
+  } finally {
+    stopTotal();
+    signal?.removeEventListener("abort", onCancel);
+  }
+}
+
 /** Aborts with `fetch_timeout` after `ms`; the returned function disarms it. */
-export function deadline(abort: AbortController, ms: number, message: string): () => void {
+function deadline(abort: AbortController, ms: number, message: string): () => void {
   const timer = setTimeout(() => abort.abort(new AppError("fetch_timeout", message)), ms);
   return () => clearTimeout(timer);
 }

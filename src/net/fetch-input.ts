@@ -2,8 +2,8 @@
 // to addresses that connect.ts has checked, on every redirect anew, within limits of bytes and time. It must never
 // forward a header of a caller, use a proxy of the environment, or pass an upstream's error text on.
 import type { IncomingMessage } from "node:http";
-import { AppError, asAppError } from "../errors.ts";
-import { type ConnectOptions, deadline, open } from "./connect.ts";
+import { AppError } from "../errors.ts";
+import { type ConnectOptions, exchange, open } from "./connect.ts";
 import { parseTarget } from "./public-url.ts";
 
 /** 25 MiB: the largest picture that a task may bring. */
@@ -36,25 +36,10 @@ export interface FetchOptions extends ConnectOptions {
  * redirects, an encoded answer), and, worth another attempt, `fetch_timeout` and `fetch_failed` (no such name, no
  * connection, a broken answer, 429 or 5xx). Leaves no socket or timer behind, whatever happens.
  */
-export async function fetchInput(url: string, options: FetchOptions): Promise<FetchedBytes> {
-  options.signal?.throwIfAborted();
-  const abort = new AbortController();
-  const onCancel = (): void => abort.abort(options.signal?.reason);
-  options.signal?.addEventListener("abort", onCancel, { once: true });
-  const stopTotal = deadline(abort, options.totalMs ?? 10_000, "The URL took too long to answer in full");
-  try {
-    return await follow(url, options, abort);
-  } catch (error) {
-    // An abort surfaces as all sorts of socket errors; its reason says what happened.
-    if (abort.signal.aborted) throw abort.signal.reason;
-    throw (
-      asAppError(error) ?? new AppError("fetch_failed", "The connection to the URL's host failed", { cause: error })
-    );
-  } finally {
-    stopTotal();
-    options.signal?.removeEventListener("abort", onCancel);
-  }
-}
+export const fetchInput = (url: string, options: FetchOptions): Promise<FetchedBytes> =>
+  exchange(options.signal, options.totalMs ?? 10_000, "The URL took too long to answer in full", (abort) =>
+    follow(url, options, abort),
+  );
 
 async function follow(url: string, options: FetchOptions, abort: AbortController): Promise<FetchedBytes> {
   let target = parseTarget(url, options.allowHosts);

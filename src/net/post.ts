@@ -2,8 +2,8 @@
 // has checked; a redirect is an answer and is not followed. Of what the receiver answers it keeps the status and
 // Retry-After, never a text.
 import type { IncomingMessage } from "node:http";
-import { AppError, asAppError } from "../errors.ts";
-import { type ConnectOptions, deadline, open } from "./connect.ts";
+import { AppError } from "../errors.ts";
+import { type ConnectOptions, exchange, open } from "./connect.ts";
 import { type CallbackRules, callbackProblem, parseTarget } from "./public-url.ts";
 
 /** Read so that the receiver can finish its sentence; what goes beyond is cut off. */
@@ -34,30 +34,16 @@ export async function post(
   body: string,
   options: PostOptions,
 ): Promise<Answered> {
-  options.signal?.throwIfAborted();
   const refused = callbackProblem(url, options);
   if (refused) throw new AppError("fetch_blocked", `The URL ${refused}`);
   const target = parseTarget(url, options.allowHosts);
   const totalMs = options.totalMs ?? 15_000;
-  const abort = new AbortController();
-  const onCancel = (): void => abort.abort(options.signal?.reason);
-  options.signal?.addEventListener("abort", onCancel, { once: true });
-  const stopTotal = deadline(abort, totalMs, "The receiver took too long to answer");
-  try {
+  return exchange(options.signal, totalMs, "The receiver took too long to answer", async (abort) => {
     const outgoing = { method: "POST", headers: { ...headers, "content-length": sizeOf(body) }, body } as const;
     const response = await open(target, outgoing, { firstByteMs: totalMs, ...options }, abort);
     await skim(response);
     return { status: response.statusCode ?? 0, retryAfter: response.headers["retry-after"] ?? null };
-  } catch (error) {
-    // An abort surfaces as all sorts of socket errors; its reason says what happened.
-    if (abort.signal.aborted) throw abort.signal.reason;
-    throw (
-      asAppError(error) ?? new AppError("fetch_failed", "The connection to the URL's host failed", { cause: error })
-    );
-  } finally {
-    stopTotal();
-    options.signal?.removeEventListener("abort", onCancel);
-  }
+  });
 }
 
 const sizeOf = (body: string): string => String(Buffer.byteLength(body));

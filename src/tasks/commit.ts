@@ -4,6 +4,7 @@
 import type { Bus } from "../bus/connection.ts";
 import { append, type LogRecord, readLast } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
+import { pause } from "../clock.ts";
 import { asAppError } from "../errors.ts";
 import { partitionOf } from "../ids.ts";
 import { CALLBACK_HEADER, type Callback, callbackHeaders, ENDED, wantsEnd } from "./callback.ts";
@@ -87,16 +88,3 @@ const storedResult = (stored: LogRecord): StoredResult => ({
   record: parseResultRecord(stored.text),
   sequence: stored.sequence,
 });
-
-/** Resolves after `ms` or when `signal` aborts. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });
-}

@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { forEachDatabase } from "../../tests/databases.ts";
+import { openRow } from "../../tests/task-row.ts";
 import { type Db, openReadModel } from "../db/db.ts";
 import { AppError } from "../errors.ts";
 import { cursorOf, type Position, positionOf, type TaskFilter } from "./filter.ts";
@@ -13,29 +14,19 @@ const owner = { keyId: "alice" };
 
 const idOf = (n: number): string => `01arz3ndektsv4rrff${String(n).padStart(8, "0")}`;
 
-const rowOf = (n: number, fields: Partial<TaskRow> = {}): TaskRow => ({
-  id: idOf(n),
-  key: "alice",
-  model: "echo",
-  priority: "normal",
-  createdMs: 1_000 + n,
-  metadata: "{}",
-  dueMs: null,
-  startByMs: null,
-  status: "SUCCESS",
-  attempt: 1,
-  cancelSequence: null,
-  cancelRequestedMs: null,
-  finishedMs: 5_000 + n,
-  eventId: "1.2",
-  data: `{"n":${n}}`,
-  resultSequence: n + 1,
-  inputBytes: null,
-  inputText: "",
-  errorText: null,
-  retryOf: null,
-  ...fields,
-});
+const rowOf = (n: number, fields: Partial<TaskRow> = {}): TaskRow =>
+  openRow(idOf(n), {
+    key: "alice",
+    createdMs: 1_000 + n,
+    status: "SUCCESS",
+    attempt: 1,
+    finishedMs: 5_000 + n,
+    eventId: "1.2",
+    data: `{"n":${n}}`,
+    resultSequence: n + 1,
+    inputText: "",
+    ...fields,
+  });
 const waiting = { status: "PENDING", finishedMs: null, eventId: null, data: null, resultSequence: null } as const;
 
 /** What the logs say of an open task: it is still as its row says. */

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { forEachDatabase, inNumbers } from "../../tests/databases.ts";
+import { openRow } from "../../tests/task-row.ts";
 import { openReadModel } from "../db/db.ts";
 import {
   deleteHistory,
@@ -12,29 +13,8 @@ import {
   type TaskRow,
 } from "./store.ts";
 
-const open = (id: string, fields: Partial<TaskRow> = {}): TaskRow => ({
-  id,
-  key: "k",
-  model: "echo",
-  priority: "normal",
-  createdMs: 1_000,
-  metadata: '{"a":"ü \\"quoted\\" \u0001"}',
-  dueMs: null,
-  startByMs: null,
-  status: "PENDING",
-  attempt: 0,
-  cancelSequence: null,
-  cancelRequestedMs: null,
-  finishedMs: null,
-  eventId: null,
-  data: null,
-  resultSequence: null,
-  inputBytes: null,
-  inputText: null,
-  errorText: null,
-  retryOf: null,
-  ...fields,
-});
+const open = (id: string, fields: Partial<TaskRow> = {}): TaskRow =>
+  openRow(id, { metadata: '{"a":"ü \\"quoted\\" \u0001"}', ...fields });
 const ended = (id: string, fields: Partial<TaskRow> = {}): TaskRow =>
   open(id, {
     status: "SUCCESS",

@@ -1,6 +1,7 @@
 // The queries on the times of tasks and on schedules, on both databases.
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { forEachDatabase } from "../../tests/databases.ts";
+import { openRow } from "../../tests/task-row.ts";
 import { type Db, openKept, openReadModel } from "../db/db.ts";
 import {
   advanceSchedules,
@@ -15,29 +16,7 @@ import {
 } from "./schedule-store.ts";
 import { dueTasks, markBegun, markMoved, nextDueMs, overdueTasks, saveBatch, type TaskRow } from "./store.ts";
 
-const task = (id: string, fields: Partial<TaskRow> = {}): TaskRow => ({
-  id,
-  key: "k",
-  model: "echo",
-  priority: "normal",
-  createdMs: 1_000,
-  metadata: "{}",
-  dueMs: null,
-  startByMs: 90_000,
-  status: "PENDING",
-  attempt: 0,
-  cancelSequence: null,
-  cancelRequestedMs: null,
-  finishedMs: null,
-  eventId: null,
-  data: null,
-  resultSequence: null,
-  inputBytes: null,
-  inputText: null,
-  errorText: null,
-  retryOf: null,
-  ...fields,
-});
+const task = (id: string, fields: Partial<TaskRow> = {}): TaskRow => openRow(id, { startByMs: 90_000, ...fields });
 const ended = { finishedMs: 5_000, status: "SUCCESS", eventId: "1.2", data: "{}", resultSequence: 9 } as const;
 const marked = { cancelSequence: 3, cancelRequestedMs: 2_000, dueMs: null, startByMs: null };
 

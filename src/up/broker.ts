@@ -2,8 +2,8 @@
 // dies, so that clients find it where it was. Its address and token stay valid for as long as DATA_DIR does not change.
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { type Server, type ServerOptions, startServer } from "../bus/server.ts";
+import { pause } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import type { ChildParts } from "./child.ts";
 import { died, firstStart, restartDelayMs, started } from "./restart.ts";
@@ -37,7 +37,7 @@ export async function keepBroker(options: ServerOptions, parts: ChildParts): Pro
     counts.running("broker", false);
     let next = died(state, clock.monotonicMs());
     for (;;) {
-      await sleep(restartDelayMs(next, random()), undefined, { signal: stopping.signal }).catch(() => {});
+      await pause(restartDelayMs(next, random()), stopping.signal);
       if (stopping.signal.aborted) return;
       try {
         server = await startServer({ ...options, port });

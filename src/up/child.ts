@@ -5,8 +5,7 @@
 //   starting ── ready ──► running ── exit ──► waiting ── delay ──► starting
 //      └────────── exit ─────────────────────────┘
 //   any of them ── stop() ──► stopped
-import { setTimeout as sleep } from "node:timers/promises";
-import type { Clock } from "../clock.ts";
+import { type Clock, pause } from "../clock.ts";
 import { AppError, type ErrorCode, errorKinds } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { ProcessRecords } from "./leftovers.ts";
@@ -112,7 +111,7 @@ export function keepAlive(spec: ChildSpec, { log, clock, random, records, counts
       await spec.onDeath?.().catch((error: unknown) => log.error({ process: spec.name, error }, "hand-over failed"));
       const delayMs = restartDelayMs(state, random());
       log.info({ process: spec.name, failures: state.failures, delay_ms: delayMs }, "starting it again");
-      await sleep(delayMs, undefined, { signal: stopping.signal }).catch(() => {}); // aborted: the loop ends
+      await pause(delayMs, stopping.signal);
       state = started(state, clock.monotonicMs());
     }
   };

@@ -3,7 +3,7 @@
 // where too much is under way it gets nothing: the task's events and its completion are not lost by that.
 import type { Bus } from "../bus/connection.ts";
 import { subjects } from "../bus/subjects.ts";
-import type { Clock } from "../clock.ts";
+import { type Clock, pause } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { ENDED, type LiveCallback, readLiveCallback } from "../tasks/callback.ts";
@@ -110,18 +110,4 @@ export function startLive(options: LiveOptions): Live {
 function sendingOf({ task, event, id, timeMs, key, url, data }: LiveCallback) {
   const body = webhookBody(`task.${event}`, timeMs, JSON.stringify(data));
   return { id: `${task}_${id}`, keyId: key, url, body };
-}
-
-/** Resolves after `ms` or when `signal` aborts. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-    if (signal.aborted) done();
-  });
 }
