@@ -224,7 +224,7 @@ export function loadClientConfig(env: Environment): ClientConfig {
   if (url === null || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash) {
     return refuse("MILLRACE_URL", "must be a URL such as https://millrace.example.com, without a key in it");
   }
-  const here = given === null || /^(127\.[\d.]+|localhost|\[::1\])$/.test(url.hostname);
+  const here = given === null || isLoopback(url.hostname.replace(/^\[|\]$/g, ""));
   const ownKey = here ? own?.apiKeys[0]?.secret : undefined;
   if (apiKey !== null && !API_KEY.test(apiKey)) refuse("MILLRACE_API_KEY", "must be visible ASCII characters");
   return {

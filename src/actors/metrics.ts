@@ -65,13 +65,13 @@ export function createActorMetrics(metrics: Metrics, models: readonly string[], 
   });
   const stage = metrics.histogram({
     name: "millrace_task_stage_seconds",
-    help: "Time of each stage of the attempt by which a task succeeded; queue: from its acceptance to that attempt.",
+    help: "Time of each stage of the attempt by which a task succeeded; queue: from when it was due to that attempt.",
     labels: ["model", "stage"],
     bounds: STAGE_BOUNDS_S,
   });
   const total = metrics.histogram({
     name: "millrace_task_seconds",
-    help: "From the acceptance of a task to its success.",
+    help: "From when a task was due to its success.",
     labels: ["model", "priority"],
     bounds: STAGE_BOUNDS_S,
   });

@@ -1,8 +1,8 @@
 // The queue side of JOBS: durable pull consumers, pulls, acks. One consumer per (partition, level, lane, model), made
 // before the first job is published to it, so that an actor that lists consumers finds all work there is.
-import { AppError } from "../errors.ts";
 import type { Bus } from "./connection.ts";
 import { readNext } from "./log.ts";
+import { type ApiRefusal, refusal } from "./refusal.ts";
 import { consumerName, parseConsumerName, type QueueAddress, streams, subjects } from "./subjects.ts";
 
 /**
@@ -31,11 +31,8 @@ export async function ensureQueue(bus: Bus, at: QueueAddress): Promise<void> {
   };
   const subject = `$JS.API.CONSUMER.DURABLE.CREATE.${stream}.${name}`;
   const reply = await bus.request(subject, JSON.stringify(request), { timeoutMs: 5_000 });
-  const answer = JSON.parse(reply.text()) as { error?: { err_code?: number; description?: string } };
-  if (answer.error) {
-    const why = `cannot create queue ${name}: ${answer.error.description ?? answer.error.err_code}`;
-    throw new AppError("broker_unavailable", why, { retryAfterS: 1 });
-  }
+  const answer = JSON.parse(reply.text()) as { error?: ApiRefusal };
+  if (answer.error) throw refusal(`to make the queue ${name}`, answer.error);
 }
 
 export interface QueueState {
@@ -64,12 +61,9 @@ export async function listQueues(bus: Bus, partition: number): Promise<QueueStat
     const page = JSON.parse(reply.text()) as {
       total?: number;
       consumers?: ConsumerState[];
-      error?: { description?: string };
+      error?: ApiRefusal;
     };
-    if (page.error) {
-      const why = `cannot list the queues of partition ${partition}: ${page.error.description}`;
-      throw new AppError("broker_unavailable", why, { retryAfterS: 1 });
-    }
+    if (page.error) throw refusal(`to list the queues of partition ${partition}`, page.error);
     const consumers = page.consumers ?? [];
     for (const consumer of consumers) {
       const at = parseConsumerName(partition, consumer.name);
@@ -94,32 +88,27 @@ const ENDS_MS_MAX = 2_000;
 /** The last job's place is good enough within this share of the way from the first. */
 const LAST_SHARE = 1 / 64;
 
+/** The first of a queue's jobs from `sequence` on, or null. One read. Throws `broker_unavailable`. */
+export const nextWaiting = (bus: Bus, at: QueueAddress, sequence: number): Promise<JobPlace | null> =>
+  readNext(bus, streams.jobs(at.partition), subjects.queue(at), sequence, ENDS_MS_MAX);
+
 /**
- * The first of a queue's jobs after `deliveredSequence`, and about where the last one stands that is not behind `logEnd`;
- * null where there is none. Halves what lies between, one read of one record each time: seven for a long queue at the
- * log's end. Not the last record by its subject: for one with a wildcard the broker looks at all of them, 80 ms at a
- * million tasks, and serves nobody else. Throws `broker_unavailable`.
+ * About where the last of a queue's jobs stands that is not behind `logEnd`; `first` is the sequence of one of them.
+ * Halves what lies between, one read each time: seven for a long queue at the log's end. Not the last record by its
+ * subject: for one with a wildcard the broker looks at all of them, 80 ms at a million tasks, and serves nobody else.
+ * Throws `broker_unavailable`.
  */
-export async function waitingEnds(
-  bus: Bus,
-  at: QueueAddress,
-  deliveredSequence: number,
-  logEnd: number,
-): Promise<{ readonly first: JobPlace; readonly lastSequence: number } | null> {
-  const [stream, filter] = [streams.jobs(at.partition), subjects.queue(at)];
-  const next = (sequence: number) => readNext(bus, stream, filter, sequence, ENDS_MS_MAX);
-  const first = await next(deliveredSequence + 1);
-  if (!first) return null;
-  let known = first.sequence;
+export async function lastWaiting(bus: Bus, at: QueueAddress, first: number, logEnd: number): Promise<number> {
+  let known = first;
   let none = logEnd + 1;
-  const fine = (): number => Math.max(1, (known - first.sequence) * LAST_SHARE);
+  const fine = (): number => Math.max(1, (known - first) * LAST_SHARE);
   while (none - known > fine()) {
     const middle = Math.floor((known + none + 1) / 2);
-    const found = await next(middle);
+    const found = await nextWaiting(bus, at, middle);
     if (found && found.sequence < none) known = found.sequence;
     else none = middle;
   }
-  return { first, lastSequence: Math.min(known, Math.max(first.sequence, logEnd)) };
+  return known;
 }
 
 export interface PullRequest {

@@ -2,6 +2,7 @@
 import { AppError } from "../errors.ts";
 import type { Bus } from "./connection.ts";
 import { readNext, readRange } from "./log.ts";
+import { type ApiRefusal, refusal } from "./refusal.ts";
 import { parseDelivery } from "./subjects.ts";
 
 export interface OldRecord {
@@ -16,8 +17,8 @@ const ERASED_AT_ONCE = 32;
 
 async function call<T>(bus: Bus, subject: string, body: object): Promise<T> {
   const reply = await bus.request(subject, JSON.stringify(body), { timeoutMs: CALL_MS_MAX });
-  const answer = JSON.parse(reply.text()) as T & { error?: { description?: string } };
-  if (answer.error) throw new AppError("broker_unavailable", answer.error.description ?? subject, { retryAfterS: 1 });
+  const answer = JSON.parse(reply.text()) as T & { error?: ApiRefusal };
+  if (answer.error) throw refusal(`a call of ${subject}`, answer.error);
   return answer;
 }
 
@@ -135,8 +136,8 @@ export const eraseRecord = (bus: Bus, stream: string, sequence: number): Promise
 async function removeRecord(bus: Bus, stream: string, sequence: number, overwrite: boolean): Promise<void> {
   const body = JSON.stringify({ seq: sequence, no_erase: !overwrite });
   const reply = await bus.request(`$JS.API.STREAM.MSG.DELETE.${stream}`, body, { timeoutMs: CALL_MS_MAX });
-  const { error } = JSON.parse(reply.text()) as { error?: { description?: string } };
+  const { error } = JSON.parse(reply.text()) as { error?: ApiRefusal };
   if (error && !/^(no message found|sequence \d+ not found)/.test(error.description ?? "")) {
-    throw new AppError("broker_unavailable", error.description ?? "cannot delete", { retryAfterS: 1 });
+    throw refusal(`to delete a record of ${stream}`, error);
   }
 }

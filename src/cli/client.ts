@@ -84,9 +84,9 @@ export function createClient({ url, apiKey }: ClientConfig, interrupt: AbortSign
         async *chunks() {
           try {
             for await (const chunk of response.body ?? []) {
-              clearTimeout(timer);
-              timer = setTimeout(() => ending.abort(), silenceMs);
+              clearTimeout(timer); // however long the reader takes is no silence of the gateway's
               yield chunk;
+              timer = setTimeout(() => ending.abort(), silenceMs);
             }
           } catch (error) {
             throw failure(error);

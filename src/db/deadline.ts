@@ -1,4 +1,4 @@
-// A wait for a database that has an end. Called by the files of this folder.
+// A wait for a database that has an end. Called by whoever asks one and must not hang.
 
 export class Late extends Error {}
 

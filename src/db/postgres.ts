@@ -74,13 +74,17 @@ export async function openPostgres(
 /** Classes and codes of PostgreSQL that say "not now": https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const NOT_NOW = /^(08|53|57P|57014|40001|40P01|25006|55P03)/;
 
-/** The AppError for what a query threw: `database_unavailable` where the server cannot serve it now, else null. */
+/** The same of SQLite: its disk is full or fails, or another process holds the file for too long. */
+const SQLITE_NOT_NOW = /^SQLITE_(FULL|IOERR|BUSY|CANTOPEN|READONLY)/;
+
+/** The AppError for what a query threw, on either database: `database_unavailable` where the server cannot serve it now, else null. */
 export function asDatabaseError(error: unknown): AppError | null {
   const known = asAppError(error);
   if (known?.code === "database_unavailable") return known;
   const silent = (cause: unknown): AppError =>
-    new AppError("database_unavailable", "The database does not answer.", { cause, retryAfterS: 1 });
+    new AppError("database_unavailable", "The database cannot be used now.", { cause, retryAfterS: 1 });
   if (error instanceof Late) return silent(error);
+  if (error instanceof SQL.SQLiteError) return SQLITE_NOT_NOW.test(error.code) ? silent(error) : null;
   if (!(error instanceof SQL.PostgresError)) return null;
   const { code, errno } = error;
   const ofServer = code === "ERR_POSTGRES_SERVER_ERROR";

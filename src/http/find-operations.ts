@@ -1,6 +1,7 @@
 // What OpenAPI says about finding tasks and acting on what was found. Data only, like operations.ts.
 import { bulkMax, cursorSchema, filterProperties, listQuerySchema, pageDefault, pageMax } from "./find-schemas.ts";
-import type { Answer, Operation, Parameter } from "./route.ts";
+import { json } from "./operations.ts";
+import type { Operation, Parameter } from "./route.ts";
 import { taskIdPattern } from "./schemas.ts";
 
 const exampleTask = {
@@ -18,12 +19,6 @@ const exampleTask = {
   metadata: { order: "4711" },
 };
 const exampleCursor = "MTc5NTI1NTIwMDAwMC4wMWpkNXczdjltN2sycTR4OG42dDByNXkxeg";
-
-const answer = (description: string, schema: string, example: object, headers?: Record<string, string>): Answer => ({
-  description,
-  content: { "application/json": { schema: { $ref: `#/components/schemas/${schema}` }, example } },
-  ...(headers ? { headers } : {}),
-});
 
 const query = (name: string, schema: { readonly description?: string }, example?: unknown): Parameter => ({
   name,
@@ -114,12 +109,8 @@ const retryTask: Operation = {
     },
   ],
   answers: {
-    "200": answer(
-      "This key was used for the same retry before: its task and its present status.",
-      "Accepted",
-      accepted,
-    ),
-    "202": answer("The new task is accepted.", "Accepted", accepted, { Location: "Path of the new task." }),
+    "200": json("This key was used for the same retry before: its task and its present status.", "Accepted", accepted),
+    "202": json("The new task is accepted.", "Accepted", accepted, { Location: "Path of the new task." }),
   },
   errors: [
     "task_not_found",
@@ -149,7 +140,7 @@ const cancelTasks: Operation = {
   description: `Cancels the key's own open tasks that match, as if one by one. May be repeated. ${bulkAdvice}`,
   body: { schema: "BulkCancel", example: { filter: { model: "superres-x4", metadata: { order: "4711" } } } },
   answers: {
-    "200": answer("What became of each.", "BulkResult", {
+    "200": json("What became of each.", "BulkResult", {
       object: "bulk_result",
       accepted: 1,
       skipped: 0,
@@ -174,7 +165,7 @@ const retryTasks: Operation = {
     example: { filter: { model: "superres-x4", q: "fetch_status", created_after: "2026-11-21T00:00:00Z" }, limit: 500 },
   },
   answers: {
-    "200": answer("What became of each.", "BulkResult", {
+    "200": json("What became of each.", "BulkResult", {
       object: "bulk_result",
       accepted: 1,
       skipped: 0,

@@ -1,6 +1,7 @@
 // What OpenAPI says about the routes of schedules. Data only.
 import { SCHEDULES_PER_KEY_MAX } from "../tasks/schedules.ts";
-import type { Answer, Operation, Parameter } from "./route.ts";
+import { json } from "./operations.ts";
+import type { Operation, Parameter } from "./route.ts";
 import { schedulePageDefault, schedulePageMax } from "./schedule-schemas.ts";
 
 const exampleId = "01jd5w3v9m7k2q4x8n6t0r5y1z";
@@ -20,12 +21,6 @@ const schedule = {
   last_task_id: "01jd7w3v9m7k2q4x8n6t0r5y1z",
   last_error: null,
 };
-
-const json = (description: string, name: string, example: object, headers?: Record<string, string>): Answer => ({
-  description,
-  content: { "application/json": { schema: { $ref: `#/components/schemas/${name}` }, example } },
-  ...(headers ? { headers } : {}),
-});
 
 const id: Parameter = {
   name: "id",

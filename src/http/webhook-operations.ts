@@ -1,15 +1,6 @@
 // What OpenAPI says about the operations of webhooks. Data only; webhooks.ts points here.
-import type { Answer, Operation, Parameter } from "./route.ts";
-import { taskIdPattern } from "./schemas.ts";
-
-const exampleId = "01jd5w3v9m7k2q4x8n6t0r5y1z";
-const taskId: Parameter = {
-  name: "id",
-  in: "path",
-  description: "The task's id, as `task_id` of the accepted task.",
-  schema: { type: "string", pattern: taskIdPattern },
-  example: exampleId,
-};
+import { exampleId, json, taskId } from "./operations.ts";
+import type { Operation } from "./route.ts";
 
 const delivered = {
   webhook_id: `${exampleId}_mi8xk3pc_completed`,
@@ -31,11 +22,6 @@ const secrets = {
     { secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwzhGUsVbSH0A=", expires_at: "2026-11-22T10:00:00.000Z" },
   ],
 };
-
-const json = (description: string, schema: string, example: object): Answer => ({
-  description,
-  content: { "application/json": { schema: { $ref: `#/components/schemas/${schema}` }, example } },
-});
 
 const listDeliveries: Operation = {
   id: "listTaskDeliveries",

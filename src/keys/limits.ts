@@ -8,6 +8,7 @@
 // their border twice the limit can pass.
 import type { SQL } from "bun";
 import type { Clock } from "../clock.ts";
+import { within } from "../db/deadline.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Principal } from "./principal.ts";
@@ -157,16 +158,5 @@ const alone = (share: Share, units: number, nowMs: number): Window =>
 function dropEnded(shares: Map<string, Share>, nowMs: number): void {
   for (const [keyId, { startedMs, waiting }] of shares) {
     if (waiting === 0 && startedMs + WINDOW_MS <= nowMs) shares.delete(keyId);
-  }
-}
-
-/** Rejects after `ms`; what `work` does later is nobody's. */
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`no answer within ${ms} ms`)), ms);
-  try {
-    return await Promise.race([work, late.promise]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -62,12 +62,8 @@ export function watchQueues(metrics: Metrics, { bus, models, queues }: Watched):
           return value === null ? [] : [{ labels, value }];
         }),
     });
-  queueGauge("millrace_queue_depth", "Tasks that no actor has taken yet.", ({ depth }) => depth);
-  queueGauge(
-    "millrace_queue_in_flight",
-    "Tasks that an actor has taken: running, or waiting for their next attempt.",
-    ({ inFlight }) => inFlight,
-  );
+  queueGauge("millrace_queue_depth", "Tasks that wait: for an actor, or for their next attempt.", ({ depth }) => depth);
+  queueGauge("millrace_queue_in_flight", "Tasks that an actor works on.", ({ inFlight }) => inFlight);
   queueGauge("millrace_queue_oldest_age_seconds", "How long the oldest task of the depth has waited.", (queue) =>
     queue.depth === 0 ? 0 : queue.oldestAgeMs === null ? null : queue.oldestAgeMs / 1_000,
   );

@@ -3,7 +3,7 @@
 // and the cost of asking the broker is bounded however many models there are. Estimates; nothing is decided by them.
 import type { Bus } from "../bus/connection.ts";
 import { readLast } from "../bus/log.ts";
-import { type JobPlace, listQueues, type QueueState, waitingEnds } from "../bus/queues.ts";
+import { type JobPlace, lastWaiting, listQueues, nextWaiting, type QueueState } from "../bus/queues.ts";
 import { levels, parseJob, streams, subjects } from "../bus/subjects.ts";
 import { lastSequence } from "../bus/topology.ts";
 import type { Clock } from "../clock.ts";
@@ -67,7 +67,7 @@ export interface QueuesOptions {
 /** A reader of a task does not wait longer for its place. */
 const PLACE_MS_MAX = 100;
 const RATE_WINDOW_MS = 30_000;
-/** Queues whose oldest job is looked up for one list: two reads each. With more, the deepest of each level speak. */
+/** Queues whose oldest job is looked up for one list: one read each. With more, the deepest of each level speak. */
 const LOOKED_AT_MAX = 256;
 /** Models whose last successes are looked up in one load: a read a partition, once for each. */
 const LOOKED_UP_MAX = 16;
@@ -80,10 +80,10 @@ interface Counts {
   readonly logEnds: readonly number[];
   /** Tasks of each model that had ended by then. */
   readonly ended: ReadonlyMap<string, number>;
-  /** First and last waiting job of a queue, looked up when it is first asked for. */
-  readonly ends: Map<QueueState, Promise<WaitingEnds>>;
+  /** First waiting job of a queue, and about where its last one stands: looked up when they are first asked for. */
+  readonly firsts: Map<QueueState, Promise<JobPlace | null>>;
+  readonly lasts: Map<QueueState, Promise<number>>;
 }
-type WaitingEnds = Awaited<ReturnType<typeof waitingEnds>>;
 
 export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions): Queues {
   const completions = createCompletions(clock);
@@ -113,17 +113,12 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
     });
     await Promise.allSettled(unknown.slice(0, LOOKED_UP_MAX).map(lookUp)); // what cannot be read is not known
     const ended = new Map([...byModel.keys()].map((model) => [model, completions.total(model)]));
-    return { byModel, logEnds, ended, ends: new Map() };
+    return { byModel, logEnds, ended, firsts: new Map(), lasts: new Map() };
   });
-  const endsOf = (queue: QueueState, { ends, logEnds }: Counts): Promise<WaitingEnds> => {
-    let found = ends.get(queue);
-    if (!found) {
-      found = waitingEnds(bus, queue.at, queue.deliveredSequence, logEnds[queue.at.partition] ?? 0);
-      found.catch(() => ends.delete(queue));
-      ends.set(queue, found);
-    }
-    return found;
-  };
+  const firstOf = (queue: QueueState, { firsts }: Counts): Promise<JobPlace | null> =>
+    once(firsts, queue, () => nextWaiting(bus, queue.at, queue.deliveredSequence + 1));
+  const lastOf = (queue: QueueState, first: JobPlace, { lasts, logEnds }: Counts): Promise<number> =>
+    once(lasts, queue, () => lastWaiting(bus, queue.at, first.sequence, logEnds[queue.at.partition] ?? 0));
 
   /** Tasks a millisecond, given that a task has waited since `waitedMs`: for so long no slot was idle. */
   const paceOf = (model: string, waitedMs: number, { slots, sinceMs }: Capacity): number | null => {
@@ -131,7 +126,7 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
     const { ended, ms } = completions.count(model, busyMs);
     return throughput({ ended, windowMs: ms, slots, serviceMs: completions.serviceMs(model) });
   };
-  const ageOf = (place: JobPlace | undefined): number => (place ? Math.max(0, clock.now() - place.storedAtMs) : 0);
+  const ageOf = (place: JobPlace | null): number => (place ? Math.max(0, clock.now() - place.storedAtMs) : 0);
 
   const placeOf = async (task: WaitingTask): Promise<Place | null> => {
     const job = parseJob(task.jobSubject);
@@ -145,11 +140,11 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
       at.partition === job.partition && at.level === job.level && at.lane === job.lane;
     // The queue may be younger than the counts.
     const own = queues.find(same) ?? { at: job, pending: 0, ackPending: 0, handedBack: 0, deliveredSequence: 0 };
-    const waiting = own.pending > 0 ? await endsOf(own, counted) : null;
-    const ends = waiting && { first: waiting.first.sequence, last: waiting.lastSequence };
+    const first = own.pending > 0 ? await firstOf(own, counted) : null;
+    const ends = first && { first: first.sequence, last: await lastOf(own, first, counted) };
     const room = capacity(job.model);
     const serviceMs = completions.serviceMs(job.model);
-    const perMs = paceOf(job.model, ageOf(waiting?.first), room);
+    const perMs = paceOf(job.model, ageOf(first), room);
     const aheadThen = aheadInAll(
       own,
       aheadInQueue(own, { ends, logEnd }, task.jobSequence),
@@ -172,8 +167,8 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
       if (queue.pending > (deepest.get(key)?.pending ?? 0)) deepest.set(key, queue);
     }
     const looked = waiting.length <= LOOKED_AT_MAX ? waiting : [...deepest.values()].slice(0, LOOKED_AT_MAX);
-    const found = await Promise.all(looked.map(async (queue) => [queue, await endsOf(queue, counted)] as const));
-    return new Map(found.flatMap(([queue, ends]) => (ends ? [[queue, ageOf(ends.first)]] : [])));
+    const found = await Promise.all(looked.map(async (queue) => [queue, await firstOf(queue, counted)] as const));
+    return new Map(found.flatMap(([queue, first]) => (first ? [[queue, ageOf(first)]] : [])));
   };
 
   const viewsOf = (
@@ -215,6 +210,17 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
         completions.heard(model, record.dataJson, record.timeMs);
     },
   };
+}
+
+/** What was loaded for `key`, or is being; a load that fails is forgotten. */
+function once<K, T>(loaded: Map<K, Promise<T>>, key: K, load: () => Promise<T>): Promise<T> {
+  let found = loaded.get(key);
+  if (!found) {
+    found = load();
+    found.catch(() => loaded.delete(key));
+    loaded.set(key, found);
+  }
+  return found;
 }
 
 /** What `work` resolves to; null when it fails or takes longer. */

@@ -66,7 +66,7 @@ const LOOK_EVERY_MS = 1_000;
 const PAGE_MAX = 100;
 const AT_ONCE_MAX = 8;
 
-/** Resolves when it fires what is due. */
+/** Fires what is due from now on, until stop(). */
 export function openSchedules(options: SchedulesOptions): Schedules & { stop(): Promise<void> } {
   const { sql, clock, log } = options;
   const round = async (stopping: AbortSignal): Promise<number> => {

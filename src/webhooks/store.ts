@@ -157,7 +157,7 @@ export interface Settled {
   readonly nextMs: number | null;
 }
 
-/** Writes an attempt down and what follows from it, unless the lease has gone to another process. */
+/** Writes an attempt down and what follows from it, unless it no longer holds the lease. */
 export async function settle(
   sql: SQL,
   id: string,
@@ -228,9 +228,14 @@ const attemptOf = (row: JoinedRow, atMs: number): Attempt => ({
   error: row.error,
 });
 
-/** Makes a delivery due now, with a whole round of attempts before it. */
+/**
+ * Makes a delivery due now, with a whole round of attempts before it. An attempt under way loses its lease: what comes
+ * of it is not written down.
+ */
 export async function makeDue(sql: SQL, id: string, nowMs: number): Promise<void> {
-  await sql`UPDATE deliveries SET state = 'pending', next_ms = ${nowMs}, tries = 0 WHERE delivery_id = ${id}`;
+  await sql`
+    UPDATE deliveries SET state = 'pending', next_ms = ${nowMs}, tries = 0, lease = '', lease_until_ms = 0
+    WHERE delivery_id = ${id}`;
 }
 
 /** What is sent of a task from now on. An attempt under way has read what it sends. */
