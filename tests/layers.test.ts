@@ -27,13 +27,16 @@ const layers = [
   ["tasks"],
   ["testing"],
   ["sdk"],
+  ["live"],
+  ["llm"],
   ["models"],
   ["registry"],
+  ["usage"],
   ["prompts", "keys"],
   ["bus", "blobs", "db", "net"],
   ["metrics", "trace"],
   ["config"],
-  ["errors", "clock", "ids", "log"],
+  ["errors", "clock", "ids", "log", "sim"],
 ];
 /** Edges that the layers forbid and that have a reason. `importer -> imported`. */
 const allowedEdges: Record<string, string> = {
@@ -51,6 +54,7 @@ const fences: Record<string, RegExp> = {
   ajv: /^src\/registry\//,
   croner: /^src\/tasks\/cron\.ts$/,
   pino: /^src\/log\.ts$/,
+  openai: /^src\/(llm|registry|sdk\.ts)/,
   // The queries stand beside their nouns; the lock needs no table, only the portable file lock.
   "bun:sqlite": /^src\/(db|tasks|keys|webhooks|chats|files)\/|^src\/up\/lock\.ts$/,
 };

@@ -1,0 +1,67 @@
+// The contract of the language models: what a client may name, and which servers answer for it. The gateway plans with
+// it where a call goes, an actor where a runner's call goes; both read the same models.yaml. It never calls a server.
+
+/** OpenAI's paths below `/v1` that a model server answers. */
+export const llmEndpoints = [
+  "chat/completions",
+  "completions",
+  "embeddings",
+  "images/generations",
+  "audio/transcriptions",
+  "audio/speech",
+] as const;
+export type LlmEndpoint = (typeof llmEndpoints)[number];
+
+/** `vllm` takes vLLM's own request fields; `openai` is any other server that speaks OpenAI's protocol. */
+export type ProviderKind = "vllm" | "openai";
+
+/** One place that can answer a call: a variant of a model, at a provider. */
+export interface Target {
+  /** Id in the catalogue, never an alias. */
+  readonly model: string;
+  /** Unique within the model. */
+  readonly variant: string;
+  readonly provider: string;
+  readonly kind: ProviderKind;
+  /** What the provider calls it. */
+  readonly upstreamModel: string;
+  /** Each actor has a server of its own (`{gpu}` in the URL): another actor is another server, with a health of its own. */
+  readonly perGpu: boolean;
+}
+
+/** How a try at a target ended, for its health. */
+export type TryOutcome =
+  /** It answered, or refused the client's request. */
+  | "ok"
+  /** It could not be reached, broke off, was too slow or answered 5xx. */
+  | "failed"
+  /** It has no room (429, or 503 of a full server). Never opens a breaker. */
+  | "overloaded"
+  /** It does not take our key (401, 403). Never repeated at this provider. */
+  | "unauthorized";
+
+export interface LlmModel {
+  readonly id: string;
+  readonly aliases: readonly string[];
+  readonly version: string | null;
+  readonly stage: "development" | "staging" | "production" | "archived" | null;
+  /** At least one variant may be called now. */
+  readonly healthy: boolean;
+  /** Seconds since the epoch. */
+  readonly createdS: number;
+}
+
+export interface LlmModels {
+  list(): readonly LlmModel[];
+  /** By id or alias; the empty name stands for the default model of the endpoint. */
+  resolve(name: string, endpoint: LlmEndpoint): LlmModel | null;
+  /**
+   * Where to try, in order: the variant that `stickyKey` falls to, the others of the model, then those of its fallbacks.
+   * Targets with an open breaker are left out. Empty where none can be called now; throws `unknown_model`.
+   */
+  plan(name: string, endpoint: LlmEndpoint, stickyKey: string): readonly Target[];
+  /** `actorId` counts for targets that are perGpu alone. */
+  report(target: Target, actorId: string, outcome: TryOutcome): void;
+  /** Whether a perGpu target may be tried at this actor now; takes the probe of a half-open breaker. */
+  admits(target: Target, actorId: string): boolean;
+}
