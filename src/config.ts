@@ -35,6 +35,8 @@ export interface Config {
   readonly apiKeys: readonly ApiKey[];
   /** Requests that a key may make in a minute, on all gateways together; 0: no limit. */
   readonly rateLimitPerMinute: number;
+  /** Tokens of language models that a key may use in a UTC day, on all gateways together; 0: no limit. */
+  readonly tokensPerDay: number;
   /** Tasks that have not ended, and bytes of their inputs, that a key may have; 0: no limit. */
   readonly queuedTasksMax: number;
   readonly queuedBytesMax: number;
@@ -171,6 +173,7 @@ export function loadConfig(env: Environment): Config {
     s3: parseS3(text, problem),
     apiKeys,
     rateLimitPerMinute: integer("RATE_LIMIT_PER_MINUTE", 0, 1_000_000) ?? 0,
+    tokensPerDay: integer("TOKENS_PER_DAY", 0, 1_000_000_000_000) ?? 0,
     ...queueCaps(integer),
     trustedProxies: parseNetworks("TRUSTED_PROXIES", text("TRUSTED_PROXIES"), problem),
     gpuIds: parseGpuIds(text("GPU_IDS"), problem),

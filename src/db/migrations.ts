@@ -207,6 +207,10 @@ export const keptMigrations: readonly Migration[] = [
         WHERE state = 'pending'`,
     ],
   },
+  {
+    name: "kept-keys-2",
+    statements: ["ALTER TABLE api_keys ADD COLUMN tokens_per_day BIGINT"],
+  },
 ];
 
 /** What gateways count together and may lose. */
@@ -217,6 +221,36 @@ export const usageMigrations: readonly Migration[] = [
       "CREATE TABLE key_usage (key_id TEXT PRIMARY KEY, last_used_ms BIGINT NOT NULL)",
       // The requests of a key in its present minute that gateways have taken as their shares.
       "CREATE TABLE rate_windows (key_id TEXT PRIMARY KEY, started_ms BIGINT NOT NULL, leased BIGINT NOT NULL)",
+    ],
+  },
+  {
+    name: "usage-2",
+    statements: [
+      // Calls of language models and their tokens, by the UTC hour in which they ended. `model` is an id of the
+      // catalogue, `cached_tokens` are among the prompt's.
+      `CREATE TABLE token_usage (
+        key_id TEXT NOT NULL,
+        hour_ms BIGINT NOT NULL,
+        model TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        requests BIGINT NOT NULL,
+        prompt_tokens BIGINT NOT NULL,
+        completion_tokens BIGINT NOT NULL,
+        cached_tokens BIGINT NOT NULL,
+        PRIMARY KEY (key_id, hour_ms, model, provider)
+      )`,
+      "CREATE INDEX token_usage_by_hour ON token_usage (hour_ms)",
+      // Batches that have been counted, lest one that was sent again be counted twice.
+      "CREATE TABLE usage_batches (batch_id TEXT PRIMARY KEY, counted_ms BIGINT NOT NULL)",
+      "CREATE INDEX usage_batches_by_age ON usage_batches (counted_ms)",
+      // The tokens of a key in a UTC day that gateways have taken; `granted` is what the last of them got.
+      `CREATE TABLE token_days (
+        key_id TEXT PRIMARY KEY,
+        day_ms BIGINT NOT NULL,
+        leased BIGINT NOT NULL,
+        granted BIGINT NOT NULL,
+        day_limit BIGINT NOT NULL
+      )`,
     ],
   },
 ];

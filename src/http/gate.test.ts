@@ -47,7 +47,13 @@ test("a key that has made its requests gets 429 with the time to wait, and nothi
 test("an address with 60 wrong keys gets 429 for right and wrong ones of API_KEYS; a stored key passes", async () => {
   const { text } = newKeyText("dev", newKeyId());
   const configured = createKeys([{ id: "alice", secret: testKey }]);
-  const stored = { keyId: "mr_x", scopes: new Set(["tasks:read"] as const), ratePerMinute: null, stored: true };
+  const stored = {
+    keyId: "mr_x",
+    scopes: new Set(["tasks:read"] as const),
+    ratePerMinute: null,
+    tokensPerDay: null,
+    stored: true,
+  };
   const keys: Keys = {
     ...configured,
     authenticate: (given) => (given === text ? stored : configured.authenticate(given)),

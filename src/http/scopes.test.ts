@@ -11,6 +11,7 @@ const keys: Keys = {
     keyId: "alice",
     scopes: new Set(presented.split("+") as Scope[]),
     ratePerMinute: null,
+    tokensPerDay: null,
     stored: true,
   }),
   holder: () => null,

@@ -139,7 +139,7 @@ test("Prefer: wait answers the whole task when it has ended, else 202", async ()
 });
 
 test("a task that was taken is told so, whether or not its end may be waited for", async () => {
-  const key = { keyId: "alice", ratePerMinute: null, stored: true };
+  const key = { keyId: "alice", ratePerMinute: null, tokensPerDay: null, stored: true };
   const scopes = { writer: ["tasks:write"], both: ["tasks:write", "tasks:read"] } as const;
   const keys: Keys = {
     authenticate: (name) => ({ ...key, scopes: new Set<Scope>(scopes[name as keyof typeof scopes]) }),

@@ -15,6 +15,8 @@ export interface Access {
   readonly keys: Keys;
   readonly tickets: Tickets;
   readonly limits: Limits;
+  /** The database of what gateways count; closed by stop(). */
+  readonly usage: SQL;
   /** False when stored keys could not be read for 5 s: revocations may be missing here. */
   isFresh(): boolean;
   stop(): Promise<void>;
@@ -34,6 +36,7 @@ export async function openAccess(
     keys: createKeys(config.apiKeys, liveKeys, systemClock),
     tickets: createTickets(await ticketSecret(kept), systemClock),
     limits: createLimits({ usage: usage.sql, perMinute: config.rateLimitPerMinute, clock: systemClock, log }),
+    usage: usage.sql,
     isFresh: liveKeys.isFresh,
     async stop() {
       await liveKeys.stop();

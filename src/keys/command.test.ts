@@ -11,10 +11,14 @@ const id = "mr_4f0k2m7q9x1t";
 const created = { name: "create", keyName: "web", scopes: ["tasks:read", "tasks:write"] } as const;
 
 test.each<[string[], KeysCommand]>([
-  [["create", "--name", "web"], { ...created, expiresMs: null, ratePerMinute: null }],
+  [["create", "--name", "web"], { ...created, expiresMs: null, ratePerMinute: null, tokensPerDay: null }],
   [
     ["create", "--name", "web", "--scopes", "metrics, admin", "--expires", "90d", "--rate-limit", "0"],
-    { ...created, scopes: ["admin", "metrics"], expiresMs: 90 * 86_400_000, ratePerMinute: 0 },
+    { ...created, scopes: ["admin", "metrics"], expiresMs: 90 * 86_400_000, ratePerMinute: 0, tokensPerDay: null },
+  ],
+  [
+    ["create", "--name", "web", "--tokens-per-day", "1000000"],
+    { ...created, expiresMs: null, ratePerMinute: null, tokensPerDay: 1_000_000 },
   ],
   [["list"], { name: "list" }],
   [["rotate", id], { name: "rotate", id, overlapMs: 86_400_000 }],
@@ -33,6 +37,7 @@ test.each([
   [["create", "--name", "x", "--expires", "soon"], "--expires is a duration"],
   [["create", "--name", "x", "--expires", "0"], "--expires is a duration"],
   [["create", "--name", "x", "--rate-limit", "-1"], "--rate-limit"],
+  [["create", "--name", "x", "--tokens-per-day", "1e6"], "--tokens-per-day"],
   [["create", "--name", "x", "--overlap", "1h"], "keys create takes no --overlap"],
   [["create", "web"], "keys create takes no web"],
   [["revoke"], "needs the id of one key"],

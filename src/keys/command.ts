@@ -12,6 +12,7 @@ export const KEYS_HELP = `usage: bun millrace keys <command>
     --scopes LIST         default tasks:read,tasks:write; also admin, metrics
     --expires DURATION    such as 90d; default never
     --rate-limit N        requests a minute, 0 for no limit; default RATE_LIMIT_PER_MINUTE
+    --tokens-per-day N    tokens of language models a UTC day, 0 for no limit; default TOKENS_PER_DAY
   list                    all keys, newest first
   rotate ID               give a key another secret
     --overlap DURATION    the one before stays good so long; default 24h
@@ -27,6 +28,7 @@ export type KeysCommand =
       readonly scopes: readonly Scope[];
       readonly expiresMs: number | null;
       readonly ratePerMinute: number | null;
+      readonly tokensPerDay: number | null;
     }
   | { readonly name: "list" }
   | { readonly name: "rotate"; readonly id: string; readonly overlapMs: number }
@@ -38,7 +40,8 @@ const OVERLAP = "24h";
 /** What the arguments after `keys` ask for; a text when they make no sense. */
 export function parseKeysCommand(args: string[]): KeysCommand | string {
   const text = { type: "string" } as const;
-  const options = { name: text, scopes: text, expires: text, "rate-limit": text, overlap: text };
+  const limits = { "rate-limit": text, "tokens-per-day": text };
+  const options = { name: text, scopes: text, expires: text, overlap: text, ...limits };
   try {
     const { values, positionals } = parseArgs({
       args,
@@ -47,7 +50,12 @@ export function parseKeysCommand(args: string[]): KeysCommand | string {
     });
     const [name, ...rest] = positionals;
     if (values.help || name === "help" || name === undefined) return { name: "help" };
-    const allowed = { create: ["name", "scopes", "expires", "rate-limit"], list: [], rotate: ["overlap"], revoke: [] };
+    const allowed = {
+      create: ["name", "scopes", "expires", "rate-limit", "tokens-per-day"],
+      list: [],
+      rotate: ["overlap"],
+      revoke: [],
+    };
     const takes = (allowed as Record<string, readonly string[]>)[name];
     if (!takes) return `no command keys ${name}`;
     const stray = Object.keys(values).find((option) => !takes.includes(option));
@@ -78,9 +86,12 @@ function parseCreate(values: Readonly<Record<string, string | boolean | undefine
   if (expires !== undefined && !expiresMs) return "--expires is a duration such as 90d";
   const rate = text("rate-limit");
   if (rate !== undefined && !/^\d{1,7}$/.test(rate)) return "--rate-limit is a whole number of requests a minute, or 0";
+  const tokens = text("tokens-per-day");
+  if (tokens !== undefined && !/^\d{1,13}$/.test(tokens)) return "--tokens-per-day is a whole number of tokens, or 0";
   const chosen = scopes.filter((scope) => wanted.includes(scope));
   const ratePerMinute = rate === undefined ? null : Number(rate);
-  return { name: "create", keyName, scopes: chosen, expiresMs, ratePerMinute };
+  const tokensPerDay = tokens === undefined ? null : Number(tokens);
+  return { name: "create", keyName, scopes: chosen, expiresMs, ratePerMinute, tokensPerDay };
 }
 
 /** `mr_…`, those twelve characters alone, or the whole key. */

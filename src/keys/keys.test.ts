@@ -12,7 +12,13 @@ const keys = createKeys(configured);
 
 test("a key of the configuration names its owner, and may do everything", () => {
   const alice = keys.authenticate("alpha-secret");
-  expect(alice).toEqual({ keyId: "alice", scopes: new Set(scopes), ratePerMinute: null, stored: false });
+  expect(alice).toEqual({
+    keyId: "alice",
+    scopes: new Set(scopes),
+    ratePerMinute: null,
+    tokensPerDay: null,
+    stored: false,
+  });
   expect(keys.authenticate("beta-secret")?.keyId).toBe("bob");
 });
 
@@ -30,7 +36,13 @@ test("the first of two names with one secret owns it", () => {
   expect(shared.authenticate("same")?.keyId).toBe("first");
 });
 
-const principal: Principal = { keyId: newKeyId(), scopes: new Set(["tasks:read"]), ratePerMinute: 5, stored: true };
+const principal: Principal = {
+  keyId: newKeyId(),
+  scopes: new Set(["tasks:read"]),
+  ratePerMinute: 5,
+  tokensPerDay: null,
+  stored: true,
+};
 
 /** Keys at a time, over one stored key with two secrets, of which the older is good until 1,000. */
 function stored(nowMs: number, expiresMs: number | null = null) {

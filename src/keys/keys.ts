@@ -31,7 +31,7 @@ export function createKeys(
   clock: Clock = systemClock,
 ): Keys {
   const configured = apiKeys.map(({ id, secret }) => ({
-    principal: { keyId: id, scopes: allScopes, ratePerMinute: null, stored: false },
+    principal: { keyId: id, scopes: allScopes, ratePerMinute: null, tokensPerDay: null, stored: false },
     digest: digestOf(secret),
   }));
   return {

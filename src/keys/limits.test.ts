@@ -12,6 +12,7 @@ const holder = (keyId: string, ratePerMinute: number | null = null): Principal =
   keyId,
   scopes: new Set(),
   ratePerMinute,
+  tokensPerDay: null,
   stored: true,
 });
 const take = async (limits: Limits | undefined, key: Principal): Promise<Verdict> => {

@@ -13,7 +13,18 @@ function newKey(fields: Partial<StoredKey> = {}): StoredKey & { readonly text: s
   const env = fields.env ?? "dev";
   const { text, digest } = newKeyText(env, id);
   const times = { previousDigest: null, previousUntilMs: null, createdMs: 1, expiresMs: null, revokedMs: null };
-  return { id, env, name: "web", scopes: ["tasks:read"], digest, ...times, ratePerMinute: null, ...fields, text };
+  return {
+    id,
+    env,
+    name: "web",
+    scopes: ["tasks:read"],
+    digest,
+    ...times,
+    ratePerMinute: null,
+    tokensPerDay: null,
+    ...fields,
+    text,
+  };
 }
 
 forEachDatabase(({ empty }) => {
@@ -51,11 +62,15 @@ forEachDatabase(({ empty }) => {
     const { keys, live, poll, time } = await gateway();
     expect(keys.authenticate(first.text)).toMatchObject({ keyId: first.id, scopes: new Set(["tasks:read"]) });
 
-    const second = newKey({ scopes: ["admin", "metrics"], ratePerMinute: 7 });
+    const second = newKey({ scopes: ["admin", "metrics"], ratePerMinute: 7, tokensPerDay: 9 });
     await insertKey(kept.sql, second);
     expect(keys.authenticate(second.text)).toBeNull();
     await poll();
-    expect(keys.authenticate(second.text)).toMatchObject({ scopes: new Set(["admin", "metrics"]), ratePerMinute: 7 });
+    expect(keys.authenticate(second.text)).toMatchObject({
+      scopes: new Set(["admin", "metrics"]),
+      ratePerMinute: 7,
+      tokensPerDay: 9,
+    });
 
     const rotated = newKeyText("dev", first.id);
     await rotateKey(kept.sql, first.id, rotated.digest, time.now + 10);

@@ -125,7 +125,13 @@ function regularly(look: () => Promise<void>): () => void {
 const minuteOf = (ms: number): number => Math.floor(ms / MINUTE_MS);
 
 const liveKeyOf = (key: StoredKey): LiveKey => ({
-  principal: { keyId: key.id, scopes: new Set(key.scopes), ratePerMinute: key.ratePerMinute, stored: true },
+  principal: {
+    keyId: key.id,
+    scopes: new Set(key.scopes),
+    ratePerMinute: key.ratePerMinute,
+    tokensPerDay: key.tokensPerDay,
+    stored: true,
+  },
   digest: Buffer.from(key.digest, "hex"),
   previous:
     key.previousDigest !== null && key.previousUntilMs !== null

@@ -12,6 +12,8 @@ export interface Principal {
   readonly scopes: ReadonlySet<Scope>;
   /** Requests a minute; null: as the gateway's configuration says; 0: no limit. */
   readonly ratePerMinute: number | null;
+  /** Tokens of language models in a UTC day; null: as the gateway's configuration says; 0: no limit. */
+  readonly tokensPerDay: number | null;
   /** A stored key has 190 random bits; one of API_KEYS may be anything that a person made up. */
   readonly stored: boolean;
 }

@@ -19,6 +19,8 @@ export interface StoredKey {
   readonly previousUntilMs: number | null;
   /** Requests a minute; null: as RATE_LIMIT_PER_MINUTE says; 0: no limit. */
   readonly ratePerMinute: number | null;
+  /** Tokens in a UTC day; null: as TOKENS_PER_DAY says; 0: no limit. */
+  readonly tokensPerDay: number | null;
   readonly createdMs: number;
   readonly expiresMs: number | null;
   readonly revokedMs: number | null;
@@ -105,6 +107,7 @@ interface KeyRow {
   readonly previous_digest: string | null;
   readonly previous_until_ms: number | string | null;
   readonly rate_per_minute: number | string | null;
+  readonly tokens_per_day: number | string | null;
   readonly created_ms: number | string;
   readonly expires_ms: number | string | null;
   readonly revoked_ms: number | string | null;
@@ -122,6 +125,7 @@ const keyOf = (row: KeyRow): StoredKey => ({
   previousDigest: row.previous_digest,
   previousUntilMs: numberOf(row.previous_until_ms),
   ratePerMinute: numberOf(row.rate_per_minute),
+  tokensPerDay: numberOf(row.tokens_per_day),
   createdMs: Number(row.created_ms),
   expiresMs: numberOf(row.expires_ms),
   revokedMs: numberOf(row.revoked_ms),
@@ -136,6 +140,7 @@ const columnsOf = (key: StoredKey): Record<string, string | number | null> => ({
   previous_digest: key.previousDigest,
   previous_until_ms: key.previousUntilMs,
   rate_per_minute: key.ratePerMinute,
+  tokens_per_day: key.tokensPerDay,
   created_ms: key.createdMs,
   expires_ms: key.expiresMs,
   revoked_ms: key.revokedMs,
