@@ -172,9 +172,7 @@ export function loadConfig(env: Environment): Config {
     durability: oneOf("DURABILITY", ["fsync", "fast"], "fsync"),
     s3: parseS3(text, problem),
     apiKeys,
-    rateLimitPerMinute: integer("RATE_LIMIT_PER_MINUTE", 0, 1_000_000) ?? 0,
-    tokensPerDay: integer("TOKENS_PER_DAY", 0, 1_000_000_000_000) ?? 0,
-    ...queueCaps(integer),
+    ...keyLimits(integer),
     trustedProxies: parseNetworks("TRUSTED_PROXIES", text("TRUSTED_PROXIES"), problem),
     gpuIds: parseGpuIds(text("GPU_IDS"), problem),
     models: list(text("MODELS") ?? "*"),
@@ -196,8 +194,10 @@ export function loadConfig(env: Environment): Config {
   return config;
 }
 
-/** A key that means well reaches neither; what they keep free is told in docs/operations.md. */
-const queueCaps = (integer: (name: string, min: number, max: number) => number | null) => ({
+/** A key that means well does not reach those of the queue; what they keep free is told in docs/operations.md. */
+const keyLimits = (integer: (name: string, min: number, max: number) => number | null) => ({
+  rateLimitPerMinute: integer("RATE_LIMIT_PER_MINUTE", 0, 1_000_000) ?? 0,
+  tokensPerDay: integer("TOKENS_PER_DAY", 0, 1_000_000_000_000) ?? 0,
   queuedTasksMax: integer("MAX_QUEUED_TASKS", 0, 10_000_000) ?? 100_000,
   queuedBytesMax: integer("MAX_QUEUED_BYTES", 0, 1_000_000_000_000) ?? 1_073_741_824,
 });
