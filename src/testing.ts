@@ -9,6 +9,7 @@ import { systemClock } from "./clock.ts";
 import { AppError } from "./errors.ts";
 import { randomTaskId } from "./ids.ts";
 import { silentLog } from "./log.ts";
+import type { RunnerJob } from "./registry/context.ts";
 import { withDeadline } from "./registry/deadline.ts";
 import { type AnyRunner, RunnerError } from "./registry/define.ts";
 import type { OutputFile } from "./registry/file.ts";
@@ -21,6 +22,8 @@ export interface TestRunOptions {
   /** Default 1, the first. */
   readonly attempt?: number;
   readonly signal?: AbortSignal;
+  /** What earlier attempts have sent, as `ctx.earlierDeltas` finds it. Default: nothing. */
+  readonly earlierDeltas?: readonly unknown[];
   /** What `ctx.fetchInput` and pictures find, by URL; any other URL is `fetch_blocked`. Nothing leaves the machine. */
   readonly files?: Readonly<Record<string, Uint8Array>>;
 }
@@ -33,6 +36,8 @@ export interface TestRun {
   readonly progress: readonly { readonly fraction: number; readonly message: string | undefined }[];
   /** What was emitted, in order. */
   readonly deltas: readonly unknown[];
+  /** Watchers were told to forget what earlier attempts had sent. */
+  readonly reset: boolean;
 }
 
 /**
@@ -43,16 +48,20 @@ export async function testRunner(definition: AnyRunner, options: TestRunOptions)
   return await withRunner(definition, options.files ?? {}, async (runner) => {
     const progress: { fraction: number; message: string | undefined }[] = [];
     const deltas: unknown[] = [];
+    let reset = false;
     const execution = await execute(runner, options, {
       onProgress: (fraction: number, message?: string) => progress.push({ fraction, message }),
       onDelta: (json: string) => deltas.push(JSON.parse(json)),
+      onReset: () => {
+        reset = true;
+      },
     });
     if (!execution.ok) {
       const { code, message, retryable } = execution.error;
       throw new RunnerError(code, message, { retryable });
     }
     const { output, files, timing } = execution;
-    return { output, files, timing, progress, deltas };
+    return { output, files, timing, progress, deltas, reset };
   });
 }
 
@@ -86,14 +95,18 @@ async function withRunner<T>(
   }
 }
 
-const IGNORED = { onProgress: () => {}, onDelta: () => {} };
+type Sinks = Pick<RunnerJob, "onProgress" | "onDelta" | "onReset">;
+
+const IGNORED: Sinks = { onProgress: () => {}, onDelta: () => {}, onReset: () => {} };
 
 function execute(
   runner: LoadedRunner,
-  options: Pick<TestRunOptions, "input" | "metadata" | "attempt" | "signal">,
-  sinks: { onProgress: (fraction: number, message?: string) => void; onDelta: (json: string) => void } = IGNORED,
+  options: Pick<TestRunOptions, "input" | "metadata" | "attempt" | "signal" | "earlierDeltas">,
+  sinks: Sinks = IGNORED,
 ): Promise<Execution> {
   return runner.execute(options.input, {
+    keyId: "test",
+    earlierDeltas: options.earlierDeltas ?? [],
     task: {
       id: randomTaskId(Date.now()),
       model: runner.definition.name,

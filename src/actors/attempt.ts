@@ -13,9 +13,10 @@ import { failureOf } from "../registry/failure.ts";
 import { retryDelayMs } from "../tasks/backoff.ts";
 import { liveCallback } from "../tasks/callback.ts";
 import { type Committed, commitResult } from "../tasks/commit.ts";
+import { readEarlierDeltas } from "../tasks/earlier-deltas.ts";
 import type { TaskError, Timing } from "../tasks/records.ts";
 import type { TerminalStatus } from "../tasks/task.ts";
-import { endedTask, eventJson, retryData, startedData, timingOf } from "./ended.ts";
+import { endedTask, eventJson, resetData, retryData, startedData, timingOf } from "./ended.ts";
 import { type Held, logFields } from "./held-job.ts";
 import type { ActorMetrics } from "./metrics.ts";
 import { storeOutput } from "./output.ts";
@@ -71,6 +72,8 @@ const UPLOAD_TRIES_MAX = 3;
 /** Larger inputs are refused at submission. */
 const INPUT_BYTES_MAX = 32 * 1024 * 1024;
 
+const NONE: readonly unknown[] = Object.freeze([]);
+
 export function createAttempts(options: AttemptOptions, models: Iterable<string>, custody: Custody): Attempts {
   const { bus, board, blobs, partitions, actor, clock, random, log, metrics } = options;
 
@@ -105,7 +108,8 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
     board.begin(held.slot, attempt, crashes, held.maxAttempts, held.deadlineMs);
     metrics.began(job.model);
     publishEvent(held, "STARTED", startedData(job.id, attempt, actor, now));
-    if (attempt > 1 || crashes > 0)
+    const hasPast = attempt > 1 || crashes > 0 || eventNumber > 0;
+    if (hasPast)
       await bus.flush(2_000); // a task with a past leaves word before it runs
     else if (slow.has(job.model)) await nextTurn(); // a runner may block the event loop: its STARTED leaves before it
     let input = job.input;
@@ -115,13 +119,17 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
       const { failure } = failureOf(error, "prepare", held.controller.signal.aborted);
       return failed(held, failure, timingOf(held, { prepareMs: 0, inferMs: 0, postprocessMs: 0 }, 0, clock.now()));
     }
+    const earlierDeltas = hasPast ? await readEarlierDeltas(bus, job.id, job.created) : NONE;
     const execution = await runner.execute(input, {
+      keyId: job.key,
       task: { id: job.id, model: job.model, attempt, metadata: job.metadata },
       signal: held.controller.signal,
       log,
       readFile: (fileId, sizeBytesMax) => readUserFile(blobs, job.key, fileId, sizeBytesMax),
       onProgress: (fraction, message) => publishEvent(held, "progress", { fraction, message }),
       onDelta: (json) => publishEvent(held, "delta", JSON.parse(json)),
+      earlierDeltas,
+      onReset: () => publishEvent(held, "reset", resetData(held, actor)),
     });
     custody.freeSlot(held);
     const { prepareMs, inferMs, postprocessMs } = execution.timing;

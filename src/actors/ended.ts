@@ -68,6 +68,20 @@ export const startedData = (taskId: string, attempt: number, actor: Actor, nowMs
   started_at: rfc3339(nowMs),
 });
 
+/** The task as it is while `held` runs, for watchers who are to forget what earlier attempts sent. */
+export const resetData = ({ job, attempt, startedAtMs }: Held, actor: Actor): object => ({
+  task_id: job.id,
+  status: "STARTED",
+  model: job.model,
+  priority: job.priority,
+  attempt,
+  actor,
+  created_at: rfc3339(job.created),
+  started_at: rfc3339(startedAtMs),
+  ...(job.retryOf !== undefined && { retry_of: job.retryOf }),
+  metadata: job.metadata,
+});
+
 export const retryData = (taskId: string, attempt: number, error: TaskError, delayMs: number): RetryData => ({
   task_id: taskId,
   status: "RETRY",

@@ -1,16 +1,16 @@
 // The `ctx` of one task: what its stages may reach, bound to its signal. Made by stages.ts for every execution; it
 // holds nothing that outlives the task, and after the end its progress and deltas go nowhere.
+import type { OpenAI } from "openai";
 import type { Blobs } from "../blobs/blobs.ts";
 import type { Clock } from "../clock.ts";
+import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { FetchedBytes } from "../net/fetch-input.ts";
-import { type LoadContext, type RunnerContext, RunnerError, type RunnerTask } from "./define.ts";
+import type { LoadContext, RunnerContext, RunnerTask } from "./define.ts";
+import { createDeltas, type Deltas, type Merge } from "./deltas.ts";
 import { fileOutput } from "./file.ts";
 import type { DecodedImage, ImageInput } from "./image.ts";
 import { createProgress, type Progress, type ProgressSink } from "./progress.ts";
-
-/** One delta as JSON. Tokens are a hundredth of it; whatever is larger is a result, not a delta. */
-const DELTA_BYTES_MAX = 32 * 1_024;
 
 /** What the host lends to every runner of a process. */
 export interface RunnerHost {
@@ -20,11 +20,15 @@ export interface RunnerHost {
   readonly clock: Clock;
   readonly fetchInput: (url: string, signal: AbortSignal) => Promise<FetchedBytes>;
   readonly readImage: (input: ImageInput, job: Pick<RunnerJob, "signal" | "readFile">) => Promise<DecodedImage>;
+  /** The client of the model servers for one execution; absent where there are none. */
+  readonly openLlm?: (job: Pick<RunnerJob, "task" | "keyId" | "signal">) => OpenAI;
 }
 
 /** One execution of a runner, as its caller sees it. */
 export interface RunnerJob {
   readonly task: RunnerTask;
+  /** Id of the API key that owns the task. */
+  readonly keyId: string;
   readonly signal: AbortSignal;
   readonly log: Log;
   /** A file that the owner of the task uploaded. Throws `file_not_found`, `payload_too_large`. */
@@ -33,6 +37,10 @@ export interface RunnerJob {
   readonly onProgress: ProgressSink;
   /** `json` has no line breaks and at most 32 KiB. Must not throw. */
   readonly onDelta: (json: string) => void;
+  /** What earlier attempts sent and watchers still hold; null where that is more, or less, than can be known. */
+  readonly earlierDeltas: readonly unknown[] | null;
+  /** Watchers are to forget all deltas so far. Comes at most once, before the first delta. Must not throw. */
+  readonly onReset: () => void;
 }
 
 export interface TaskContext {
@@ -43,7 +51,11 @@ export interface TaskContext {
 
 export function createTaskContext(host: RunnerHost, shared: LoadContext, state: unknown, job: RunnerJob): TaskContext {
   let progress: Progress | null = null;
+  let deltas: Deltas | null = null;
+  let llm: OpenAI | null = null;
   let ended = false;
+  /** What earlier attempts sent is not yet followed on, nor taken back. */
+  let stale = job.earlierDeltas === null || job.earlierDeltas.length > 0;
   const context: RunnerContext<unknown> = {
     log: job.log,
     gpu: shared.gpu,
@@ -51,6 +63,11 @@ export function createTaskContext(host: RunnerHost, shared: LoadContext, state: 
     state,
     task: job.task,
     signal: job.signal,
+    get llm() {
+      if (!host.openLlm) throw new AppError("model_unavailable", "There is no model server here");
+      llm ??= host.openLlm(job);
+      return llm;
+    },
     fetchInput: (url) => host.fetchInput(url, job.signal),
     image: (input) => host.readImage(input, job),
     progress(fraction, message) {
@@ -58,30 +75,25 @@ export function createTaskContext(host: RunnerHost, shared: LoadContext, state: 
       progress ??= createProgress(job.onProgress, host.clock);
       progress.report(fraction, message);
     },
-    emit(delta) {
-      if (!ended) job.onDelta(deltaJson(delta));
+    emit(delta, merge) {
+      if (ended) return;
+      deltas ??= createDeltas((json) => {
+        if (stale) job.onReset();
+        stale = false;
+        job.onDelta(json);
+      }, host.clock);
+      deltas.send(delta, merge as Merge | undefined);
+    },
+    earlierDeltas: async () => job.earlierDeltas ?? [],
+    continueDeltas() {
+      if (job.earlierDeltas !== null) stale = false;
     },
     file: fileOutput,
   };
   const end = (): void => {
+    deltas?.end();
     ended = true;
     progress?.end();
   };
   return { context, end };
-}
-
-function deltaJson(delta: unknown): string {
-  let json: string | undefined;
-  try {
-    json = JSON.stringify(delta);
-  } catch (cause) {
-    throw new RunnerError("invalid_delta", "emit(delta) takes a JSON value", { retryable: false, cause });
-  }
-  if (json === undefined)
-    throw new RunnerError("invalid_delta", "emit(delta) takes a JSON value", { retryable: false });
-  // UTF-8 takes at most three bytes for a UTF-16 unit: only long texts have to be counted.
-  if (json.length * 3 > DELTA_BYTES_MAX && Buffer.byteLength(json) > DELTA_BYTES_MAX) {
-    throw new RunnerError("delta_too_large", `a delta has at most ${DELTA_BYTES_MAX} bytes`, { retryable: false });
-  }
-  return json;
 }

@@ -1,6 +1,7 @@
 // What a plugin author writes: the definition of a runner and the context its stages get. Pure declarations, checked at
 // import time; nothing here touches the bus, the store or the file system. stages.ts runs what is defined here.
 import type { Static, TSchema } from "@sinclair/typebox";
+import type { OpenAI } from "openai";
 import type { Blobs } from "../blobs/blobs.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -38,6 +39,12 @@ export interface RunnerContext<State> extends LoadContext {
   readonly task: RunnerTask;
   /** Aborts on cancel, on `timeout_ms` and on shutdown. A runner that ignores it is killed with its process. */
   readonly signal: AbortSignal;
+  /**
+   * Calls the models of models.yaml as OpenAI's client does, for the owner of the task: routed, retried and counted by
+   * the host, ended with the task. A model named "" is the default of its endpoint. What it throws needs no handling: an
+   * overloaded server is another attempt, a refused request none. Throws `model_unavailable` where there is no server.
+   */
+  readonly llm: OpenAI;
   /** Fetches a URL given by a user: public addresses only, size and time capped. Throws `fetch_*`. */
   fetchInput(url: string): Promise<FetchedBytes>;
   /**
@@ -48,10 +55,21 @@ export interface RunnerContext<State> extends LoadContext {
   /** Tells watchers how far the task is. `fraction` is 0 to 1. Best effort; at most ten a second leave the process. */
   progress(fraction: number, message?: string): void;
   /**
-   * Sends a piece of output (a JSON value of at most 32 KiB) to watchers, in order. Best effort. Throws
-   * `delta_too_large`, `invalid_delta`.
+   * Sends a piece of output (a JSON value of at most 32 KiB) to watchers, in order. Best effort. With `merge`, which
+   * makes one delta of two (null: these two stay apart), at most twenty a second leave: those that come within 50 ms of
+   * the last are merged, and none is lost. A model's tokens are sent so. Throws `delta_too_large`, `invalid_delta`.
    */
-  emit(delta: unknown): void;
+  emit<Delta>(delta: Delta, merge?: (earlier: Delta, later: Delta) => Delta | null): void;
+  /**
+   * What earlier attempts of this task sent, in order, and watchers have: empty on the first one, and where it is not
+   * known in full. Asking for it changes nothing.
+   */
+  earlierDeltas(): Promise<readonly unknown[]>;
+  /**
+   * What this attempt emits follows on `earlierDeltas()`. To be called before the first `emit`; else, where there are
+   * earlier deltas, watchers are told by a `reset` to forget them.
+   */
+  continueDeltas(): void;
   /** Bytes for a field declared with `file(contentType)`. Throws `invalid_output`. */
   file(bytes: Uint8Array, contentType: string): FileOutput;
 }

@@ -18,7 +18,7 @@ export interface Progress {
 /** Calls `after` in `ms`; returns what cancels it. */
 export type Schedule = (ms: number, after: () => void) => () => void;
 
-const realSchedule: Schedule = (ms, after) => {
+export const realSchedule: Schedule = (ms, after) => {
   const timer = setTimeout(after, ms);
   return () => clearTimeout(timer);
 };

@@ -55,11 +55,14 @@ const hooked = (at: "prepare" | "infer" | "postprocess", hook: (ctx: RunnerConte
 
 const job = (change: Partial<RunnerJob> = {}): RunnerJob => ({
   task: { id: "0".repeat(26), model: "probe", attempt: 1, metadata: {} },
+  keyId: "test",
   signal: new AbortController().signal,
   log: silentLog,
   readFile: () => Promise.reject(new Error("no file is read here")),
   onProgress: () => {},
   onDelta: () => {},
+  earlierDeltas: [],
+  onReset: () => {},
   ...change,
 });
 
@@ -216,6 +219,40 @@ describe("what streams out", () => {
     late?.emit("late");
     late?.progress(1);
     expect(deltas).toEqual(['"a\\nb"', '{"n":1}']);
+  });
+
+  test("what an earlier attempt sent is followed on, or taken back before the first delta", async () => {
+    const seen: string[] = [];
+    const sinks = { onDelta: (json: string) => seen.push(json), onReset: () => seen.push("reset") };
+    const emits = hooked("infer", (ctx) => {
+      ctx.emit("a");
+      ctx.emit("b");
+    });
+    const goesOn = hooked("infer", async (ctx) => {
+      ctx.continueDeltas();
+      for (const delta of [...(await ctx.earlierDeltas()), "end"]) ctx.emit(delta);
+    });
+    for (const [runner, earlierDeltas, expected] of [
+      [emits, [], ['"a"', '"b"']],
+      [emits, ["x"], ["reset", '"a"', '"b"']],
+      [emits, null, ["reset", '"a"', '"b"']],
+      [goesOn, ["x"], ['"x"', '"end"']],
+      [goesOn, null, ["reset", '"end"']], // there is nothing known to go on from
+      [hooked("infer", () => {}), ["x"], []],
+    ] as const) {
+      seen.length = 0;
+      await run(runner, { ...sinks, earlierDeltas });
+      expect(seen).toEqual([...expected]);
+    }
+  });
+
+  test("what is held is sent before the end", async () => {
+    const deltas: string[] = [];
+    const emits = hooked("infer", (ctx) => {
+      for (const word of ["a", "b", "c"]) ctx.emit(word, (earlier, later) => earlier + later);
+    });
+    await run(emits, { onDelta: (json) => deltas.push(json) });
+    expect(deltas).toEqual(['"a"', '"bc"']);
   });
 
   test("a delta has its limit", async () => {

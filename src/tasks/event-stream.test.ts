@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { owner, startGatewayTasks, type TestTasks } from "../../tests/gateway-tasks.ts";
 import { codeOf } from "../blobs/conformance.ts";
-import { subjects } from "../bus/subjects.ts";
+import { readLast } from "../bus/log.ts";
+import { streams, subjects } from "../bus/subjects.ts";
 import type { TaskEvent } from "./tasks.ts";
 
 let all: TestTasks;
@@ -88,6 +89,37 @@ describe("the events of a task", () => {
     expect(JSON.parse(reset?.data ?? "")).toMatchObject({ task_id: taskId });
     await publish(taskId, 1, 6);
     expect(await stream.next()).toMatchObject({ id: "1.6", event: "progress" });
+  });
+
+  test("events that are lost in the middle of the log are told by a reset", async () => {
+    const { taskId } = await all.submit();
+    for (const n of [1, 2, 4, 5]) await publish(taskId, 1, n);
+    const stream = await open(taskId, "1.1");
+    expect(await stream.next()).toMatchObject({ id: "1.5", event: "reset" });
+  });
+
+  test("a client who has more than the log is not sent on into the next attempt", async () => {
+    const { taskId } = await all.submit();
+    for (const n of [1, 2]) await publish(taskId, 1, n);
+    await publish(taskId, 2, 1, "STARTED");
+    expect(await (await open(taskId, "1.2")).next()).toMatchObject({ id: "2.1", event: "STARTED" });
+    // 1.3 went to this client, and then the broker lost it: the next attempt goes on from 1.2.
+    expect(await (await open(taskId, "1.3")).next()).toMatchObject({ id: "2.1", event: "reset" });
+  });
+
+  test("nor one who listens while it happens", async () => {
+    const { taskId } = await all.submit();
+    await publish(taskId, 1, 1, "STARTED");
+    const [whole, more] = [await open(taskId), await open(taskId)];
+    for (const stream of [whole, more]) for (let i = 0; i < 2; i++) await stream.next();
+    await publish(taskId, 1, 2);
+    for (const stream of [whole, more]) expect((await stream.next())?.id).toBe("1.2");
+    await publish(taskId, 2, 1, "STARTED");
+    expect(await whole.next()).toMatchObject({ id: "2.1", event: "STARTED" });
+    const newest = await readLast(all.bus, streams.events, subjects.events(taskId), 1_000);
+    const lost = JSON.stringify({ seq: (newest?.sequence ?? 0) - 1 });
+    await all.bus.request(`$JS.API.STREAM.MSG.DELETE.${streams.events}`, lost, { timeoutMs: 1_000 });
+    expect(await more.next()).toMatchObject({ id: "2.1", event: "reset" });
   });
 
   test("an event of an unknown form is left out, and the end still comes", async () => {

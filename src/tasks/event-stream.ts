@@ -7,7 +7,7 @@ import { streams, subjects } from "../bus/subjects.ts";
 import type { EndedTask, Feed } from "./feed.ts";
 import type { Reader, Reading } from "./reader.ts";
 import { viewOf } from "./reader.ts";
-import { type EventRecord, type FinishedTask, readEventRecord } from "./records.ts";
+import { type EventRecord, type FinishedTask, isNext, readEventRecord } from "./records.ts";
 import { initial } from "./task.ts";
 import type { Owner, TaskEvent } from "./tasks.ts";
 
@@ -74,8 +74,10 @@ async function* stream(
   let sequence = 1;
   /** After a reset that found no event: which one comes next is not known. */
   let adrift = false;
+  /** The log is known to hold what the client has. */
+  let known = lastEventId === null;
 
-  /** What the log holds after `at`. */
+  /** What the log holds that was not read yet. */
   const replay = async (): Promise<EventRecord[]> => {
     const stored = await readRange(bus, streams.events, subjects.events(taskId), sequence);
     sequence = (stored.at(-1)?.sequence ?? sequence - 1) + 1;
@@ -92,6 +94,7 @@ async function* stream(
   /** Some events are lost: the task as it is now stands for all up to `newest`. */
   const reset = async (newest: EventRecord | undefined): Promise<TaskEvent> => {
     adrift = newest === undefined;
+    known = true;
     if (newest && before(at, newest)) at = { attempt: newest.attempt, n: newest.n };
     return { id: idOf(at), event: "reset", data: viewOf(taskId, await reader.read(taskId, owner)).json };
   };
@@ -99,7 +102,8 @@ async function* stream(
     if (lastEventId === null) yield { id: "0.0", event: "PENDING", data: pendingJson(taskId, reading) };
     const first = await replay();
     const newest = first.at(-1);
-    const lost = newest ? before(newest, at) || hasGap(at, first) : at.n > 0;
+    const lost = newest ? before(newest, at) || hasGap(at, known, first) : at.n > 0;
+    known ||= first.some((record) => !before(record, at));
     if (lost && !live.ended) yield await reset(newest);
     else yield* events(first);
 
@@ -109,12 +113,18 @@ async function* stream(
         if (await live.more(LOOK_EVERY_MS)) continue;
         const again = await reader.read(taskId, owner);
         if (again.kind === "ended") live.hear(again.ended);
-      } else if (heard === "overflow" || (!adrift && hasGap(at, [heard]))) {
+      } else if (heard === "overflow" || (!adrift && hasGap(at, known, [heard]))) {
         // What was heard may not be stored yet.
         const missed = [...(await replay()), ...(heard === "overflow" ? [] : [heard])];
-        if (hasGap(at, missed) && !live.ended) yield await reset(missed.at(-1));
-        else yield* events(missed);
-      } else yield* events([heard]);
+        if (hasGap(at, known, missed) && !live.ended) yield await reset(missed.at(-1));
+        else {
+          yield* events(missed);
+          known = false;
+        }
+      } else {
+        yield* events([heard]);
+        known = false;
+      }
     }
     if (signal.aborted || !live.ended) return;
     yield* events([...(await replay()), ...live.rest()]); // what was published before the end and not taken yet
@@ -125,11 +135,21 @@ async function* stream(
   }
 }
 
-/** True where the first event after `at` is not the next one. */
-function hasGap(at: Position, records: readonly EventRecord[]): boolean {
-  const next = records.find((record) => before(at, record));
-  if (!next) return false;
-  return next.attempt === at.attempt ? next.n !== at.n + 1 : next.n !== 1;
+/**
+ * True where what comes after `at` is not whole. The next attempt may go on from what the log holds of the one before:
+ * it follows `at` only where the log holds that too (`known`), and a client who has more is not to get it twice.
+ */
+function hasGap(at: Position, known: boolean, records: readonly EventRecord[]): boolean {
+  let last = at;
+  let isKnown = known;
+  for (const record of records) {
+    if (before(last, record)) {
+      if (!isNext(last, record) || (record.attempt !== last.attempt && !isKnown)) return true;
+      last = record;
+    }
+    isKnown ||= !before(record, last);
+  }
+  return false;
 }
 
 /** The same text whenever it is asked for, before the end or after. */

@@ -158,7 +158,7 @@ export interface EventRecord {
   readonly n: number;
   /** Deaths of the process so far, while this task was in it. */
   readonly crashes: number;
-  /** STARTED, RETRY, progress, delta or log. */
+  /** STARTED, RETRY, progress, delta, reset or log. */
   readonly event: string;
   /** The attempt was handed back and does not count: the next one has the same number. */
   readonly uncounted?: true;
@@ -190,6 +190,11 @@ export function parseEventRecord(text: string): EventRecord {
     throw unreadable();
   }
   return event;
+}
+
+/** Whether nothing is missing between two events of a task: numbers count up from 1 in each attempt. */
+export function isNext(at: Pick<EventRecord, "attempt" | "n">, next: Pick<EventRecord, "attempt" | "n">): boolean {
+  return next.attempt === at.attempt ? next.n === at.n + 1 : next.attempt === at.attempt + 1 && next.n === 1;
 }
 
 /** Null for an event of a form that this version does not know: who shows events leaves it out. */

@@ -10,6 +10,7 @@ import { viewOf } from "./reader.ts";
 import {
   type EventRecord,
   type FinishedTask,
+  isNext,
   type RetryData,
   readEventRecord,
   type StartedData,
@@ -118,16 +119,14 @@ function withEvent(entries: TimelineEntry[], event: StoredEvent): TimelineEntry[
   return entries;
 }
 
-/** Whether no event is missing: numbers count up from 1 in each attempt, and the end follows the last one. */
+/** Whether no event is missing, and the end follows the last one. */
 function isWhole(events: readonly EventRecord[], reading: Reading): boolean {
   let at = { attempt: 0, n: 0 };
-  const follows = ({ attempt, n }: { attempt: number; n: number }): boolean =>
-    attempt === at.attempt ? n === at.n + 1 : attempt === at.attempt + 1 && n === 1;
   for (const event of events) {
-    if (!follows(event)) return false;
+    if (!isNext(at, event)) return false;
     at = event;
   }
   if (reading.kind === "open") return true;
   const [attempt = 0, n = 0] = reading.ended.eventId.split(".").map(Number);
-  return follows({ attempt, n });
+  return isNext(at, { attempt, n });
 }
