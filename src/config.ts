@@ -58,6 +58,18 @@ export interface Config {
   readonly metricsHost: string;
   /** Of the first GPU's actor; the others follow. 0 takes any free one. */
   readonly metricsPort: number;
+  readonly sim: {
+    readonly host: string;
+    /** 0 takes any free one. */
+    readonly port: number;
+    /** A shipped profile, or the path of a .yaml file. */
+    readonly profile: string;
+    /** Names that the simulated model answers to; `*` is any. */
+    readonly models: readonly string[];
+    /** How many times faster than the profile. */
+    readonly speedup: number;
+    readonly seed: string;
+  };
   readonly logLevel: string;
   readonly taskTtlMs: number;
   readonly historyTtlMs: number;
@@ -183,6 +195,7 @@ export function loadConfig(env: Environment): Config {
     webhookRetryMs: durationsMs("WEBHOOK_RETRIES", "5s,5m,30m,2h,5h,10h,14h"),
     metricsHost: text("METRICS_HOST") ?? "127.0.0.1",
     metricsPort: integer("METRICS_PORT", 0, 65_535 - GPUS_MAX) ?? 0,
+    sim: simulatorSettings(text, integer),
     logLevel: oneOf("LOG_LEVEL", ["debug", "info", "warn", "error", "silent"], "info"),
     taskTtlMs: durationMs("TASK_TTL", 24 * 3_600_000),
     historyTtlMs: durationMs("HISTORY_TTL", 30 * 24 * 3_600_000),
@@ -200,6 +213,18 @@ const keyLimits = (integer: (name: string, min: number, max: number) => number |
   tokensPerDay: integer("TOKENS_PER_DAY", 0, 1_000_000_000_000) ?? 0,
   queuedTasksMax: integer("MAX_QUEUED_TASKS", 0, 10_000_000) ?? 100_000,
   queuedBytesMax: integer("MAX_QUEUED_BYTES", 0, 1_000_000_000_000) ?? 1_073_741_824,
+});
+
+const simulatorSettings = (
+  text: (name: string) => string | null,
+  integer: (name: string, min: number, max: number) => number | null,
+) => ({
+  host: text("SIM_HOST") ?? DEFAULT_HOST,
+  port: integer("SIM_PORT", 0, 65_535) ?? 8001,
+  profile: text("SIM_PROFILE") ?? "instant",
+  models: list(text("SIM_MODELS") ?? "millrace-sim"),
+  speedup: integer("SIM_SPEEDUP", 1, 1_000_000) ?? 1,
+  seed: text("SIM_SEED") ?? "0",
 });
 
 /** Where the commands of a client find a gateway, and with which key. */

@@ -14,6 +14,7 @@ usage: bun millrace <command>
   up              start everything on this machine: broker, gateway, one actor per GPU in GPU_IDS
   gateway         start one gateway, beside a running \`up\` or on NATS_URL
   actor --gpu N   start one actor on GPU N, beside a running \`up\` or on NATS_URL
+  sim             start a simulated vLLM server, for machines without a GPU
   rebuild         build the read model in SQL anew from the logs, while nothing runs
   keys …          create, list, rotate and revoke API keys; \`keys --help\` says how
   tasks …         submit, get, watch, cancel and list tasks over HTTP; \`tasks --help\` says how
@@ -24,11 +25,14 @@ Settings come from the environment and from .env; .env.example lists them.
 `;
 
 interface Command {
-  readonly name: "up" | "gateway" | "actor" | "rebuild" | "keys" | "help" | "version";
+  readonly name: "up" | "gateway" | "actor" | "sim" | "rebuild" | "keys" | "help" | "version";
   readonly gpu: string;
   /** What follows `keys`, which parses it itself. */
   readonly args?: string[];
 }
+
+const isName = (name: string): name is "up" | "gateway" | "actor" | "sim" | "rebuild" =>
+  ["up", "gateway", "actor", "sim", "rebuild"].includes(name);
 
 /** What the arguments ask for; a text when they make no sense. */
 function parseCommand(args: string[]): Command | string {
@@ -43,7 +47,7 @@ function parseCommand(args: string[]): Command | string {
     if (values.help || name === "help") return { name: "help", gpu: "" };
     if (values.version) return { name: "version", gpu: "" };
     if (name === undefined) return "no command given";
-    if (name !== "up" && name !== "gateway" && name !== "actor" && name !== "rebuild") return `no command ${name}`;
+    if (!isName(name)) return `no command ${name}`;
     if (rest.length > 0) return `${name} takes no ${rest.join(" ")}`;
     if (name === "actor" && !/^[A-Za-z0-9-]{1,64}$/.test(values.gpu ?? ""))
       return "actor needs --gpu with an id such as 0";
@@ -75,11 +79,32 @@ async function run(command: Command): Promise<void> {
       const { runActor } = await import("./actors/actor.ts");
       return runActor(await withBroker(config), command.gpu);
     }
+    case "sim":
+      return runSim(config);
     case "rebuild": {
       const [{ atRest }, { runRebuild }] = await Promise.all([import("./up/maintenance.ts"), import("./rebuild.ts")]);
       return atRest(config, log, runRebuild);
     }
   }
+}
+
+/** The simulated model server, until SIGTERM or SIGINT. */
+async function runSim({ sim }: Config): Promise<void> {
+  const { ProfileError, startSimulator } = await import("./sim/simulator.ts");
+  const asked = new Promise<void>((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());
+  });
+  const simulator = await startSimulator(sim).catch((error: unknown) => {
+    if (error instanceof ProfileError) throw new AppError("invalid_config", error.message);
+    if (error instanceof Error && "code" in error && error.code === "EADDRINUSE") {
+      throw new AppError("port_taken", `SIM_PORT ${sim.port} is taken`);
+    }
+    throw error;
+  });
+  if (process.send) process.send({ type: "ready", url: simulator.url });
+  else process.stdout.write(`simulator (${sim.profile}) at ${simulator.url}/v1, models ${sim.models.join(", ")}\n`);
+  await asked;
+  await simulator.stop();
 }
 
 /** The `tasks` commands on the streams of this process. */

@@ -1,0 +1,84 @@
+// `/v1/chat/completions`: checks a request, has its answer composed and planned, and sends what the engine makes of it,
+// as a stream or whole. The body decides the answer, the engine the time.
+import { type Answer, composeAnswer } from "./answer.ts";
+import { type ChatMessage, type ChatRequest, ContentError, isRecord, textOf } from "./chat-request.ts";
+import { chatSender } from "./chat-sender.ts";
+import { renderChat } from "./chat-template.ts";
+import { generate } from "./generate.ts";
+import { planAnswer } from "./plan.ts";
+import { createRng } from "./rng.ts";
+import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
+import { readFlag, readSampling, roomFor, type Sampling } from "./sampling.ts";
+import { servedModel } from "./served-models.ts";
+import { WireError } from "./wire-error.ts";
+
+export const chatRoutes: readonly Route[] = [
+  { method: "POST", path: "/v1/chat/completions", body: "json", handle: answerChat },
+];
+
+/** A message may hold much, a conversation of more is none. */
+const MESSAGES_MAX = 100_000;
+
+function answerChat(exchange: Exchange, simulation: Simulation): Promise<Response> {
+  const { body } = exchange;
+  const model = servedModel(body, simulation.models);
+  const sampling = readSampling(body, ["max_completion_tokens", "max_tokens"]);
+  const messages = readMessages(body);
+  const continued = readFlag(body, "continue_final_message");
+  const addGenerationPrompt = body.add_generation_prompt == null || readFlag(body, "add_generation_prompt");
+  if (continued && addGenerationPrompt) {
+    throw new WireError(400, "Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
+  }
+  const options = { tools: body.tools, addGenerationPrompt, continueFinalMessage: continued };
+  const prompt = renderChat(messages, options);
+  const room = roomFor(prompt.length, sampling.maxTokens, simulation.engine.profile().maxModelLen);
+  const last = messages.at(-1);
+  const prefix = continued && last?.role === "assistant" ? textOf(last) : null;
+  const request: ChatRequest = { ...body, messages: prefix === null ? messages : messages.slice(0, -1) };
+  const seed = seedOf(request, sampling, simulation.seed);
+  const plans = Array.from({ length: sampling.n }, (_, choice) => {
+    const answer = compose(request, `${seed}/${choice}`);
+    return planAnswer(prefix === null ? answer : continueAnswer(answer, prefix), sampling, room);
+  });
+  const echoed = readFlag(body, "echo") && last !== undefined ? textOf(last) : "";
+  const sender = chatSender({ simulation, exchange, model, sampling, plans, promptTokens: prompt.length, echoed });
+  return generate({ simulation, exchange, sampling, prompts: [prompt], plans, salt: model, sender });
+}
+
+function readMessages(body: JsonBody): readonly ChatMessage[] {
+  const { messages } = body;
+  if (!Array.isArray(messages)) throw new WireError(400, "messages must be a list", "messages");
+  if (messages.length === 0) throw new WireError(400, "messages must not be empty", "messages");
+  if (messages.length > MESSAGES_MAX) throw new WireError(400, `at most ${MESSAGES_MAX} messages`, "messages");
+  if (!messages.every((message) => isRecord(message) && typeof message.role === "string")) {
+    throw new WireError(400, "each message must be an object with a role", "messages");
+  }
+  return messages as readonly ChatMessage[];
+}
+
+/**
+ * Of what decides the answer and of nothing else: the model's name, the limits and how it is sent leave it as it is, so
+ * that a longer answer begins with the shorter one and a continued one goes on anywhere.
+ */
+function seedOf(request: ChatRequest, { seed }: Sampling, global: string): string {
+  const { messages, tools, tool_choice, response_format, structured_outputs, reasoning_effort } = request;
+  const decisive = { messages, tools, tool_choice, response_format, structured_outputs, reasoning_effort };
+  return `${global}/${seed ?? Bun.hash(JSON.stringify(decisive))}`;
+}
+
+export function compose(request: ChatRequest, seed: string): Answer {
+  try {
+    return composeAnswer(request, createRng(seed));
+  } catch (error) {
+    if (error instanceof ContentError) throw new WireError(400, error.message, error.param);
+    throw error;
+  }
+}
+
+/** What is left of an answer of which `prefix` was said: all of it where it does not begin so. */
+function continueAnswer(answer: Answer, prefix: string): Answer {
+  const text = answer.parts.map((part) => (part.kind === "content" ? part.text : "")).join("");
+  const rest = text.startsWith(prefix) ? text.slice(prefix.length) : text;
+  const calls = answer.parts.filter((part) => part.kind === "tool_call");
+  return { parts: [{ kind: "content", text: rest }, ...calls], finishReason: answer.finishReason };
+}

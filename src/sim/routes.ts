@@ -1,0 +1,68 @@
+// What a route of the simulator is, and what its handler gets. The server (simulator.ts) holds the list of routes; a
+// file that serves paths exports a list of its own. A handler throws WireError for what it refuses.
+import type { Engine } from "./engine.ts";
+import type { EngineClock } from "./engine-clock.ts";
+
+export type JsonBody = Readonly<Record<string, unknown>>;
+
+/** One request and what is known of it. */
+export interface Exchange {
+  readonly request: Request;
+  readonly path: string;
+  /** What `*` stands for, percent-decoded; empty without one. */
+  readonly rest: string;
+  /** Of routes with `body: "json"`; empty else. */
+  readonly body: JsonBody;
+  /** Aborts when the client leaves. */
+  readonly signal: AbortSignal;
+}
+
+export interface Route {
+  readonly method: "GET" | "POST";
+  /** Exact, or with `/*` at the end for the rest. */
+  readonly path: string;
+  /** `json`: an object is read and checked before the handler. Default: none is read. */
+  readonly body?: "json";
+  handle(exchange: Exchange, simulation: Simulation): Response | Promise<Response>;
+}
+
+/** A fault for one exchange. */
+export interface Fault {
+  /** Before anything is done; an answer stands instead of the route's. May wait, until `signal` aborts. */
+  before?(): Promise<Response | null>;
+  /** Changes the route's answer. The body of a stream has one server-sent event a chunk. */
+  after?(response: Response): Response | Promise<Response>;
+}
+
+/** Asked once for every exchange, when its body has been read. */
+export interface Faults {
+  pick(exchange: Exchange): Fault | null;
+}
+
+/** The names that requests may call the model by. */
+export interface ServedModels {
+  list(): readonly ServedModel[];
+  /** By id. Any name is served where `*` is. */
+  has(id: string): boolean;
+  add(model: ServedModel): void;
+  remove(id: string): boolean;
+}
+
+export interface ServedModel {
+  readonly id: string;
+  /** The base model of an adapter; null for the model itself. */
+  readonly parent: string | null;
+}
+
+/** What all handlers share. */
+export interface Simulation {
+  readonly engine: Engine;
+  readonly clock: EngineClock;
+  readonly models: ServedModels;
+  readonly faults: Faults;
+  readonly seed: string;
+  /** `millrace-sim-<profile>`, on every answer. */
+  readonly fingerprint: string;
+  /** Choices of requests that run or wait in the engine. */
+  inflight(): number;
+}

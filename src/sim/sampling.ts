@@ -1,0 +1,116 @@
+// The fields of a request that decide how much is generated and how it is sent, read and checked as vLLM does. Chat and
+// completions share them; what they mean for a given answer is plan.ts's.
+import { isRecord } from "./chat-request.ts";
+import type { JsonBody } from "./routes.ts";
+import { WireError } from "./wire-error.ts";
+
+export interface Sampling {
+  /** Null: as many as fit. */
+  readonly maxTokens: number | null;
+  readonly minTokens: number;
+  readonly ignoreEos: boolean;
+  readonly stop: readonly string[];
+  readonly includeStop: boolean;
+  readonly n: number;
+  readonly stream: boolean;
+  readonly includeUsage: boolean;
+  /** Usage on every chunk. */
+  readonly continuousUsage: boolean;
+  /** Lower goes first. */
+  readonly priority: number;
+  readonly cacheSalt: string;
+  /** As text: it goes into the seed of the random numbers. Null: none was given. */
+  readonly seed: string | null;
+}
+
+const CHOICES_MAX = 128;
+/** As OpenAI's; each is looked for at every token. */
+const STOPS_MAX = 16;
+const STOP_CHARS_MAX = 1_000;
+
+/** Throws WireError. */
+export function readSampling(body: JsonBody, maxTokensFields: readonly string[]): Sampling {
+  const maxTokens = maxTokensFields.map((name) => readInteger(body, name, 1)).find((value) => value !== null) ?? null;
+  const minTokens = readInteger(body, "min_tokens", 0) ?? 0;
+  if (maxTokens !== null && minTokens > maxTokens) {
+    throw new WireError(400, `min_tokens must be less than or equal to max_tokens=${maxTokens}, got ${minTokens}.`);
+  }
+  const options = body.stream_options ?? null;
+  const stream = readFlag(body, "stream");
+  if (options !== null && !isRecord(options)) throw new WireError(400, "stream_options must be an object");
+  if (options !== null && !stream) throw new WireError(400, "Stream options can only be defined when `stream=True`.");
+  const includeUsage = options !== null && readFlag(options, "include_usage");
+  const salt = body.cache_salt ?? "";
+  if (typeof salt !== "string" || (body.cache_salt != null && !/^[^@/\\\0]{1,128}$/.test(salt))) {
+    throw new WireError(400, "cache_salt must be 1 to 128 characters, none of @ / \\ NUL", "cache_salt");
+  }
+  return {
+    maxTokens,
+    minTokens,
+    ignoreEos: readFlag(body, "ignore_eos"),
+    stop: readStop(body.stop),
+    includeStop: readFlag(body, "include_stop_str_in_output"),
+    n: readInteger(body, "n", 1, CHOICES_MAX) ?? 1,
+    stream,
+    includeUsage,
+    continuousUsage: includeUsage && options !== null && readFlag(options, "continuous_usage_stats"),
+    priority: readInteger(body, "priority", Number.MIN_SAFE_INTEGER) ?? 0,
+    cacheSalt: salt,
+    seed: readInteger(body, "seed", Number.MIN_SAFE_INTEGER)?.toString() ?? null,
+  };
+}
+
+/** Null where it is not given. Throws WireError. */
+export function readInteger(body: JsonBody, name: string, min: number, max = Number.MAX_SAFE_INTEGER): number | null {
+  const value = body[name] ?? null;
+  if (value === null) return null;
+  if (typeof value !== "number" || !Number.isSafeInteger(value)) {
+    throw new WireError(400, `${name} must be an integer`, name);
+  }
+  if (value < min) throw new WireError(400, `${name} must be at least ${min}, got ${value}.`, name);
+  if (value > max) throw new WireError(400, `${name} must be at most ${max}, got ${value}.`, name);
+  return value;
+}
+
+/** False where it is not given. Throws WireError. */
+export function readFlag(body: JsonBody, name: string): boolean {
+  const value = body[name] ?? false;
+  if (typeof value !== "boolean") throw new WireError(400, `${name} must be a boolean`, name);
+  return value;
+}
+
+function readStop(value: unknown): string[] {
+  const stops = value == null ? [] : Array.isArray(value) ? value : [value];
+  if (stops.length > STOPS_MAX) throw new WireError(400, `stop must have at most ${STOPS_MAX} strings`, "stop");
+  return stops.map((stop) => {
+    if (typeof stop !== "string" || stop === "" || stop.length > STOP_CHARS_MAX) {
+      throw new WireError(400, "stop cannot contain an empty string", "stop");
+    }
+    return stop;
+  });
+}
+
+/**
+ * How many tokens may be generated behind a prompt of `promptTokens`. Throws WireError, in vLLM's words, where nothing
+ * or less than was asked for fits into `maxModelLen`.
+ */
+export function roomFor(promptTokens: number, maxTokens: number | null, maxModelLen: number): number {
+  const room = maxModelLen - promptTokens;
+  const context = `This model's maximum context length is ${maxModelLen} tokens.`;
+  if (room <= 0) {
+    throw new WireError(
+      400,
+      `${context} However, your request has ${promptTokens} input tokens. Please reduce the length of the input messages.`,
+      "input_tokens",
+    );
+  }
+  if (maxTokens !== null && maxTokens > room) {
+    throw new WireError(
+      400,
+      `'max_tokens' or 'max_completion_tokens' is too large: ${maxTokens}. ${context} Your request has ${promptTokens} ` +
+        `input tokens (${maxTokens} > ${maxModelLen} - ${promptTokens}).`,
+      "max_tokens",
+    );
+  }
+  return maxTokens ?? room;
+}

@@ -1,0 +1,144 @@
+// The simulated vLLM server: HTTP in front of the engine. Started by the `sim` command in a process of its own and by
+// tests in theirs. It imports nothing of the runtime that it stands in for, and holds nothing outside of itself.
+import { chatRoutes } from "./chat.ts";
+import { isRecord } from "./chat-request.ts";
+import { createEngine, type EngineObserver } from "./engine.ts";
+import { wallClock } from "./engine-clock.ts";
+import { loadProfile } from "./profile.ts";
+import type { Exchange, Faults, JsonBody, Route, Simulation } from "./routes.ts";
+import { createServedModels, modelRoutes } from "./served-models.ts";
+import { errorResponse, WireError } from "./wire-error.ts";
+
+export interface SimulatorOptions {
+  /** Default 127.0.0.1. */
+  readonly host?: string;
+  /** Default 0: any free one. */
+  readonly port?: number;
+  /** A shipped profile, or the path of a .yaml file. Default `instant`. */
+  readonly profile?: string;
+  /** Names that the model answers to; `*` is any. Default `millrace-sim`. */
+  readonly models?: readonly string[];
+  /** How many times faster than the profile. Default 1. */
+  readonly speedup?: number;
+  /** Another seed gives other answers. Default `0`. */
+  readonly seed?: string;
+}
+
+export interface Simulator {
+  /** Such as `http://127.0.0.1:8001`; OpenAI's routes are below its `/v1`. */
+  readonly url: string;
+  /** Requests that are being answered. */
+  inflight(): number;
+  /** Cuts what is still being answered. Idempotent. */
+  stop(): Promise<void>;
+}
+
+export { ProfileError } from "./profile.ts";
+
+const defaultModels: readonly string[] = ["millrace-sim"];
+
+/** Pictures come inside of a request. */
+const BODY_BYTES_MAX = 128 * 1024 * 1024;
+/** The longest that Bun takes; what generates is exempt from it. */
+const IDLE_S = 255;
+
+const coreRoutes: readonly Route[] = [
+  ...chatRoutes,
+  ...modelRoutes,
+  { method: "GET", path: "/health", handle: () => new Response(null) },
+  {
+    method: "GET",
+    path: "/admin/inflight",
+    handle: (_, { engine, inflight }) => Response.json({ inflight: inflight(), ...engine.load() }),
+  },
+];
+
+const noFaults: Faults = { pick: () => null };
+const nobody: EngineObserver = {
+  onStep() {},
+  onPrefixCache() {},
+  onPreempted() {},
+  onFirstToken() {},
+  onNextToken() {},
+  onEnded() {},
+};
+
+/** Resolves once it listens. Throws ProfileError, and EADDRINUSE where the port is taken. */
+export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
+  const profile = await loadProfile(options.profile ?? "instant");
+  const seed = options.seed ?? "0";
+  const engine = createEngine({ profile, clock: wallClock, speedup: options.speedup ?? 1, seed, observer: nobody });
+  const simulation: Simulation = {
+    engine,
+    clock: wallClock,
+    models: createServedModels(options.models ?? defaultModels),
+    faults: noFaults,
+    seed,
+    fingerprint: `millrace-sim-${profile.name}`,
+    inflight: () => engine.load().running + engine.load().waiting,
+  };
+  const find = routeTable(coreRoutes);
+  const server = Bun.serve({
+    hostname: options.host ?? "127.0.0.1",
+    port: options.port ?? 0,
+    idleTimeout: IDLE_S,
+    maxRequestBodySize: BODY_BYTES_MAX,
+    async fetch(request, server) {
+      server.timeout(request, 0);
+      try {
+        return await answer(request, find, simulation);
+      } catch (error) {
+        if (error instanceof WireError) return errorResponse(error.status, error.message, error.param);
+        throw error;
+      }
+    },
+    error: () => errorResponse(500, "Internal server error"),
+  });
+  return {
+    url: `http://${server.hostname?.includes(":") ? `[${server.hostname}]` : server.hostname}:${server.port}`,
+    inflight: simulation.inflight,
+    async stop() {
+      engine.stop();
+      await server.stop(true);
+    },
+  };
+}
+
+type FindRoute = (method: string, path: string) => { route: Route; rest: string };
+
+async function answer(request: Request, find: FindRoute, simulation: Simulation): Promise<Response> {
+  const path = new URL(request.url).pathname;
+  const { route, rest } = find(request.method, path);
+  const body = route.body === "json" ? await readJson(request) : {};
+  const exchange: Exchange = { request, path, rest, body, signal: request.signal };
+  const fault = simulation.faults.pick(exchange);
+  const instead = (await fault?.before?.()) ?? null;
+  if (instead !== null) return instead;
+  const response = await route.handle(exchange, simulation);
+  return fault?.after ? fault.after(response) : response;
+}
+
+/** Finds the route of a path; throws WireError 404 or 405. */
+function routeTable(routes: readonly Route[]): FindRoute {
+  const exact = new Map(routes.map((route) => [`${route.method} ${route.path}`, route]));
+  const open = routes.filter(({ path }) => path.endsWith("/*"));
+  return (method, path) => {
+    const route = exact.get(`${method} ${path}`);
+    if (route) return { route, rest: "" };
+    const above = open.find((one) => one.method === method && path.startsWith(one.path.slice(0, -1)));
+    if (above) return { route: above, rest: decodeURIComponent(path.slice(above.path.length - 1)) };
+    const known = routes.some((one) => one.path === path);
+    throw known ? new WireError(405, "Method Not Allowed") : new WireError(404, "Not Found");
+  };
+}
+
+async function readJson(request: Request): Promise<JsonBody> {
+  let body: unknown;
+  try {
+    body = await request.json();
+  } catch {
+    throw new WireError(400, "The body is not valid JSON");
+  }
+  if (!isRecord(body)) throw new WireError(400, "The body must be a JSON object");
+  return body;
+}
