@@ -8,6 +8,7 @@ import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { openKept, openReadModel } from "./db/db.ts";
 import { watchDatabase } from "./db/watch.ts";
+import { AppError } from "./errors.ts";
 import { createFiles } from "./files/files.ts";
 import type { PartReadiness } from "./http/health.ts";
 import { createHttp } from "./http/http.ts";
@@ -65,6 +66,7 @@ async function openGateway(config: Config, log: Log): Promise<Gateway> {
     ...nouns,
     config,
     models: catalogue,
+    llm: { call: () => Promise.reject(new AppError("model_unavailable", "No language model is served here.")) },
     actors: catalogue.liveActors,
     keys: nouns.access.keys,
     limits: nouns.access.limits,

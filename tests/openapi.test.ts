@@ -99,6 +99,12 @@ test("whatever needs the database says how it answers without it", async () => {
     "GET /v1/models",
     "GET /v1/models/{id}",
     "GET /v1/queues",
+    "POST /v1/audio/speech",
+    "POST /v1/audio/transcriptions",
+    "POST /v1/chat/completions",
+    "POST /v1/completions",
+    "POST /v1/embeddings",
+    "POST /v1/images/generations",
     "POST /v1/tasks",
     "POST /v1/tasks/batch",
   ]);

@@ -73,7 +73,11 @@ export const fileSchemas: Readonly<Record<string, object>> = {
         required: ["message", "type", "param", "code"],
         properties: {
           message: { type: "string", description: "In words." },
-          type: { type: "string", enum: ["invalid_request_error", "server_error"], description: "Whose fault it is." },
+          type: {
+            type: "string",
+            enum: ["invalid_request_error", "rate_limit_error", "insufficient_quota", "server_error"],
+            description: "Whose fault it is.",
+          },
           param: { type: ["string", "null"], description: "The field that is not valid." },
           code: { type: "string", description: "Stable name of the error." },
         },

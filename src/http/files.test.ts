@@ -175,7 +175,7 @@ forEachDatabase((databases) => {
   ] as const)("refused and not kept: %s", async (_name, body, param) => {
     const objects = (): string[] => [...new Bun.Glob("**/*").scanSync({ cwd: join(folder, "blobs") })].sort();
     const before = objects();
-    expect(await errorOf(await upload(body))).toEqual({ status: 422, code: "invalid_request", param });
+    expect(await errorOf(await upload(body))).toEqual({ status: 400, code: "invalid_request", param });
     expect(await (await server.send("/v1/files")).json()).toMatchObject({ data: [] });
     expect(objects()).toEqual(before);
   });
@@ -183,19 +183,19 @@ forEachDatabase((databases) => {
   test("a form without a file, with two, with another part, cut short, of another type", async () => {
     const none = new FormData();
     none.append("purpose", "vision");
-    expect(await errorOf(await upload(none))).toMatchObject({ status: 422 });
+    expect(await errorOf(await upload(none))).toMatchObject({ status: 400 });
     const two = form({ purpose: "vision" });
     two.append("file", new File(["x"], "b.txt"));
-    expect(await errorOf(await upload(two))).toMatchObject({ status: 422 });
+    expect(await errorOf(await upload(two))).toMatchObject({ status: 400 });
     const other = new FormData();
     other.append("document", new File(["x"], "b.txt"));
-    expect(await errorOf(await upload(other))).toMatchObject({ status: 422 });
+    expect(await errorOf(await upload(other))).toMatchObject({ status: 400 });
     const raw = (body: string, type: string): Promise<Response> =>
       server.send("/v1/files", { method: "POST", body, headers: { "content-type": type } });
     const cut = '--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\nhalf';
-    expect(await errorOf(await raw(cut, "multipart/form-data; boundary=b"))).toMatchObject({ status: 422 });
+    expect(await errorOf(await raw(cut, "multipart/form-data; boundary=b"))).toMatchObject({ status: 400 });
     const long = await raw("--b--", `multipart/form-data; boundary=${"b".repeat(300)}`);
-    expect(await errorOf(long)).toMatchObject({ status: 422 });
+    expect(await errorOf(long)).toMatchObject({ status: 400 });
     expect(await errorOf(await raw("{}", "application/json"))).toMatchObject({ status: 415 });
     expect(await errorOf(await raw("", "multipart/form-data"))).toMatchObject({ status: 415 });
     const unkeyed = await fetch(`${server.url}/v1/files`, { method: "POST", body: form({ purpose: "vision" }) });
@@ -206,7 +206,7 @@ forEachDatabase((databases) => {
     for (const param of ["after", "purpose"]) {
       for (const value of ["%00", "file-x"]) {
         const answer = await errorOf(await server.send(`/v1/files?${param}=${value}`));
-        expect(answer).toEqual({ status: 422, code: "invalid_request", param });
+        expect(answer).toEqual({ status: 400, code: "invalid_request", param });
       }
     }
   });

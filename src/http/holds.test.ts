@@ -23,9 +23,18 @@ test("who has left, or comes after the stop, waits for nothing", () => {
   const holds = createHolds(() => {});
   expect(holds.open(callOf(requestOf(AbortSignal.abort()))).signal.aborted).toBe(true);
   const open = holds.open(callOf());
-  holds.stop();
+  holds.stop(0);
   expect(open.signal.aborted).toBe(true);
   expect(holds.open(callOf()).signal.aborted).toBe(true);
+});
+
+test("a call of a model is let finish when the gateway stops, and ended at the end of the grace", async () => {
+  const holds = createHolds(() => {});
+  const [stream, call] = [holds.open(callOf(), "stream"), holds.open(callOf(), "call")];
+  const cutOff = new Promise((resolve) => call.signal.addEventListener("abort", resolve));
+  holds.stop(20);
+  expect([stream.signal.aborted, call.signal.aborted]).toEqual([true, false]);
+  await cutOff;
 });
 
 test("a released hold hears no more of its client", () => {

@@ -1,4 +1,4 @@
-// Requests that are kept open on purpose: long polls and event streams. Each gets a signal that aborts when its client
+// Requests that are kept open on purpose: long polls, event streams, calls of models. Each gets a signal that aborts when its client
 // leaves or this server stops, freedom from Bun's idle timeout, and a place in a bounded number. Whoever opens a hold
 // must release it.
 
@@ -22,24 +22,28 @@ export interface Hold {
 export interface Holds {
   /** Throws `not_ready` when too many requests wait already. After `stop` the signal is aborted from the start. */
   open(call: Pick<KeyedCall, "request"> & { readonly owner: Owner }, kind?: HoldKind): Hold;
-  /** Aborts all that are open and will be opened. */
-  stop(): void;
+  /** Aborts all waits and streams that are open and will be opened; calls when `graceMs` are over. */
+  stop(graceMs: number): void;
   /** How many are open, of a kind or in all. */
   count(kind?: HoldKind): number;
   /** Whether this request waits here or has: its length says nothing about this gateway. */
   wasHeld(request: Request): boolean;
 }
 
-/** A long poll, or an event stream. */
-export type HoldKind = "wait" | "stream";
+/** A long poll, an event stream that its client resumes elsewhere, or a call of a model, which is finished here. */
+export const holdKinds = ["wait", "stream", "call"] as const;
+export type HoldKind = (typeof holdKinds)[number];
 
 /** `keepOpen` switches the idle timeout of a request's socket off. */
 export function createHolds(keepOpen: (request: Request) => void): Holds {
-  const open = new Set<AbortController>();
+  const open = new Map<AbortController, HoldKind>();
   const held = new WeakSet<Request>();
   const keys = new Map<string, number>();
-  const counts = { wait: 0, stream: 0 };
+  const counts = { wait: 0, stream: 0, call: 0 };
   let stopped = false;
+  const abortAll = (isMeant: (kind: HoldKind) => boolean): void => {
+    for (const [controller, kind] of open) if (isMeant(kind)) controller.abort();
+  };
   return {
     open({ request, owner: { keyId } }, kind = "wait") {
       const ofKey = keys.get(keyId) ?? 0;
@@ -49,9 +53,9 @@ export function createHolds(keepOpen: (request: Request) => void): Holds {
       keepOpen(request);
       const controller = new AbortController();
       const abort = (): void => controller.abort();
-      if (stopped || request.signal.aborted) abort();
+      if ((stopped && kind !== "call") || request.signal.aborted) abort();
       request.signal.addEventListener("abort", abort, { once: true });
-      open.add(controller);
+      open.set(controller, kind);
       keys.set(keyId, ofKey + 1);
       held.add(request);
       counts[kind]++;
@@ -69,9 +73,11 @@ export function createHolds(keepOpen: (request: Request) => void): Holds {
         },
       };
     },
-    stop() {
+    stop(graceMs) {
       stopped = true;
-      for (const controller of open) controller.abort();
+      abortAll((kind) => kind !== "call");
+      // Not kept alive by this: where all calls have ended there is nothing left to abort.
+      setTimeout(() => abortAll(() => true), graceMs).unref();
     },
     count: (kind) => (kind ? counts[kind] : open.size),
     wasHeld: (request) => held.has(request),

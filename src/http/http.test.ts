@@ -217,8 +217,9 @@ test("a taken port is said, with what to do", async () => {
   await using server = await startFixture();
   const port = Number(new URL(server.url).port);
   const second = createHttp({
-    config: { env: "dev", host: "127.0.0.1", port, corsOrigins: [], trustedProxies: [] },
+    config: { env: "dev", host: "127.0.0.1", port, corsOrigins: [], trustedProxies: [], fetchAllowHosts: [] },
     tasks: {} as never,
+    llm: {} as never,
     find: {} as never,
     retry: {} as never,
     erase: {} as never,

@@ -9,10 +9,12 @@ import type { Files } from "../files/files.ts";
 import type { Keys } from "../keys/keys.ts";
 import type { Limits } from "../keys/limits.ts";
 import type { Tickets } from "../keys/tickets.ts";
+import type { LlmCaller } from "../llm/llm.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { ActorEntry } from "../models/announce.ts";
 import type { Models } from "../models/models.ts";
+import { fetchInput } from "../net/fetch-input.ts";
 import { createBulk } from "../tasks/bulk.ts";
 import type { Erase } from "../tasks/erase.ts";
 import type { Find } from "../tasks/find.ts";
@@ -31,6 +33,8 @@ import { createGate } from "./gate.ts";
 import { healthRoutes, type PartReadiness } from "./health.ts";
 import { createHolds } from "./holds.ts";
 import { createLinks } from "./links.ts";
+import { llmRoutes } from "./llm.ts";
+import type { FetchMedia } from "./llm-media.ts";
 import { metricsRoute } from "./metrics.ts";
 import { modelRoutes } from "./models.ts";
 import { openapiDocument } from "./openapi.ts";
@@ -44,13 +48,14 @@ import { createTraffic } from "./traffic.ts";
 import { webhookRoutes } from "./webhooks.ts";
 
 export interface HttpParts {
-  readonly config: Pick<Config, "env" | "host" | "port" | "corsOrigins" | "trustedProxies">;
+  readonly config: Pick<Config, "env" | "host" | "port" | "corsOrigins" | "trustedProxies" | "fetchAllowHosts">;
   readonly tasks: Tasks;
   readonly find: Find;
   readonly retry: Retry;
   readonly erase: Erase;
   readonly webhooks: Webhooks;
   readonly models: Models;
+  readonly llm: LlmCaller;
   readonly queues: Pick<Queues, "list">;
   /** Actors whose presence is fresh. */
   readonly actors: () => readonly ActorEntry[];
@@ -84,6 +89,9 @@ export interface Http {
   stop(graceMs: number): Promise<void>;
 }
 
+/** What a call that is cut off at the end of the grace needs to tell its client. */
+const CALL_END_MS = 500;
+
 export function createHttp(parts: HttpParts): Http {
   const { config } = parts;
   let stopping = false;
@@ -91,6 +99,8 @@ export function createHttp(parts: HttpParts): Http {
     stopping ? [{ part: "gateway", ready: false, detail: "stopping" }, ...parts.readiness()] : parts.readiness();
 
   const holds = createHolds((request) => server.keepOpen(request));
+  const fetchMedia: FetchMedia = (url, sizeBytesMax, signal) =>
+    fetchInput(url, { allowHosts: config.fetchAllowHosts, sizeBytesMax, signal });
   const links = createLinks(parts.tickets, systemClock);
   let document: string | null = null;
   const openapi = (): string => (document ??= JSON.stringify(openapiDocument(routes, packageJson.version)));
@@ -101,6 +111,7 @@ export function createHttp(parts: HttpParts): Http {
     ...webhookRoutes(parts.tasks, parts.webhooks),
     ...taskDataRoutes(parts.tasks, parts.erase, links),
     ...modelRoutes(parts.models),
+    ...llmRoutes({ ...parts, holds, fetchMedia }),
     ...fileRoutes(parts.files, parts.blobs),
     ...queueRoutes(parts),
     ...scheduleRoutes(parts.schedules, parts.models),
@@ -126,7 +137,8 @@ export function createHttp(parts: HttpParts): Http {
     listen: () => server.listen(),
     async stop(graceMs) {
       stopping = true;
-      holds.stop();
+      // What is cut off then can still say so.
+      holds.stop(Math.max(0, graceMs - CALL_END_MS));
       await server.stop(graceMs);
     },
   };

@@ -57,7 +57,11 @@ test("a request that waits on purpose is counted, its wait is not, and it shows 
   const waiting = server.send(`/v1/tasks/${knownTaskId}?wait=60`);
   await entered.promise;
   const during = await (await fetch(`${server.url}/metrics`)).text();
-  expect(samples(during, "millrace_http_held_requests")).toEqual({ 'kind="wait"': 1, 'kind="stream"': 0 });
+  expect(samples(during, "millrace_http_held_requests")).toEqual({
+    'kind="wait"': 1,
+    'kind="stream"': 0,
+    'kind="call"': 0,
+  });
   end.resolve();
   await waiting;
   const after = await (await fetch(`${server.url}/metrics`)).text();

@@ -24,7 +24,10 @@ export interface IncomingFile {
 /** What the form says beside the bytes. */
 export interface FormDetails {
   readonly fields: ReadonlyMap<string, string>;
+  /** The fields in their order, those of one name too. */
+  readonly entries: readonly (readonly [name: string, value: string])[];
   readonly filename: string;
+  readonly contentType: string;
 }
 
 export interface Upload<T, D> {
@@ -46,6 +49,7 @@ export async function receiveUpload<T, D>(
   take: (file: IncomingFile) => Promise<T>,
   read: (details: FormDetails) => D,
   undo: (taken: T) => Promise<void>,
+  timeoutMs = UPLOAD_MS_MAX,
 ): Promise<Upload<T, D>> {
   const contentType = request.headers.get("content-type") ?? "";
   if (!/^multipart\/form-data *;.*boundary=/i.test(contentType)) {
@@ -54,7 +58,7 @@ export async function receiveUpload<T, D>(
   if (Number(request.headers.get("content-length") ?? 0) > fileBytesMax + OVERHEAD_BYTES) throw tooLarge(fileBytesMax);
   const form = readForm(contentType, fileBytesMax, take);
   try {
-    await feed(request.body, form);
+    await feed(request.body, form, timeoutMs);
     const { taken, ...rest } = await form.done;
     return { details: read(rest), taken: await taken };
   } catch (error) {
@@ -72,15 +76,15 @@ export async function receiveUpload<T, D>(
 interface Form<T> {
   readonly parser: InstanceType<typeof Busboy>;
   /** Rejects as soon as the form or `take` fails; resolves when the last part has been read. */
-  readonly done: Promise<{ fields: Map<string, string>; filename: string; taken: Promise<T> }>;
+  readonly done: Promise<FormDetails & { readonly taken: Promise<T> }>;
   taken(): Promise<T> | null;
   abort(error: unknown): void;
 }
 
 function readForm<T>(contentType: string, fileBytesMax: number, take: (file: IncomingFile) => Promise<T>): Form<T> {
   const { promise: done, resolve, reject } = Promise.withResolvers<Awaited<Form<T>["done"]>>();
-  const fields = new Map<string, string>();
-  let file: { filename: string; stream: BusboyFileStream; taken: Promise<T> } | null = null;
+  const entries: (readonly [string, string])[] = [];
+  let file: { incoming: IncomingFile; stream: BusboyFileStream; taken: Promise<T> } | null = null;
   const parser = createParser(contentType, fileBytesMax);
   parser.on("file", (name, stream, filename, _encoding, mimeType) => {
     stream.on("error", () => {}); // its reader gets the error; without one nobody waits for it
@@ -90,19 +94,21 @@ function readForm<T>(contentType: string, fileBytesMax: number, take: (file: Inc
       return;
     }
     const incoming = { filename: filename ?? "", contentType: mimeType, content: streamOf(stream, fileBytesMax) };
-    file = { filename: filename ?? "", stream, taken: take(incoming) };
+    file = { incoming, stream, taken: take(incoming) };
     file.taken.catch(reject);
   });
   parser.on("field", (name, value, nameTruncated, valueTruncated) => {
     if (nameTruncated || valueTruncated) reject(invalid(`a field has more than ${FIELD_BYTES_MAX} bytes`));
-    fields.set(name, value);
+    entries.push([name, value]);
   });
   parser.on("fieldsLimit", () => reject(invalid(`the form has more than ${FIELDS_MAX} fields`)));
   parser.on("filesLimit", () => reject(invalid("the form has two files")));
   parser.on("error", () => reject(invalid("the form cannot be read")));
   parser.on("finish", () => {
-    if (file === null) reject(invalid("the form has no part named file"));
-    else resolve({ fields, filename: file.filename, taken: file.taken });
+    if (file === null) return reject(invalid("the form has no part named file"));
+    const { incoming, taken } = file;
+    const { filename, contentType } = incoming;
+    resolve({ fields: new Map(entries), entries, filename, contentType, taken });
   });
   return {
     parser,
@@ -152,10 +158,14 @@ function streamOf(file: BusboyFileStream, fileBytesMax: number): ReadableStream<
 }
 
 /** Hands the body to the parser at the pace of the file's reader; ends at the first failure of either. */
-async function feed<T>(body: ReadableStream<Uint8Array> | null, { parser, done }: Form<T>): Promise<void> {
+async function feed<T>(
+  body: ReadableStream<Uint8Array> | null,
+  { parser, done }: Form<T>,
+  timeoutMs: number,
+): Promise<void> {
   const { promise: late, reject } = Promise.withResolvers<never>();
   const slow = (): void => reject(new AppError("request_timeout", "The upload did not arrive in time."));
-  const timer = setTimeout(slow, UPLOAD_MS_MAX);
+  const timer = setTimeout(slow, timeoutMs);
   let failure: { readonly error: unknown } | null = null;
   const note = (error: unknown): void => {
     failure ??= { error };

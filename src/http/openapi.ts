@@ -2,7 +2,7 @@
 // when the document is first asked for.
 import { type ErrorCode, errorKinds } from "../errors.ts";
 import { findSchemas } from "./find-schemas.ts";
-import { openAiError } from "./openai-error.ts";
+import { openAiError, openAiStatus } from "./openai-error.ts";
 import { problemBody } from "./problem.ts";
 import { type ErrorFormat, type Operation, type Route, scopeOf } from "./route.ts";
 import { schemas } from "./schemas.ts";
@@ -63,6 +63,7 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
     servers: [{ url: "/", description: "This gateway." }],
     tags: [
       { name: "Tasks", description: "Work that is kept until it has ended." },
+      { name: "Language models", description: "Models that answer at once, in the shape of the OpenAI API." },
       { name: "Files", description: "Uploads, in the shape of the OpenAI API." },
       { name: "Schedules", description: "Tasks that come again and again." },
       { name: "Models", description: "What can run." },
@@ -132,7 +133,7 @@ const errorsOf = (operation: Operation, keyed: boolean): readonly ErrorCode[] =>
 
 /** One response a status, with one example a code. */
 function problems(codes: readonly ErrorCode[], format: ErrorFormat): Record<string, object> {
-  const byStatus = Map.groupBy(codes, (code) => errorKinds[code].status);
+  const byStatus = Map.groupBy(codes, (code) => (format === "openai" ? openAiStatus(code) : errorKinds[code].status));
   const entries = [...byStatus].map(([status, group]) => [
     String(status),
     {

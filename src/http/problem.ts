@@ -4,7 +4,7 @@
 import { asDatabaseError } from "../db/postgres.ts";
 import { type AppError, asAppError, type ErrorCode, errorKinds, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { openAiError } from "./openai-error.ts";
+import { isFinal, openAiError, openAiStatus } from "./openai-error.ts";
 import { type Call, type ErrorFormat, reply } from "./route.ts";
 
 /** Enough to repair a request; more would let a client make us write megabytes. */
@@ -54,12 +54,14 @@ function problem(
 ): Response {
   const { status } = errorKinds[code];
   const all: Record<string, string> = { ...headers };
-  if (status === 503 || status === 429) all["retry-after"] = String(Math.max(1, Math.ceil(error?.retryAfterS ?? 1)));
+  const waitS = status === 503 || status === 429 ? (error?.retryAfterS ?? 1) : null;
+  if (waitS !== null) all["retry-after"] = String(Math.max(1, Math.ceil(waitS)));
   if (status === 401) all["www-authenticate"] ??= 'Bearer realm="millrace"';
   if (call.errorFormat === "openai") {
-    // Its SDKs repeat 409 and 5xx by themselves.
-    if (errorKinds[code].retry === "never") all["x-should-retry"] = "false";
-    return reply(call, status, "application/json", JSON.stringify(openAiError(code, detail, error?.fields)), all);
+    if (isFinal(code)) all["x-should-retry"] = "false";
+    if (waitS !== null) all["retry-after-ms"] = String(Math.ceil(waitS * 1_000));
+    const shown = JSON.stringify(openAiError(code, detail, error?.fields));
+    return reply(call, openAiStatus(code), "application/json", shown, all);
   }
   const body = problemBody(code, detail, call.requestId, error?.fields);
   return reply(call, status, "application/problem+json", JSON.stringify(body), all);

@@ -5,6 +5,7 @@ import { callbackEvents } from "../tasks/callback.ts";
 import { priorities, statuses } from "../tasks/task.ts";
 import { AHEAD_MS_MAX } from "../tasks/times.ts";
 import { fileSchemas } from "./file-schemas.ts";
+import { llmSchemas } from "./llm-schemas.ts";
 import { queueSchemas } from "./queue-schemas.ts";
 import { scheduleSchemas } from "./schedule-schemas.ts";
 import { taskDataSchemas } from "./task-data-schemas.ts";
@@ -338,6 +339,7 @@ export const schemas: Readonly<Record<string, object>> = {
   Readiness: readinessSchema,
   Problem: problemSchema,
   ...fileSchemas,
+  ...llmSchemas,
   ...scheduleSchemas,
   ...taskDataSchemas,
 };

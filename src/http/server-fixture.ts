@@ -8,6 +8,7 @@ import type { Files } from "../files/files.ts";
 import { createKeys, type Keys } from "../keys/keys.ts";
 import type { Limits } from "../keys/limits.ts";
 import { createTickets, type Tickets } from "../keys/tickets.ts";
+import type { LlmCaller } from "../llm/llm.ts";
 import { type Log, silentLog } from "../log.ts";
 import { createMetrics } from "../metrics/metrics.ts";
 import type { ModelDescription, Models } from "../models/models.ts";
@@ -35,6 +36,7 @@ export interface FixtureOptions {
   readonly find?: Partial<Find>;
   readonly blobs?: Partial<Blobs>;
   readonly files?: Files;
+  readonly llm?: LlmCaller;
   readonly schedules?: Schedules;
   /** Default: the keys of alice and bob. */
   readonly keys?: Keys;
@@ -92,6 +94,12 @@ const webhooks: HttpParts["webhooks"] = {
   erase: async () => {},
 };
 
+const twoKeys = (): Keys =>
+  createKeys([
+    { id: "alice", secret: testKey },
+    { id: "bob", secret: otherKey },
+  ]);
+
 export async function startFixture(options: FixtureOptions = {}): Promise<Fixture> {
   const calls: string[] = [];
   const accepted: Accepted = { taskId: knownTaskId, status: "PENDING", replayed: false };
@@ -112,7 +120,15 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     },
   });
   const http = createHttp({
-    config: { env: "dev", host: "127.0.0.1", port: 0, corsOrigins: [], trustedProxies: [], ...options.config },
+    config: {
+      env: "dev",
+      host: "127.0.0.1",
+      port: 0,
+      corsOrigins: [],
+      trustedProxies: [],
+      fetchAllowHosts: [],
+      ...options.config,
+    },
     tasks,
     retry: async () => accepted,
     erase: async (taskId) => finished(taskId),
@@ -123,14 +139,10 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     },
     webhooks,
     models,
+    llm: options.llm ?? { call: unexpected },
     queues: { list: async () => [] },
     actors: () => [],
-    keys:
-      options.keys ??
-      createKeys([
-        { id: "alice", secret: testKey },
-        { id: "bob", secret: otherKey },
-      ]),
+    keys: options.keys ?? twoKeys(),
     limits: options.limits ?? { take: () => null },
     tickets: options.tickets ?? createTickets(new Uint8Array(32), systemClock),
     blobs: { get: unexpected, read: unexpected, ...options.blobs } as Blobs,

@@ -2,7 +2,7 @@
 // tells it of each answer. A route is its template, never a path, and a method that HTTP does not know is `other`: no
 // client can make a series.
 import type { Counter, Histogram, Metrics } from "../metrics/metrics.ts";
-import type { Holds } from "./holds.ts";
+import { type Holds, holdKinds } from "./holds.ts";
 
 /** The answers of one route. */
 export interface RouteTraffic {
@@ -41,9 +41,9 @@ export function createTraffic(metrics: Metrics, holds: Holds): Traffic {
   });
   metrics.sampled({
     name: "millrace_http_held_requests",
-    help: "Requests that are kept open: long polls (wait) and event streams (stream).",
+    help: "Requests that are kept open: long polls (wait), event streams (stream) and calls of models (call).",
     type: "gauge",
-    read: () => (["wait", "stream"] as const).map((kind) => ({ labels: [["kind", kind]], value: holds.count(kind) })),
+    read: () => holdKinds.map((kind) => ({ labels: [["kind", kind]], value: holds.count(kind) })),
   });
   const seriesOf = (...values: readonly string[]): Series => ({
     count: requests.of(...values),

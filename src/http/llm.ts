@@ -1,0 +1,99 @@
+// The routes that answer from a language model, in the shape of the OpenAI API, so that its SDKs work unchanged: a body
+// is read and checked, pictures are fetched, the call is made, its answer sent on. Who answers is the caller's to
+// decide (src/llm/llm.ts); nothing here knows of a server.
+import type { LlmAnswer, LlmBody, LlmCaller } from "../llm/llm.ts";
+import type { Log } from "../log.ts";
+import type { LlmEndpoint } from "../models/llm-models.ts";
+import { readJson } from "./body.ts";
+import type { Hold, Holds } from "./holds.ts";
+import { affinityOf, stickyKeyOf } from "./llm-affinity.ts";
+import { embeddingsReply, jsonReply, mediaReply } from "./llm-answer.ts";
+import { readForm } from "./llm-form.ts";
+import { type FetchMedia, withMedia } from "./llm-media.ts";
+import { llmOperations } from "./llm-operations.ts";
+import { checkedBody, type Fields, type JsonEndpoint } from "./llm-request.ts";
+import { type LlmStreamLimits, llmStream, llmStreamLimits } from "./llm-stream.ts";
+import type { KeyedCall, KeyedRoute } from "./route.ts";
+
+export interface LlmRouteParts {
+  readonly llm: LlmCaller;
+  readonly holds: Holds;
+  readonly fetchMedia: FetchMedia;
+  readonly log: Log;
+}
+
+/** `limits` are given by tests alone. */
+export function llmRoutes(parts: LlmRouteParts, limits: LlmStreamLimits = llmStreamLimits): readonly KeyedRoute[] {
+  const json = (endpoint: JsonEndpoint, answerOf: AnswerOf = jsonReply) => ({
+    ...route,
+    path: `/v1/${endpoint}`,
+    operation: llmOperations[endpoint],
+    handle: (call: KeyedCall) => callModel(parts, limits, endpoint, call, answerOf),
+  });
+  return [
+    json("chat/completions"),
+    json("completions"),
+    json("embeddings", (call, answer, body) => embeddingsReply(call, answer, body.encoding_format === "base64")),
+    json("images/generations"),
+    json("audio/speech", mediaReply),
+    {
+      ...route,
+      path: "/v1/audio/transcriptions",
+      operation: llmOperations["audio/transcriptions"],
+      handle: (call) => transcribe(parts, call),
+    },
+  ];
+}
+
+const route = { access: "key", method: "POST", errorFormat: "openai" } as const;
+
+type AnswerOf = (call: KeyedCall, answer: LlmAnswer, body: Fields) => Promise<Response>;
+
+async function callModel(
+  parts: LlmRouteParts,
+  limits: LlmStreamLimits,
+  endpoint: JsonEndpoint,
+  call: KeyedCall,
+  answerOf: AnswerOf,
+): Promise<Response> {
+  const sent = checkedBody(endpoint, await readJson(call));
+  const hold = parts.holds.open(call, "call");
+  let isStreaming = false;
+  try {
+    const body = await withMedia(sent, call.owner.keyId, parts.fetchMedia, hold.signal);
+    const calling = parts.llm.call(requestOf(call, endpoint, sent, { kind: "json", value: body }, hold));
+    if (sent.stream !== true) return await answerOf(call, await calling, sent);
+    const response = await llmStream(call, calling, hold, parts.log, limits);
+    isStreaming = response.status === 200;
+    return response;
+  } finally {
+    if (!isStreaming) hold.release();
+  }
+}
+
+async function transcribe({ llm, holds }: LlmRouteParts, call: KeyedCall): Promise<Response> {
+  const { model, body } = await readForm(call);
+  const hold = holds.open(call, "call");
+  try {
+    return await mediaReply(call, await llm.call(requestOf(call, "audio/transcriptions", { model }, body, hold)));
+  } finally {
+    hold.release();
+  }
+}
+
+const requestOf = (call: KeyedCall, endpoint: LlmEndpoint, fields: Fields, body: LlmBody, { signal }: Hold) => {
+  const { request, requestId, owner } = call;
+  const options = fields.stream_options as { readonly include_usage?: unknown } | null | undefined;
+  return {
+    endpoint,
+    model: String(fields.model),
+    body,
+    stream: fields.stream === true,
+    streamUsage: options?.include_usage === true,
+    requestId,
+    keyId: owner.keyId,
+    stickyKey: stickyKeyOf(owner.keyId, fields),
+    affinity: affinityOf(owner.keyId, request.headers, fields),
+    signal,
+  };
+};
