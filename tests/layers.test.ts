@@ -56,7 +56,7 @@ const fences: Record<string, RegExp> = {
   pino: /^src\/log\.ts$/,
   openai: /^src\/(llm|registry|sdk\.ts)/,
   // The queries stand beside their nouns; the lock needs no table, only the portable file lock.
-  "bun:sqlite": /^src\/(db|tasks|keys|webhooks|chats|files)\/|^src\/up\/lock\.ts$/,
+  "bun:sqlite": /^src\/(db|tasks|keys|usage|webhooks|chats|files)\/|^src\/up\/lock\.ts$/,
 };
 
 interface Import {

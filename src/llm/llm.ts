@@ -3,6 +3,7 @@
 // whoever does not read holds the server back.
 import type { AppError } from "../errors.ts";
 import type { LlmEndpoint, Target } from "../models/llm-models.ts";
+import type { TokenQuota } from "../usage/ledger.ts";
 
 /** A request's body, checked, in the client's words: encode.ts puts it into a target's. */
 export type LlmBody =
@@ -62,12 +63,15 @@ export interface LlmAnswer {
   readonly body: ReadableStream<Uint8Array>;
   /** Once the body has ended, failed or was cancelled. Never rejects. */
   readonly ended: Promise<LlmEnd>;
+  /** What is left of the key's day, where it has a quota: for the `x-ratelimit-*-tokens` headers. */
+  readonly quota?: TokenQuota;
 }
 
 export interface LlmCaller {
   /**
    * Resolves when the first content is there (of a stream) or all of it (else): until then other targets are tried.
-   * Throws `unknown_model`, `model_overloaded`, `model_unavailable`, `upstream_failed`, `upstream_timeout`.
+   * Throws `unknown_model`, `model_overloaded`, `model_unavailable`, `upstream_failed`, `upstream_timeout`;
+   * a metered caller (metered.ts) also `insufficient_quota` and `rate_limited`.
    */
   call(request: LlmRequest): Promise<LlmAnswer>;
 }
