@@ -12,7 +12,7 @@ FROM oven/bun:${BUN_VERSION}-slim
 WORKDIR /app
 # Written by nobody at run time: the user below may read them, and write /data alone.
 COPY --from=packages /app/node_modules ./node_modules
-COPY package.json bunfig.toml LICENSE ./
+COPY package.json bunfig.toml models.yaml LICENSE ./
 COPY nats ./nats
 COPY runners ./runners
 COPY plugins ./plugins

@@ -2,8 +2,9 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import fc from "fast-check";
-import { type Config, DEVELOPMENT_KEY, loadClientConfig, loadConfig, parseDurationMs } from "./config.ts";
+import { type Config, DEVELOPMENT_KEY, loadClientConfig, loadConfig } from "./config.ts";
 import { type AppError, asAppError } from "./errors.ts";
+import { parseDurationMs } from "./settings.ts";
 
 function refused(env: Record<string, string>): AppError {
   try {

@@ -1,14 +1,22 @@
 // The environment, read once by a composition root and checked whole: every problem is reported in one go, and no
 // secret is ever part of a message. `.env` in the working folder is read by Bun before this runs.
-import { isIP } from "node:net";
 import { resolve } from "node:path";
 import { AppError, type FieldProblem } from "./errors.ts";
-
-export interface ApiKey {
-  /** Names the key in logs and owns its tasks; the part before the colon, else a digest of the key. */
-  readonly id: string;
-  readonly secret: string;
-}
+import {
+  API_KEY,
+  type ApiKey,
+  BASE_URL_PROBLEM,
+  GPUS_MAX,
+  list,
+  normalBaseUrl,
+  parseApiKeys,
+  parseDatabaseUrl,
+  parseDurationMs,
+  parseGpuIds,
+  parseNetworks,
+  parseOrigins,
+  type Report,
+} from "./settings.ts";
 
 export interface Config {
   readonly env: "dev" | "prod";
@@ -70,9 +78,23 @@ export interface Config {
     readonly speedup: number;
     readonly seed: string;
   };
+  readonly llm: LlmConfig;
   readonly logLevel: string;
   readonly taskTtlMs: number;
   readonly historyTtlMs: number;
+}
+
+/** Where language models answer; which ones there are stands in models.yaml. */
+export interface LlmConfig {
+  /** `http://127.0.0.1:8001/v1`; may hold `{gpu}`, then each actor has a server of its own. Null: none is configured. */
+  readonly baseUrl: string | null;
+  readonly apiKey: string | null;
+  /** The default model. */
+  readonly model: string | null;
+  /** Absolute; null: models.yaml in the working folder, else the one in the repository. */
+  readonly modelsFile: string | null;
+  /** By which each actor starts a model server of its own, with `{gpu}` and `{port}`. */
+  readonly command: string | null;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -94,11 +116,11 @@ const knownSecrets: ReadonlySet<string> = new Set([
   "change-me-to-something-long",
   "and-this-one-too",
   "minioadmin",
+  "token-abc123",
 ]);
 /** Twelve random characters can be guessed at the speed of a network; sixteen cannot. */
 const PROD_KEY_CHARS_MIN = 16;
 
-const API_KEY = /^[\x21-\x7e]{1,256}$/;
 /** Signs webhooks where nobody configured a secret. Refused when ENV=prod. */
 const DEVELOPMENT_WEBHOOK_SECRET = "development-webhook-secret-not-for-production";
 
@@ -108,9 +130,6 @@ const WEBHOOK_SECRET_CHARS_MIN = 24;
 const WEBHOOK_SECRETS_MAX = 4;
 /** Attempts beyond that would outlast what they tell. */
 const WEBHOOK_RETRIES_MAX = 20;
-/** No machine has more, and each is a process. */
-const GPUS_MAX = 64;
-
 /** Ten years. The broker counts ages in nanoseconds, in 64 bits. */
 const DURATION_MS_MAX = 3_650 * 86_400_000;
 
@@ -196,15 +215,18 @@ export function loadConfig(env: Environment): Config {
     metricsHost: text("METRICS_HOST") ?? "127.0.0.1",
     metricsPort: integer("METRICS_PORT", 0, 65_535 - GPUS_MAX) ?? 0,
     sim: simulatorSettings(text, integer),
+    llm: parseLlm(text, mode, problem),
     logLevel: oneOf("LOG_LEVEL", ["debug", "info", "warn", "error", "silent"], "info"),
     taskTtlMs: durationMs("TASK_TTL", 24 * 3_600_000),
     historyTtlMs: durationMs("HISTORY_TTL", 30 * 24 * 3_600_000),
   };
-  if (problems.length > 0) {
-    const lines = problems.map((found) => `${found.path} ${found.message}`).join("; ");
-    throw new AppError("invalid_config", lines, { fields: problems });
-  }
+  if (problems.length > 0) throw invalidConfig(problems);
   return config;
+}
+
+function invalidConfig(problems: readonly FieldProblem[]): AppError {
+  const lines = problems.map(({ path, message }) => `${path} ${message}`).join("; ");
+  return new AppError("invalid_config", lines, { fields: problems });
 }
 
 /** A key that means well does not reach those of the queue; what they keep free is told in docs/operations.md. */
@@ -261,58 +283,6 @@ export function loadClientConfig(env: Environment): ClientConfig {
   };
 }
 
-/** `90s`, `15m`, `24h`, `30d` or plain seconds, as milliseconds; null when it is none of these. */
-export function parseDurationMs(value: string): number | null {
-  const match = /^(\d{1,9})(ms|s|m|h|d)?$/.exec(value);
-  if (!match) return null;
-  const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }[match[2] ?? "s"];
-  return Number(match[1]) * (unitMs ?? 1_000);
-}
-
-const list = (value: string | null): string[] =>
-  (value ?? "")
-    .split(",")
-    .map((part) => part.trim())
-    .filter((part) => part !== "");
-
-type Report = (name: string, message: string) => void;
-
-function parseApiKeys(value: string | null, problem: Report): ApiKey[] {
-  const keys: ApiKey[] = [];
-  for (const [index, entry] of list(value).entries()) {
-    const colon = entry.indexOf(":");
-    const secret = colon < 0 ? entry : entry.slice(colon + 1);
-    const id =
-      colon < 0
-        ? `key-${new Bun.CryptoHasher("sha256").update(secret).digest("hex").slice(0, 8)}`
-        : entry.slice(0, colon);
-    // By its place and not by its name: what stands before the colon may be a part of a key without a name.
-    const refuse = (why: string): void => problem("API_KEYS", `entry ${index + 1}: ${why}`);
-    if (!/^[A-Za-z0-9_-]{1,64}$/.test(id)) refuse("a name must be 1 to 64 letters, digits, _ or -");
-    else if (id.startsWith("mr_")) refuse("a name must not begin with mr_, as the ids of stored keys do");
-    else if (!API_KEY.test(secret)) refuse("a key must be 1 to 256 visible ASCII characters");
-    else if (keys.some((key) => key.id === id)) refuse("its name stands twice");
-    else if (keys.some((key) => key.secret === secret)) refuse("its key stands twice");
-    else keys.push({ id, secret });
-  }
-  return keys;
-}
-
-/** Whole origins and nothing else: a pattern or `null` would let in pages that nobody named. */
-function parseOrigins(origins: readonly string[], problem: Report): string[] {
-  const isOrigin = (text: string): boolean =>
-    /^https?:\/\/[a-z0-9.[\]:-]+$/.test(text) && URL.parse(text)?.origin === text;
-  for (const [index, text] of origins.entries()) {
-    if (!isOrigin(text)) {
-      problem(
-        "CORS_ORIGINS",
-        `entry ${index + 1} must be an origin such as https://app.example.com, without a path or *`,
-      );
-    }
-  }
-  return [...new Set(origins)];
-}
-
 function parseWebhookSecrets(value: string | null, mode: Config["env"], problem: Report): string[] {
   const secrets = list(value);
   if (secrets.length === 0) return mode === "prod" ? [] : [DEVELOPMENT_WEBHOOK_SECRET];
@@ -326,28 +296,6 @@ function parseWebhookSecrets(value: string | null, mode: Config["env"], problem:
   return secrets;
 }
 
-/** Also as SQLAlchemy writes it, with the name of a driver. */
-function parseDatabaseUrl(value: string | null, problem: Report): string | null {
-  if (value === null) return null;
-  const url = value.replace(/^postgres(ql)?(\+\w+)?:\/\//, "postgres://");
-  if (!url.startsWith("postgres://") || !URL.canParse(url)) {
-    problem("DATABASE_URL", "must be postgres://USER:PASSWORD@HOST:PORT/DATABASE");
-    return null;
-  }
-  return url;
-}
-
-/** IP addresses, and networks with the length of their prefix. */
-function parseNetworks(name: string, value: string | null, problem: Report): string[] {
-  const networks = list(value);
-  const isNetwork = (network: string): boolean => {
-    const [, address = "", bits] = /^([^/%]+)(?:\/(\d{1,3}))?$/.exec(network) ?? [];
-    return isIP(address) > 0 && Number(bits ?? 0) <= (isIP(address) === 4 ? 32 : 128);
-  };
-  if (!networks.every(isNetwork)) problem(name, "must be addresses or networks such as 10.0.0.1,10.1.0.0/16,fd00::/8");
-  return networks;
-}
-
 function parseS3(text: (name: string) => string | null, problem: Report): Config["s3"] {
   const endpoint = text("S3_ENDPOINT") ?? text("MINIO_ENDPOINT");
   if (endpoint === null) return null;
@@ -358,11 +306,24 @@ function parseS3(text: (name: string) => string | null, problem: Report): Config
   return { endpoint, accessKey: accessKey ?? "", secretKey: secretKey ?? "", bucket: text("S3_BUCKET") ?? "millrace" };
 }
 
-function parseGpuIds(value: string | null, problem: Report): string[] {
-  const ids = list(value ?? "0");
-  if (ids.length === 0) problem("GPU_IDS", "must name at least one GPU");
-  if (ids.length > GPUS_MAX) problem("GPU_IDS", `must name at most ${GPUS_MAX} GPUs`);
-  if (ids.some((id) => !/^[A-Za-z0-9-]{1,64}$/.test(id))) problem("GPU_IDS", "must be ids such as 0,1 or GPU-<uuid>");
-  if (new Set(ids).size !== ids.length) problem("GPU_IDS", "must not name a GPU twice");
-  return ids;
+function parseLlm(text: (name: string) => string | null, mode: Config["env"], problem: Report): LlmConfig {
+  const given = text("LLM_BASE_URL");
+  const apiKey = text("LLM_API_KEY");
+  const modelsFile = text("MODELS_FILE");
+  const command = text("VLLM_COMMAND");
+  const baseUrl = given === null ? null : normalBaseUrl(given);
+  if (given !== null && baseUrl === null) problem("LLM_BASE_URL", BASE_URL_PROBLEM);
+  if (apiKey !== null && !/^[\x21-\x7e]{1,4096}$/.test(apiKey))
+    problem("LLM_API_KEY", "must be visible ASCII characters");
+  if (mode === "prod" && apiKey !== null && knownSecrets.has(apiKey))
+    problem("LLM_API_KEY", "is one of an example while ENV=prod");
+  if (command !== null && given !== null) problem("VLLM_COMMAND", "starts the server that LLM_BASE_URL names: set one");
+  if (command !== null && !command.includes("{port}")) problem("VLLM_COMMAND", "must hold {port}, as in --port {port}");
+  return {
+    baseUrl: command === null ? baseUrl : "http://127.0.0.1:{port}/v1",
+    apiKey,
+    model: text("LLM_MODEL"),
+    modelsFile: modelsFile === null ? null : resolve(modelsFile),
+    command,
+  };
 }

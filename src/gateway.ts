@@ -17,6 +17,7 @@ import { openAccess } from "./keys/access.ts";
 import { createLog, type Log } from "./log.ts";
 import { startMetrics } from "./metrics/process.ts";
 import { openCatalogue } from "./models/catalogue.ts";
+import { openLlmModels } from "./models/llm-catalogue.ts";
 import { urlProblem } from "./net/public-url.ts";
 import { createErase } from "./tasks/erase.ts";
 import { createFind } from "./tasks/find.ts";
@@ -67,6 +68,7 @@ async function openGateway(config: Config, log: Log): Promise<Gateway> {
     config,
     models: catalogue,
     llm: { call: () => Promise.reject(new AppError("model_unavailable", "No language model is served here.")) },
+    llmModels: base.llmModels,
     actors: catalogue.liveActors,
     keys: nouns.access.keys,
     limits: nouns.access.limits,
@@ -106,6 +108,13 @@ async function openBase(config: Config, log: Log) {
     openCatalogue(bus, formats, systemClock, log),
   ]);
   const database = watchDatabase(config.databaseUrl);
+  const llmModels = await openLlmModels({
+    config: config.llm,
+    variables: process.env,
+    actors: catalogue.liveActors,
+    clock: systemClock,
+    log,
+  });
   return {
     bus,
     blobs,
@@ -115,9 +124,11 @@ async function openBase(config: Config, log: Log) {
     store,
     database,
     catalogue,
+    llmModels,
     metrics,
     async stop() {
       stopMetrics();
+      llmModels.stop();
       store.stop();
       await database.stop();
       catalogue.stop();

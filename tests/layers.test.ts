@@ -36,6 +36,7 @@ const layers = [
   ["bus", "blobs", "db", "net"],
   ["metrics", "trace"],
   ["config"],
+  ["settings"],
   ["errors", "clock", "ids", "log", "sim"],
 ];
 /** Edges that the layers forbid and that have a reason. `importer -> imported`. */

@@ -46,7 +46,9 @@ const operationsOf = (document: Document): readonly (readonly [string, Operation
 test("paths are exactly the routes that Elysia serves", async () => {
   await using server = await startFixture();
   const documented = operationsOf(await read(server.url)).map(([name]) => name);
-  const served = server.http.app.routes.map(({ method, path }) => `${method} ${path.replace(":id", "{id}")}`);
+  const served = server.http.app.routes.map(
+    ({ method, path }) => `${method} ${path.replace(/:id$|:id(?=\/)|\*$/, "{id}")}`,
+  );
   const pages = [
     "GET /docs",
     "GET /docs/init.js",

@@ -11,13 +11,14 @@ import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { messageOf } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
-import { announceModels, type Presence, presenceOf } from "../models/announce.ts";
+import { type ActorEntry, announceModels, type Presence, presenceOf } from "../models/announce.ts";
 import { installModules } from "../registry/specifier.ts";
 import type { LoadedRunner } from "../registry/stages.ts";
 import type { FromBeat, ToBeat } from "./beat.ts";
 import { watchCancels } from "./cancel-watch.ts";
 import { loadHostedRunners } from "./host.ts";
 import { Jobs } from "./jobs.ts";
+import { openActorLlm } from "./llm.ts";
 import { createActorMetrics, exposeMetrics } from "./metrics.ts";
 import { createPuller, type Puller } from "./puller.ts";
 import { boardPath, createBoard } from "./scoreboard.ts";
@@ -41,6 +42,7 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
     ensureTopology(bus, config, log),
     loadHostedRunners(config, { gpu, blobs, log }),
   ]);
+  const llm = await openActorLlm(config, actor, log);
   const board = createBoard(boardPath(join(config.dataDir, "run"), gpu));
   const pullers = new Map<string, Puller>();
   const jobs = new Jobs({
@@ -66,7 +68,8 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   jobs.useCancels(cancels);
   const descriptions = [...runners.values()].map((runner) => runner.description);
   const presence = presenceOf(actor, descriptions, systemClock.now());
-  const stopBeat = await startBeat(config, actor.id, boardPath(join(config.dataDir, "run"), gpu), presence);
+  const beat = await startBeat(config, actor.id, boardPath(join(config.dataDir, "run"), gpu), presence);
+  llm.onOffers((offers) => beat.announce({ llm: offers }));
   await announceModels(bus, descriptions);
   const stopPulling = startPulling(bus, runners, jobs, pullers, partitions, log);
   const deadlines = setInterval(() => jobs.checkDeadlines(), DEADLINE_CHECK_MS);
@@ -80,8 +83,9 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   cancels.stop();
   bus.publish(presence.subject, ""); // gone: watchers need not wait for its lease
   await bus.flush(2_000).catch((error) => log.warn({ error: messageOf(error) }, "last acks may be lost"));
+  llm.stop();
   await Promise.allSettled([...runners.values()].map((runner) => runner.unload()));
-  await stopBeat();
+  await beat.stop();
   await bus.close();
   await exposed.stop();
 }
@@ -152,8 +156,14 @@ function parseBell(text: string, model: string): [QueueAddress, number][] {
   }
 }
 
-/** Starts the beat thread; resolves when it keeps leases. The returned function ends it. */
-function startBeat(config: Config, actorId: string, path: string, presence: Presence): Promise<() => Promise<void>> {
+interface BeatThread {
+  /** To be said of the actor from now on, and at once. */
+  announce(fields: Partial<ActorEntry>): void;
+  stop(): Promise<void>;
+}
+
+/** Starts the beat thread; resolves when it keeps leases. */
+function startBeat(config: Config, actorId: string, path: string, presence: Presence): Promise<BeatThread> {
   const worker = new Worker(new URL("./beat.ts", import.meta.url).href, { smol: true });
   const start: ToBeat = {
     type: "start",
@@ -170,11 +180,14 @@ function startBeat(config: Config, actorId: string, path: string, presence: Pres
       if (event.data.type === "failed") return reject(new Error(`the beat thread cannot start: ${event.data.message}`));
       // From here on the process must not live without it: leases would lapse unseen.
       worker.onerror = () => process.exit(1);
-      resolve(async () => {
-        const ended = new Promise<void>((done) => worker.addEventListener("close", () => done()));
-        worker.postMessage({ type: "stop" } satisfies ToBeat);
-        await Promise.race([ended, Bun.sleep(1_000)]);
-        worker.terminate();
+      resolve({
+        announce: (fields) => worker.postMessage({ type: "presence", fields } satisfies ToBeat),
+        async stop() {
+          const ended = new Promise<void>((done) => worker.addEventListener("close", () => done()));
+          worker.postMessage({ type: "stop" } satisfies ToBeat);
+          await Promise.race([ended, Bun.sleep(1_000)]);
+          worker.terminate();
+        },
       });
     };
     worker.postMessage(start);

@@ -6,7 +6,7 @@ import { ACK_WAIT_MS, working } from "../bus/queues.ts";
 import { parseControl, parseJob, subjects } from "../bus/subjects.ts";
 import { messageOf } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
-import type { Presence } from "../models/announce.ts";
+import type { ActorEntry, Presence } from "../models/announce.ts";
 import { parseControlRequest } from "./cancel-watch.ts";
 import { handBackDead } from "./hand-back.ts";
 import { type BoardJob, type Fate, watchBoard } from "./scoreboard.ts";
@@ -24,6 +24,8 @@ export type ToBeat =
       /** The supervisor's process id; null for an actor that runs alone. */
       readonly supervisorPid: number | null;
     }
+  /** To be said of the actor from now on, and at once. */
+  | { readonly type: "presence"; readonly fields: Partial<ActorEntry> }
   | { readonly type: "stop" };
 
 export type FromBeat = { readonly type: "started" } | { readonly type: "failed"; readonly message: string };
@@ -47,6 +49,7 @@ class Beat {
   private readonly watched = new Map<string, Watched>();
   private presenceAtMs = 0;
   private saidBusy = 0;
+  private fields: Partial<ActorEntry> = {};
   private ending = false;
   private readonly bus: Bus;
   private readonly start: Extract<ToBeat, { type: "start" }>;
@@ -89,6 +92,12 @@ class Beat {
     this.say(now, jobs.length);
   }
 
+  learn(fields: Partial<ActorEntry>): void {
+    this.fields = { ...this.fields, ...fields };
+    this.presenceAtMs = 0;
+    this.tick();
+  }
+
   /** The actor lives, and holds so many jobs. */
   private say(now: number, busy: number): void {
     const everyMs = busy === this.saidBusy ? PRESENCE_EVERY_MS : PRESENCE_EVERY_MS_MIN;
@@ -96,7 +105,7 @@ class Beat {
     this.presenceAtMs = now;
     this.saidBusy = busy;
     const { subject, entry } = this.start.presence;
-    this.bus.publish(subject, JSON.stringify({ ...entry, busy }));
+    this.bus.publish(subject, JSON.stringify({ ...entry, ...this.fields, busy }));
   }
 
   private watch(job: BoardJob): Watched {
@@ -145,7 +154,8 @@ async function main(start: Extract<ToBeat, { type: "start" }>): Promise<void> {
   beat.tick();
   await bus.flush(5_000);
   const timer = setInterval(() => beat.tick(), TICK_MS);
-  self.onmessage = () => {
+  self.onmessage = (event: MessageEvent<ToBeat>) => {
+    if (event.data.type === "presence") return beat.learn(event.data.fields);
     clearInterval(timer);
     void bus.close().finally(() => process.exit(0));
   };

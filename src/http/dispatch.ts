@@ -30,7 +30,7 @@ export function createDispatch(routes: readonly Route[], gate: Gate, traffic: Tr
     route,
     room,
     traffic: traffic.route(route.method, route.path),
-    pattern: new RegExp(`^${route.path.replaceAll(".", "\\.").replace("{id}", "([^/]+)")}$`),
+    pattern: new RegExp(`^${route.path.replaceAll(".", "\\.").replace("{id}", route.idIsRest ? "(.+)" : "([^/]+)")}$`),
   }));
   const app = createApp(targets, gate, traffic, log);
   // Elysia answers HEAD by reading the whole body of the GET to count it, which an event stream would not survive.
@@ -47,12 +47,12 @@ function createApp(targets: readonly Target[], gate: Gate, traffic: Traffic, log
   const app = new Elysia({ aot: true, normalize: false, strictPath: true, handler: { standardHostname: false } });
   for (const target of targets) {
     const { route } = target;
-    const path = route.path.replace("{id}", ":id");
+    const path = route.path.replace("{id}", route.idIsRest ? "*" : ":id");
     if (path === route.path) {
       app.route(route.method, path, ({ request }) => serve(target, request, "", gate, log), { parse: "none" });
     } else {
       const handler = ({ request, params }: { request: Request; params: Record<string, string> }) =>
-        serve(target, request, params.id ?? "", gate, log);
+        serve(target, request, params[route.idIsRest ? "*" : "id"] ?? "", gate, log);
       app.route(route.method, path, handler, { parse: "none" });
     }
   }

@@ -226,6 +226,7 @@ test("a taken port is said, with what to do", async () => {
     webhooks: {} as never,
     tickets: {} as never,
     models,
+    llmModels: { list: () => [], find: () => null },
     queues: { list: async () => [] },
     actors: () => [],
     keys: createKeys([]),

@@ -13,6 +13,7 @@ import type { LlmCaller } from "../llm/llm.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import type { ActorEntry } from "../models/announce.ts";
+import type { LlmModels } from "../models/llm-models.ts";
 import type { Models } from "../models/models.ts";
 import { fetchInput } from "../net/fetch-input.ts";
 import { createBulk } from "../tasks/bulk.ts";
@@ -56,6 +57,7 @@ export interface HttpParts {
   readonly webhooks: Webhooks;
   readonly models: Models;
   readonly llm: LlmCaller;
+  readonly llmModels: Pick<LlmModels, "list" | "find">;
   readonly queues: Pick<Queues, "list">;
   /** Actors whose presence is fresh. */
   readonly actors: () => readonly ActorEntry[];
@@ -110,8 +112,8 @@ export function createHttp(parts: HttpParts): Http {
     ...bulkRoutes(createBulk(parts.find, parts.tasks, parts.retry), parts.retry, holds, links),
     ...webhookRoutes(parts.tasks, parts.webhooks),
     ...taskDataRoutes(parts.tasks, parts.erase, links),
-    ...modelRoutes(parts.models),
     ...llmRoutes({ ...parts, holds, fetchMedia }),
+    ...modelRoutes(parts.models, parts.llmModels),
     ...fileRoutes(parts.files, parts.blobs),
     ...queueRoutes(parts),
     ...scheduleRoutes(parts.schedules, parts.models),

@@ -3,7 +3,7 @@
 import { bodyBytesMax } from "./body.ts";
 import { waitSMax } from "./prefer.ts";
 import type { Answer, Operation, Parameter } from "./route.ts";
-import { modelPattern, taskIdPattern } from "./schemas.ts";
+import { taskIdPattern } from "./schemas.ts";
 
 export const exampleId = "01jd5w3v9m7k2q4x8n6t0r5y1z";
 const key = `results/${exampleId}-5f0c9a.png`;
@@ -45,26 +45,6 @@ export const exampleUrls = {
 };
 const exampleAccepted = { task_id: exampleId, status: "PENDING", urls: exampleUrls };
 const exampleCancel = { task_id: exampleId, status: "STARTED", cancel_requested_at: "2026-11-21T10:00:00.500Z" };
-const exampleModel = {
-  id: "echo",
-  object: "model",
-  created: 1795255200,
-  owned_by: "millrace",
-  millrace: {
-    version: "1.0.0",
-    stage: "ready",
-    summary: "Answers its input; can wait and fail on request.",
-    input_schema: {
-      type: "object",
-      properties: { text: { type: "string", maxLength: 1_000_000 } },
-      additionalProperties: false,
-    },
-    output_schema: { type: "object", required: ["echo"], properties: { echo: {} }, additionalProperties: false },
-    example: { text: "hello" },
-    actors: 1,
-    healthy: true,
-  },
-};
 const { task_id, model, priority, actor, created_at, started_at, metadata } = exampleTask;
 const event = (id: string, name: string, data: object): string =>
   `id: ${id}\nevent: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
@@ -312,33 +292,6 @@ const cancelTask: Operation = {
 
 const deleteTask: Operation = { ...cancelTask, id: "deleteTask", summary: "Cancel a task (short form)" };
 
-const listModels: Operation = {
-  id: "listModels",
-  tag: "Models",
-  summary: "List the models",
-  description: "What can be sent as `model`, with the schemas of input and output.",
-  answers: { "200": json("The models.", "ModelList", { object: "list", data: [exampleModel] }) },
-  errors: [],
-};
-
-const getModel: Operation = {
-  id: "getModel",
-  tag: "Models",
-  summary: "Describe a model",
-  description: "One entry of the list.",
-  parameters: [
-    {
-      name: "id",
-      in: "path",
-      description: "Name of the model.",
-      schema: { type: "string", pattern: modelPattern },
-      example: "echo",
-    },
-  ],
-  answers: { "200": json("The model.", "Model", exampleModel) },
-  errors: ["unknown_model"],
-};
-
 const live: Operation = {
   id: "live",
   tag: "Operation",
@@ -387,8 +340,6 @@ export const operations = {
   streamTaskEvents,
   getTaskResult,
   cancelTask,
-  listModels,
-  getModel,
   live,
   ready,
   openapi,

@@ -27,6 +27,8 @@ interface RouteBase {
   readonly method: "GET" | "POST" | "DELETE";
   /** As OpenAPI writes it: `/v1/tasks/{id}`. At most one parameter, called `id`. */
   readonly path: string;
+  /** The id is the rest of the path, slashes and all, as the client sent it (percent-encoded or not). */
+  readonly idIsRest?: true;
   /** Default `problem`. */
   readonly errorFormat?: ErrorFormat;
   /** Absent for the files of the documentation pages, which are no operation of the API. */

@@ -6,6 +6,7 @@ import { priorities, statuses } from "../tasks/task.ts";
 import { AHEAD_MS_MAX } from "../tasks/times.ts";
 import { fileSchemas } from "./file-schemas.ts";
 import { llmSchemas } from "./llm-schemas.ts";
+import { modelSchemas } from "./model-schemas.ts";
 import { queueSchemas } from "./queue-schemas.ts";
 import { scheduleSchemas } from "./schedule-schemas.ts";
 import { taskDataSchemas } from "./task-data-schemas.ts";
@@ -242,33 +243,6 @@ const cancelSchema = {
   properties: { task_id: taskId, status, cancel_requested_at: time("When the cancellation was accepted") },
 };
 
-const modelSchema = {
-  type: "object",
-  description: "A model, in OpenAI's shape with what Millrace knows of it.",
-  required: ["id", "object", "created", "owned_by", "millrace"],
-  properties: {
-    id: { type: "string", pattern: modelPattern, description: "The name to send as `model`." },
-    object: { type: "string", const: "model", description: "Always `model`." },
-    created: { type: "integer", description: "When this gateway first saw the model, in seconds since 1970." },
-    owned_by: { type: "string", description: "Always `millrace`." },
-    millrace: {
-      type: "object",
-      description: "What OpenAI's shape has no place for.",
-      required: ["version", "stage", "summary", "input_schema", "output_schema", "actors", "healthy"],
-      properties: {
-        version: { type: "string", description: "Version of the runner: major.minor.patch." },
-        stage: { type: "string", enum: ["ready"], description: "Whether it takes work." },
-        summary: { type: "string", description: "What it does, in a sentence." },
-        input_schema: { type: "object", description: "JSON Schema of `input`." },
-        output_schema: { type: "object", description: "JSON Schema of `result`." },
-        example: { description: "An input that it accepts." },
-        actors: { type: "integer", minimum: 0, description: "Live actors that offer it." },
-        healthy: { type: "boolean", description: "Whether at least one of them can work." },
-      },
-    },
-  },
-};
-
 const readinessSchema = {
   type: "object",
   description: "Which parts can work.",
@@ -324,16 +298,7 @@ export const schemas: Readonly<Record<string, object>> = {
   Accepted: acceptedSchema,
   Task: taskSchema,
   CancelRequested: cancelSchema,
-  Model: modelSchema,
-  ModelList: {
-    type: "object",
-    description: "The models that are offered.",
-    required: ["object", "data"],
-    properties: {
-      object: { type: "string", const: "list", description: "Always `list`." },
-      data: { type: "array", description: "One entry a model.", items: { $ref: "#/components/schemas/Model" } },
-    },
-  },
+  ...modelSchemas,
   ...queueSchemas,
   ...webhookSchemas,
   Readiness: readinessSchema,

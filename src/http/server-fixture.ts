@@ -140,6 +140,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     webhooks,
     models,
     llm: options.llm ?? { call: unexpected },
+    llmModels: { list: () => [], find: () => null },
     queues: { list: async () => [] },
     actors: () => [],
     keys: options.keys ?? twoKeys(),

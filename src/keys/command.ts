@@ -1,8 +1,8 @@
 // The words of `millrace keys create|list|rotate|revoke`. main.ts parses them here and hands the command to
 // run-command.ts; nothing is opened or changed by parsing.
 import { parseArgs } from "node:util";
-import { parseDurationMs } from "../config.ts";
 import { messageOf } from "../errors.ts";
+import { parseDurationMs } from "../settings.ts";
 import { keyIdIn } from "./key-text.ts";
 import { isScope, type Scope, scopes } from "./principal.ts";
 

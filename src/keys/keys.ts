@@ -3,7 +3,7 @@
 // holds. A secret never leaves this folder; ids and names of keys may be logged.
 import { timingSafeEqual } from "node:crypto";
 import { type Clock, systemClock } from "../clock.ts";
-import type { ApiKey } from "../config.ts";
+import type { ApiKey } from "../settings.ts";
 import { digestOf, keyIdIn } from "./key-text.ts";
 import type { LiveKeys } from "./live-keys.ts";
 import { type Principal, type Scope, scopes } from "./principal.ts";

@@ -4,6 +4,7 @@ import type { Bus } from "../bus/connection.ts";
 import { readLast } from "../bus/log.ts";
 import { bucketStream, bucketSubject, buckets } from "../bus/subjects.ts";
 import type { RunnerDescription } from "../registry/description.ts";
+import type { LlmOffers } from "./offers.ts";
 
 export interface ModelEntry {
   readonly v: 1;
@@ -21,6 +22,8 @@ export interface ActorEntry {
   readonly slots?: number;
   /** Tasks that it held when this was said, running or being written down. */
   readonly busy?: number;
+  /** The model servers that it reaches. */
+  readonly llm?: LlmOffers;
 }
 
 /** Puts each model's description, unless the same stands there. Throws `broker_unavailable`. */

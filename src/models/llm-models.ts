@@ -12,6 +12,23 @@ export const llmEndpoints = [
 ] as const;
 export type LlmEndpoint = (typeof llmEndpoints)[number];
 
+/** What a default model is for: an endpoint each, and pictures in a chat. */
+const endpoints = {
+  chat: "chat/completions",
+  completions: "completions",
+  embeddings: "embeddings",
+  images: "images/generations",
+  transcriptions: "audio/transcriptions",
+  speech: "audio/speech",
+  vision: "chat/completions",
+} as const satisfies Record<string, LlmEndpoint>;
+export type LlmPurpose = keyof typeof endpoints;
+export const llmPurposes = Object.keys(endpoints) as readonly LlmPurpose[];
+export const endpointOf = (purpose: LlmPurpose): LlmEndpoint => endpoints[purpose];
+/** `chat`, not `vision`, for a chat. */
+export const purposeOf = (endpoint: LlmEndpoint): LlmPurpose =>
+  llmPurposes.find((purpose) => endpoints[purpose] === endpoint) ?? "chat";
+
 /** `vllm` takes vLLM's own request fields; `openai` is any other server that speaks OpenAI's protocol. */
 export type ProviderKind = "vllm" | "openai";
 
@@ -40,11 +57,19 @@ export type TryOutcome =
   /** It does not take our key (401, 403). Never repeated at this provider. */
   | "unauthorized";
 
+export const modelStages = ["development", "staging", "production", "archived"] as const;
+export type ModelStage = (typeof modelStages)[number];
+
 export interface LlmModel {
   readonly id: string;
   readonly aliases: readonly string[];
   readonly version: string | null;
-  readonly stage: "development" | "staging" | "production" | "archived" | null;
+  /** An archived model is listed, and not called. */
+  readonly stage: ModelStage | null;
+  /** What it answers; null: whatever its servers do. */
+  readonly endpoints: readonly LlmEndpoint[] | null;
+  /** Calls at once that a gateway lets through; null: no limit of its own. */
+  readonly inFlightMax: number | null;
   /** At least one variant may be called now. */
   readonly healthy: boolean;
   /** Seconds since the epoch. */
@@ -53,6 +78,8 @@ export interface LlmModel {
 
 export interface LlmModels {
   list(): readonly LlmModel[];
+  /** By id or alias. */
+  find(name: string): LlmModel | null;
   /** By id or alias; the empty name stands for the default model of the endpoint. */
   resolve(name: string, endpoint: LlmEndpoint): LlmModel | null;
   /**
@@ -60,8 +87,13 @@ export interface LlmModels {
    * Targets with an open breaker are left out. Empty where none can be called now; throws `unknown_model`.
    */
   plan(name: string, endpoint: LlmEndpoint, stickyKey: string): readonly Target[];
-  /** `actorId` counts for targets that are perGpu alone. */
+  /** The model for a purpose where none is named; null where there is no model for it. */
+  defaultModel(purpose: LlmPurpose): string | null;
+  /** The end of a try that `admits` allowed. `actorId` counts for targets that are perGpu alone. */
   report(target: Target, actorId: string, outcome: TryOutcome): void;
-  /** Whether a perGpu target may be tried at this actor now; takes the probe of a half-open breaker. */
+  /**
+   * Whether the target may be tried now (at this actor, where it is perGpu); asked right before each try, because it
+   * takes the probe of a half-open breaker.
+   */
   admits(target: Target, actorId: string): boolean;
 }

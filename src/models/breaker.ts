@@ -1,0 +1,62 @@
+// A circuit breaker as a pure function: one for each variant of a model (for each actor, where its server is the GPU's
+// own). health.ts keeps them. It knows of no time but what it is given, and calls nobody.
+//
+//   closed ── 5 failures in a row within 60 s ──► open ── 30 s ──► half-open ── 2 successes ──► closed
+//                                                  ▲                   │
+//                                                  └───── a failure ───┘
+//
+// Half-open admits one probe at a time. An overloaded server is a healthy one: a breaker that opened under load would
+// turn "wait" into "down" for everybody (the reason why `overloaded` changes nothing but frees the probe).
+import type { TryOutcome } from "./llm-models.ts";
+
+export type Breaker =
+  | { readonly state: "closed" /** The last failures in a row. */; readonly failedAtMs: readonly number[] }
+  | { readonly state: "open"; readonly untilMs: number }
+  | {
+      readonly state: "half-open";
+      readonly successes: number /** 0: no probe is out. */;
+      readonly probeUntilMs: number;
+    };
+
+export const FAILURES_MAX = 5;
+export const FAILURES_WITHIN_MS = 60_000;
+export const OPEN_MS = 30_000;
+export const SUCCESSES_TO_CLOSE = 2;
+/** A probe of which nobody reported by then (its caller has died) makes room for another. */
+export const PROBE_MS_MAX = 60_000;
+
+export const closedBreaker: Breaker = { state: "closed", failedAtMs: [] };
+
+/** The breaker as it is at `nowMs`: one that was open for long enough is half-open. */
+export const breakerAt = (breaker: Breaker, nowMs: number): Breaker =>
+  breaker.state === "open" && nowMs >= breaker.untilMs
+    ? { state: "half-open", successes: 0, probeUntilMs: 0 }
+    : breaker;
+
+/** Whether a call may be tried at `nowMs`. */
+export function admitsTry(breaker: Breaker, nowMs: number): boolean {
+  const now = breakerAt(breaker, nowMs);
+  return now.state === "closed" || (now.state === "half-open" && nowMs >= now.probeUntilMs);
+}
+
+/** The breaker after a try was begun that `admitsTry` allowed: a half-open one has its probe out. */
+export function afterAdmitting(breaker: Breaker, nowMs: number): Breaker {
+  const now = breakerAt(breaker, nowMs);
+  return now.state === "half-open" ? { ...now, probeUntilMs: nowMs + PROBE_MS_MAX } : now;
+}
+
+/** The breaker after a try has ended. `unauthorized` is the provider's matter, and changes nothing here. */
+export function afterOutcome(breaker: Breaker, outcome: TryOutcome, nowMs: number): Breaker {
+  const now = breakerAt(breaker, nowMs);
+  if (now.state === "open") return now; // a try that began before it opened
+  if (now.state === "half-open") {
+    if (outcome === "failed") return { state: "open", untilMs: nowMs + OPEN_MS };
+    const successes = now.successes + (outcome === "ok" ? 1 : 0);
+    return successes >= SUCCESSES_TO_CLOSE ? closedBreaker : { state: "half-open", successes, probeUntilMs: 0 };
+  }
+  if (outcome === "ok") return closedBreaker;
+  if (outcome !== "failed") return now;
+  const recent = now.failedAtMs.filter((atMs) => nowMs - atMs < FAILURES_WITHIN_MS);
+  if (recent.length + 1 >= FAILURES_MAX) return { state: "open", untilMs: nowMs + OPEN_MS };
+  return { state: "closed", failedAtMs: [...recent, nowMs] };
+}

@@ -1,0 +1,78 @@
+// What this process has learned of the targets by trying them: a breaker for each, and the providers that refused our
+// key. A hint of one process and no shared truth: others learn for themselves. It calls no server.
+import type { Clock } from "../clock.ts";
+import { admitsTry, afterAdmitting, afterOutcome, type Breaker, breakerAt, closedBreaker } from "./breaker.ts";
+import type { Target, TryOutcome } from "./llm-models.ts";
+
+/** A refused key is asked again after this at the soonest, unless the file is loaded anew. */
+export const UNAUTHORIZED_MS = 300_000;
+
+/** What a breaker belongs to. */
+export type Place = Pick<Target, "model" | "variant" | "provider" | "perGpu">;
+
+export interface Health {
+  admits(place: Place, actorId: string): boolean;
+  /** As `admits`; a half-open breaker has its probe out afterwards. */
+  take(place: Place, actorId: string): boolean;
+  report(place: Place, actorId: string, outcome: TryOutcome): void;
+  /** The worst of the target's breakers. */
+  stateOf(place: Place): Breaker["state"];
+  /** After the file was loaded anew: keys may be others. */
+  forgetRefusals(): void;
+  /** Drops what belongs to actors that are gone. */
+  keepActors(actorIds: ReadonlySet<string>): void;
+}
+
+const severity: readonly Breaker["state"][] = ["closed", "half-open", "open"];
+
+export function createHealth(clock: Pick<Clock, "monotonicMs">): Health {
+  /** Only those that are not as new: by target, then by actor. */
+  const breakers = new Map<string, Map<string, Breaker>>();
+  const refusedUntilMs = new Map<string, number>();
+  const keyOf = ({ model, variant }: Place): string => `${model}\n${variant}`;
+  const serverOf = ({ perGpu }: Place, actorId: string): string => (perGpu ? actorId : "");
+  const read = (place: Place, actorId: string): Breaker =>
+    breakers.get(keyOf(place))?.get(serverOf(place, actorId)) ?? closedBreaker;
+  const write = (place: Place, actorId: string, breaker: Breaker): void => {
+    const key = keyOf(place);
+    const ofTarget = breakers.get(key) ?? new Map<string, Breaker>();
+    if (breaker === closedBreaker) ofTarget.delete(serverOf(place, actorId));
+    else ofTarget.set(serverOf(place, actorId), breaker);
+    if (ofTarget.size === 0) breakers.delete(key);
+    else breakers.set(key, ofTarget);
+  };
+  const admits: Health["admits"] = (place, actorId) => {
+    const nowMs = clock.monotonicMs();
+    return (refusedUntilMs.get(place.provider) ?? 0) <= nowMs && admitsTry(read(place, actorId), nowMs);
+  };
+  return {
+    admits,
+    take(place, actorId) {
+      if (!admits(place, actorId)) return false;
+      const breaker = read(place, actorId);
+      if (breaker !== closedBreaker) write(place, actorId, afterAdmitting(breaker, clock.monotonicMs()));
+      return true;
+    },
+    report(place, actorId, outcome) {
+      const nowMs = clock.monotonicMs();
+      if (outcome === "unauthorized") refusedUntilMs.set(place.provider, nowMs + UNAUTHORIZED_MS);
+      else if (outcome === "ok") refusedUntilMs.delete(place.provider);
+      const breaker = read(place, actorId);
+      if (breaker !== closedBreaker || outcome === "failed") {
+        write(place, actorId, afterOutcome(breaker, outcome, nowMs));
+      }
+    },
+    stateOf(place) {
+      const nowMs = clock.monotonicMs();
+      const states = [...(breakers.get(keyOf(place))?.values() ?? [])].map((one) => breakerAt(one, nowMs).state);
+      return severity.findLast((state) => states.includes(state)) ?? "closed";
+    },
+    forgetRefusals: () => refusedUntilMs.clear(),
+    keepActors(actorIds) {
+      for (const [key, ofTarget] of breakers) {
+        for (const id of ofTarget.keys()) if (id !== "" && !actorIds.has(id)) ofTarget.delete(id);
+        if (ofTarget.size === 0) breakers.delete(key);
+      }
+    },
+  };
+}

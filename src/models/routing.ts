@@ -1,0 +1,140 @@
+// Where calls go: the models of the file and of the servers, and what calls have shown of their health, put together
+// into plans. llm-catalogue.ts makes one for each process. It calls no server and reads no file.
+import type { Clock } from "../clock.ts";
+import { AppError } from "../errors.ts";
+import { createHealth, type Health } from "./health.ts";
+import { endpointOf, type LlmEndpoint, type LlmModel, type LlmModels, purposeOf, type Target } from "./llm-models.ts";
+import type { ModelConfig, ModelsFile, VariantConfig } from "./models-file.ts";
+import { type KnownModels, knownModels, type Offering, serves } from "./offers.ts";
+import { ranked, withFallbacks } from "./plan.ts";
+
+export interface RoutingOptions {
+  /** The file as it is now. */
+  readonly file: () => ModelsFile;
+  /** Live actors; in an actor itself alone. */
+  readonly actors: () => readonly Offering[];
+  /** LLM_MODEL. */
+  readonly defaultModel: string | null;
+  readonly clock: Clock;
+}
+
+/** A target that is known, and how it does. */
+export interface TargetHealth {
+  readonly target: Target;
+  readonly callable: boolean;
+  readonly breaker: ReturnType<Health["stateOf"]>;
+}
+
+export interface Routing extends LlmModels {
+  /** After the file was loaded anew. */
+  reloaded(): void;
+  /** Every target of every model, for metrics. */
+  targets(): readonly TargetHealth[];
+}
+
+/** Actors say something new every second at most: for so long what they said is not put together again. */
+const KNOWN_MS = 100;
+
+/** An actor's models and those of the file, put together anew when it may have changed. */
+function createKnown({ file, actors, clock }: RoutingOptions, health: Health) {
+  let known: KnownModels & { readonly actors: readonly Offering[] } = { ...knownModels(file(), []), actors: [] };
+  let atMs = Number.NEGATIVE_INFINITY;
+  /** When each was seen first, in seconds since the epoch. */
+  const createdS = new Map<string, number>();
+  return {
+    createdS: (id: string): number => createdS.get(id) ?? 0,
+    stale() {
+      atMs = Number.NEGATIVE_INFINITY;
+    },
+    now(): typeof known {
+      const nowMs = clock.monotonicMs();
+      if (nowMs - atMs < KNOWN_MS) return known;
+      atMs = nowMs;
+      const live = actors();
+      known = { ...knownModels(file(), live), actors: live };
+      health.keepActors(new Set(live.map(({ id }) => id)));
+      for (const id of createdS.keys()) if (!known.models.has(id)) createdS.delete(id);
+      for (const id of known.models.keys()) if (!createdS.has(id)) createdS.set(id, Math.floor(clock.now() / 1_000));
+      return known;
+    },
+  };
+}
+
+export function createRouting(options: RoutingOptions): Routing {
+  const { file, defaultModel: configured, clock } = options;
+  const health = createHealth(clock);
+  const known = createKnown(options, health);
+
+  const targetOf = (model: ModelConfig, variant: VariantConfig): Target => {
+    const provider = known.now().providers.get(variant.provider);
+    return {
+      model: model.id,
+      variant: variant.name,
+      provider: variant.provider,
+      kind: provider?.kind ?? "openai",
+      upstreamModel: variant.upstreamModel,
+      perGpu: provider?.perGpu ?? false,
+    };
+  };
+  const targetsOf = (model: ModelConfig): Target[] => model.variants.map((variant) => targetOf(model, variant));
+  const callable = (target: Target): boolean =>
+    known.now().actors.some((actor) => serves(actor, target) && health.admits(target, actor.id));
+  const describe = (model: ModelConfig): LlmModel => ({
+    id: model.id,
+    aliases: model.aliases,
+    version: model.version,
+    stage: model.stage,
+    endpoints: model.endpoints,
+    inFlightMax: model.inFlightMax,
+    healthy: model.stage !== "archived" && targetsOf(model).some(callable),
+    createdS: known.createdS(model.id),
+  });
+  const defaultModel: LlmModels["defaultModel"] = (purpose) => {
+    const { defaults } = file();
+    const named = defaults[purpose] ?? (purpose === "vision" ? defaults.chat : undefined) ?? configured;
+    const able = (): ModelConfig[] => [...known.now().models.values()].filter(answers(endpointOf(purpose)));
+    return named ?? (able().find((model) => targetsOf(model).some(callable)) ?? able()[0])?.id ?? null;
+  };
+  const answering = (name: string, endpoint: LlmEndpoint): ModelConfig | null => {
+    const model = known.now().byName.get(name || (defaultModel(purposeOf(endpoint)) ?? ""));
+    return model && answers(endpoint)(model) ? model : null;
+  };
+  return {
+    list: () => [...known.now().models.values()].map(describe),
+    find(name) {
+      const model = known.now().byName.get(name);
+      return model ? describe(model) : null;
+    },
+    resolve(name, endpoint) {
+      const model = answering(name, endpoint);
+      return model && describe(model);
+    },
+    plan(name, endpoint, stickyKey) {
+      const model = answering(name, endpoint);
+      if (!model)
+        throw new AppError("unknown_model", `No such model for ${endpoint}. GET /v1/models lists the models.`);
+      const { models } = known.now();
+      return withFallbacks(model.id, (id) => models.get(id)?.fallbacks ?? [])
+        .flatMap((id) => models.get(id) ?? [])
+        .filter(answers(endpoint))
+        .flatMap((one) => ranked(one.id, one.variants, stickyKey).map((variant) => targetOf(one, variant)))
+        .filter(callable);
+    },
+    defaultModel,
+    report: health.report,
+    admits: health.take,
+    reloaded() {
+      known.stale();
+      health.forgetRefusals();
+    },
+    targets: () =>
+      [...known.now().models.values()]
+        .flatMap(targetsOf)
+        .map((target) => ({ target, callable: callable(target), breaker: health.stateOf(target) })),
+  };
+}
+
+const answers =
+  (endpoint: LlmEndpoint) =>
+  ({ stage, endpoints }: ModelConfig): boolean =>
+    stage !== "archived" && (endpoints === null || endpoints.includes(endpoint));
