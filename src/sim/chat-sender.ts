@@ -1,94 +1,94 @@
 // A chat answer in OpenAI's words as vLLM says them: the chunks of a stream, or the whole completion. What is the same
 // in every chunk is made once, as this runs for every token of every client.
-import { usageOf } from "./answer-usage.ts";
+import { type AnswerUsage, countUsage } from "./answer-usage.ts";
 import type { Sender } from "./generate.ts";
+import { chatLogprobs } from "./logprobs.ts";
 import type { Delta, Plan } from "./plan.ts";
-import type { Exchange, Simulation } from "./routes.ts";
 import type { Sampling } from "./sampling.ts";
 
 export interface ChatSenderOptions {
-  readonly simulation: Simulation;
-  readonly exchange: Exchange;
+  readonly id: string;
   readonly model: string;
+  readonly fingerprint: string;
   readonly sampling: Sampling;
   readonly plans: readonly Plan[];
   readonly promptTokens: number;
   /** Text of the last message that the answer repeats before it begins; empty: none. */
   readonly echoed: string;
+  /** Alternatives to each token; null: no log probabilities. */
+  readonly topLogprobs: number | null;
 }
 
 export function chatSender(options: ChatSenderOptions): Sender {
-  const { simulation, exchange, model, sampling, plans, promptTokens, echoed } = options;
-  const id = `chatcmpl-${requestIdOf(exchange)}`;
-  const created = Math.floor(Date.now() / 1_000);
-  const common = { created, model, system_fingerprint: simulation.fingerprint };
-  const envelope = JSON.stringify({ id, object: "chat.completion.chunk", ...common }).slice(0, -1);
-  let cachedTokens = 0;
-  const made = plans.map(() => 0);
-  const usage = () =>
-    usageOf(
-      promptTokens,
-      made.reduce((sum, count) => sum + count, 0),
-      cachedTokens,
-    );
-  const chunk = (choice: number, delta: string, end: string): string => {
-    const usageText = sampling.continuousUsage ? `,"usage":${JSON.stringify(usage())}` : "";
-    return `${envelope},"choices":[{"index":${choice},"delta":${delta},"logprobs":null,"finish_reason":${end}}]${usageText}}`;
-  };
+  const { plans, echoed, sampling, topLogprobs } = options;
+  const usage = countUsage(options.promptTokens, 1, sampling.n);
+  const chunk = chunkMaker(options, usage);
+  const logprobsOf = (plan: Plan, from: number, to: number) =>
+    topLogprobs === null ? null : chatLogprobs(plan, from, to, topLogprobs);
   return {
-    cached(tokens) {
-      cachedTokens = Math.max(cachedTokens, tokens);
-    },
+    cached: usage.cached,
     events(choice, from, to) {
       const plan = plans[choice];
       if (!plan) return [];
-      made[choice] = to;
+      usage.sent(choice, to);
       const events: string[] = [];
       if (from === 0) {
-        events.push(chunk(choice, `{"role":"assistant","content":""}`, "null"));
-        if (echoed !== "") events.push(chunk(choice, `{"content":${JSON.stringify(echoed)}}`, "null"));
+        events.push(chunk.of(choice, `{"role":"assistant","content":""}`, "null", "null"));
+        if (echoed !== "") events.push(chunk.of(choice, `{"content":${JSON.stringify(echoed)}}`, "null", "null"));
       }
-      const ends = to === plan.pieces.length;
-      const deltas = mergedDeltas(plan.deltas, from, to).map(deltaJson);
-      const last = deltas.length - 1;
-      for (const [at, delta] of deltas.entries()) {
-        events.push(chunk(choice, delta, ends && at === last ? endJson(plan) : "null"));
+      for (let at = from; at < to; ) {
+        const next = mergedDelta(plan.deltas, at, to);
+        const logprobs = topLogprobs === null ? "null" : JSON.stringify(logprobsOf(plan, at, next.to));
+        const end = next.to === plan.pieces.length ? endJson(plan) : "null";
+        events.push(chunk.of(choice, deltaJson(next.delta), logprobs, end));
+        at = next.to;
       }
       return events;
     },
-    lastEvents: () => (sampling.includeUsage ? [`${envelope},"choices":[],"usage":${JSON.stringify(usage())}}`] : []),
+    lastEvents: () => (sampling.includeUsage ? [chunk.last()] : []),
     whole() {
-      for (const [choice, plan] of plans.entries()) made[choice] = plan.pieces.length;
-      const choices = plans.map((plan, index) => ({
-        index,
-        message: messageOf(plan, echoed),
-        logprobs: null,
-        finish_reason: plan.finishReason,
-        stop_reason: plan.stopReason,
-      }));
-      return { id, object: "chat.completion", ...common, choices, usage: usage() };
+      const choices = plans.map((plan, index) => {
+        usage.sent(index, plan.pieces.length);
+        return {
+          index,
+          message: messageOf(plan, echoed),
+          logprobs: logprobsOf(plan, 0, plan.pieces.length),
+          finish_reason: plan.finishReason,
+          stop_reason: plan.stopReason,
+        };
+      });
+      const { id, object, ...common } = chunk.envelope;
+      return { id, object: "chat.completion", ...common, choices, usage: JSON.parse(usage.json()) as unknown };
     },
   };
 }
 
-/** As vLLM, which takes over the id that a proxy has given. */
-export function requestIdOf({ request, body }: Exchange): string {
-  const given = body.request_id ?? request.headers.get("x-request-id");
-  return typeof given === "string" && /^[\x21-\x7e]{1,200}$/.test(given) ? given : crypto.randomUUID();
+/** Chunks around their constant part. */
+function chunkMaker({ id, model, fingerprint, sampling }: ChatSenderOptions, usage: AnswerUsage) {
+  const created = Math.floor(Date.now() / 1_000);
+  const envelope = { id, object: "chat.completion.chunk", created, model, system_fingerprint: fingerprint };
+  const start = `${JSON.stringify(envelope).slice(0, -1)},"choices":[`;
+  return {
+    envelope,
+    of(choice: number, delta: string, logprobs: string, end: string): string {
+      const tail = sampling.continuousUsage ? `],"usage":${usage.json()}}` : "]}";
+      return `${start}{"index":${choice},"delta":${delta},"logprobs":${logprobs},"finish_reason":${end}}${tail}`;
+    },
+    last: (): string => `${start}],"usage":${usage.json()}}`,
+  };
 }
 
-/** The deltas of some tokens, neighbours of a kind as one. Usually it is one token and one delta. */
-function mergedDeltas(deltas: readonly Delta[], from: number, to: number): Delta[] {
-  const merged: Delta[] = [];
-  for (let at = from; at < to; at++) {
-    const delta = deltas[at];
-    const before = merged.at(-1);
-    if (!delta) continue;
-    if (before?.kind === delta.kind && delta.kind !== "tool_call") {
-      merged[merged.length - 1] = { ...before, text: before.text + delta.text } as Delta;
-    } else merged.push(delta);
+/** The delta at `from` and the ones behind it that can be said with it. Usually it is one. */
+function mergedDelta(deltas: readonly Delta[], from: number, to: number): { delta: Delta; to: number } {
+  const first = deltas[from] ?? { kind: "content", text: "" };
+  if (to === from + 1 || first.kind === "tool_call") return { delta: first, to: from + 1 };
+  let text = first.text;
+  let end = from + 1;
+  for (let next = deltas[end]; end < to && next?.kind === first.kind; next = deltas[end]) {
+    text += next.text;
+    end++;
   }
-  return merged;
+  return { delta: { ...first, text }, to: end };
 }
 
 function deltaJson(delta: Delta): string {

@@ -5,6 +5,7 @@ import { type ChatMessage, type ChatRequest, ContentError, isRecord, textOf } fr
 import { chatSender } from "./chat-sender.ts";
 import { renderChat } from "./chat-template.ts";
 import { generate } from "./generate.ts";
+import { readChatLogprobs } from "./logprobs.ts";
 import { planAnswer } from "./plan.ts";
 import { createRng } from "./rng.ts";
 import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
@@ -19,7 +20,7 @@ export const chatRoutes: readonly Route[] = [
 /** A message may hold much, a conversation of more is none. */
 const MESSAGES_MAX = 100_000;
 
-function answerChat(exchange: Exchange, simulation: Simulation): Promise<Response> {
+function answerChat(exchange: Exchange, simulation: Simulation): Response | Promise<Response> {
   const { body } = exchange;
   const model = servedModel(body, simulation.models);
   const sampling = readSampling(body, ["max_completion_tokens", "max_tokens"]);
@@ -29,20 +30,34 @@ function answerChat(exchange: Exchange, simulation: Simulation): Promise<Respons
   if (continued && addGenerationPrompt) {
     throw new WireError(400, "Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
   }
-  const options = { tools: body.tools, addGenerationPrompt, continueFinalMessage: continued };
-  const prompt = renderChat(messages, options);
+  const prompt = renderChat(messages, { tools: body.tools, addGenerationPrompt, continueFinalMessage: continued });
   const room = roomFor(prompt.length, sampling.maxTokens, simulation.engine.profile().maxModelLen);
   const last = messages.at(-1);
   const prefix = continued && last?.role === "assistant" ? textOf(last) : null;
   const request: ChatRequest = { ...body, messages: prefix === null ? messages : messages.slice(0, -1) };
-  const seed = seedOf(request, sampling, simulation.seed);
+  const thinks = body.include_reasoning == null || readFlag(body, "include_reasoning");
   const plans = Array.from({ length: sampling.n }, (_, choice) => {
-    const answer = compose(request, `${seed}/${choice}`);
-    return planAnswer(prefix === null ? answer : continueAnswer(answer, prefix), sampling, room);
+    const answer = composeFor(request, sampling, simulation.seed, choice);
+    const said = thinks ? answer : { ...answer, parts: answer.parts.filter((part) => part.kind !== "reasoning") };
+    return planAnswer(prefix === null ? said : continueAnswer(said, prefix), sampling, room);
   });
-  const echoed = readFlag(body, "echo") && last !== undefined ? textOf(last) : "";
-  const sender = chatSender({ simulation, exchange, model, sampling, plans, promptTokens: prompt.length, echoed });
+  const sender = chatSender({
+    id: `chatcmpl-${requestIdOf(exchange)}`,
+    model,
+    fingerprint: simulation.fingerprint,
+    sampling,
+    plans,
+    promptTokens: prompt.length,
+    echoed: readFlag(body, "echo") && prefix !== null ? prefix : "",
+    topLogprobs: readChatLogprobs(body),
+  });
   return generate({ simulation, exchange, sampling, prompts: [prompt], plans, salt: model, sender });
+}
+
+/** As vLLM, which takes over the id that a proxy has given. */
+export function requestIdOf({ request, body }: Exchange): string {
+  const given = body.request_id ?? request.headers.get("x-request-id");
+  return typeof given === "string" && /^[\x21-\x7e]{1,200}$/.test(given) ? given : crypto.randomUUID();
 }
 
 function readMessages(body: JsonBody): readonly ChatMessage[] {
@@ -57,18 +72,16 @@ function readMessages(body: JsonBody): readonly ChatMessage[] {
 }
 
 /**
- * Of what decides the answer and of nothing else: the model's name, the limits and how it is sent leave it as it is, so
- * that a longer answer begins with the shorter one and a continued one goes on anywhere.
+ * The answer of one choice. Its seed is made of what decides the answer and of nothing else: the model's name, the limits
+ * and how it is sent leave it as it is, so that a longer answer begins with the shorter one and goes on anywhere.
+ * Throws WireError 400.
  */
-function seedOf(request: ChatRequest, { seed }: Sampling, global: string): string {
+export function composeFor(request: ChatRequest, { seed }: Sampling, globalSeed: string, choice: number): Answer {
   const { messages, tools, tool_choice, response_format, structured_outputs, reasoning_effort } = request;
   const decisive = { messages, tools, tool_choice, response_format, structured_outputs, reasoning_effort };
-  return `${global}/${seed ?? Bun.hash(JSON.stringify(decisive))}`;
-}
-
-export function compose(request: ChatRequest, seed: string): Answer {
+  const own = seed ?? Bun.hash(JSON.stringify(decisive));
   try {
-    return composeAnswer(request, createRng(seed));
+    return composeAnswer(request, createRng(`${globalSeed}/${own}/${choice}`));
   } catch (error) {
     if (error instanceof ContentError) throw new WireError(400, error.message, error.param);
     throw error;

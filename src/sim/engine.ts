@@ -64,7 +64,7 @@ export interface EngineLoad {
 
 export interface Engine {
   submit(request: GenerationRequest): Generation;
-  /** Whether `maxWaiting` requests wait already. */
+  /** Whether as many run and wait as may. */
   isFull(): boolean;
   load(): EngineLoad;
   profile(): Profile;
@@ -207,7 +207,7 @@ export function createEngine(options: EngineOptions): Engine {
         },
       };
     },
-    isFull: () => scheduler.waiting() >= profile.maxWaiting && scheduler.running() >= profile.maxNumSeqs,
+    isFull: () => live.size >= profile.maxWaiting + profile.maxNumSeqs,
     load: () => ({
       running: scheduler.running(),
       waiting: scheduler.waiting(),

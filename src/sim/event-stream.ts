@@ -20,30 +20,39 @@ export interface EventStreamOptions {
 
 /** Events that may wait for a client that reads slowly. */
 const WAITING_EVENTS_MAX = 64;
+/** Bun sends the headers with the first bytes, vLLM at once: a comment brings them to who waits for the first token. */
+const HEADERS_MS_MAX = 20;
 const encoder = new TextEncoder();
 
 export function createEventStream({ onReady, onLeft }: EventStreamOptions): EventStream {
   let controller: ReadableStreamDefaultController<Uint8Array> | null = null;
+  let headersLate: Timer | null = null;
+  const write = (text: string): void => {
+    if (headersLate !== null) clearTimeout(headersLate);
+    headersLate = null;
+    controller?.enqueue(encoder.encode(text));
+  };
   const body = new ReadableStream<Uint8Array>(
     {
       start(given) {
         controller = given;
+        headersLate = setTimeout(write, HEADERS_MS_MAX, ":\n\n");
       },
       pull: onReady,
       cancel() {
+        if (headersLate !== null) clearTimeout(headersLate);
         controller = null;
         onLeft();
       },
     },
     new CountQueuingStrategy({ highWaterMark: WAITING_EVENTS_MAX }),
   );
-  const send = (data: string): void => controller?.enqueue(encoder.encode(`data: ${data}\n\n`));
   return {
     body,
     ready: () => (controller?.desiredSize ?? 0) > 0,
-    send,
+    send: (json) => write(`data: ${json}\n\n`),
     finish() {
-      send("[DONE]");
+      write("data: [DONE]\n\n");
       controller?.close();
       controller = null;
     },

@@ -16,7 +16,7 @@ export interface Sender {
   /** All of it, once every token is there. */
   whole(): unknown;
   /** Called at a choice's first token, before anything else. */
-  cached(tokens: number): void;
+  cached(choice: number, tokens: number): void;
 }
 
 export interface GenerateOptions {
@@ -31,18 +31,17 @@ export interface GenerateOptions {
 }
 
 /** Throws WireError 429 where too many wait. */
-export async function generate(options: GenerateOptions): Promise<Response> {
-  const { simulation, exchange, sampling, plans, sender } = options;
-  if (simulation.engine.isFull()) throw new WireError(429, "Too many requests are waiting.");
+export function generate(options: GenerateOptions): Response | Promise<Response> {
+  if (options.simulation.engine.isFull()) throw new WireError(429, "Too many requests are waiting.");
+  return options.sampling.stream ? streamed(options) : whole(options);
+}
+
+/** Each token goes out as it is made; those that the client had no room for go out together once it has. */
+function streamed(options: GenerateOptions): Response {
+  const { exchange, plans, sender } = options;
   const made = plans.map(() => 0);
   const sent = plans.map(() => 0);
-  const done = Promise.withResolvers<void>();
   let open = plans.length;
-  let generations: readonly Generation[] = [];
-  const abort = (): void => {
-    for (const generation of generations) generation.abort();
-    done.resolve();
-  };
   const flush = (choice: number): void => {
     const from = sent[choice] ?? 0;
     const to = made[choice] ?? 0;
@@ -57,35 +56,55 @@ export async function generate(options: GenerateOptions): Promise<Response> {
     onReady() {
       for (const choice of made.keys()) flush(choice);
     },
-    onLeft: abort,
+    onLeft: () => run.abort(),
   });
-  const onToken = (choice: number, index: number): void => {
+  const run = start(options, (choice, index) => {
     made[choice] = index + 1;
-    if (index === 0) sender.cached(generations[choice]?.cachedTokens() ?? 0);
-    if (sampling.stream) {
-      if (stream.ready()) flush(choice);
-    } else if (index + 1 === plans[choice]?.pieces.length && --open === 0) done.resolve();
-  };
-  generations = submit(options, onToken);
-  if (exchange.signal.aborted) abort();
-  else exchange.signal.addEventListener("abort", abort, { once: true });
-  if (sampling.stream) return new Response(stream.body, { headers: eventStreamHeaders });
-  await done.promise;
-  exchange.signal.removeEventListener("abort", abort);
-  // Nobody reads the answer of a client that has left.
-  return open > 0 ? new Response(null, { status: 499 }) : Response.json(sender.whole());
+    if (stream.ready()) flush(choice);
+  });
+  onAbort(exchange.signal, run.abort);
+  return new Response(stream.body, { headers: eventStreamHeaders });
 }
 
-function submit(options: GenerateOptions, onToken: (choice: number, index: number) => void): readonly Generation[] {
-  const { simulation, sampling, prompts, plans, salt } = options;
-  return plans.map(({ pieces, finishReason }, choice) =>
+async function whole(options: GenerateOptions): Promise<Response> {
+  const { exchange, plans, sender } = options;
+  const ended = Promise.withResolvers<boolean>();
+  let open = plans.length;
+  const run = start(options, (choice, index) => {
+    if (index + 1 === plans[choice]?.pieces.length && --open === 0) ended.resolve(true);
+  });
+  onAbort(exchange.signal, () => {
+    run.abort();
+    ended.resolve(false);
+  });
+  // Nobody reads the answer to a client that has left.
+  return (await ended.promise) ? Response.json(sender.whole()) : new Response(null, { status: 499 });
+}
+
+function onAbort(signal: AbortSignal, call: () => void): void {
+  if (signal.aborted) call();
+  else signal.addEventListener("abort", call, { once: true });
+}
+
+/** Hands all choices to the engine; they share its steps. */
+function start(options: GenerateOptions, onToken: (choice: number, index: number) => void): { abort(): void } {
+  const { simulation, sampling, prompts, plans, salt, sender } = options;
+  const generations: Generation[] = plans.map(({ pieces, finishReason }, choice) =>
     simulation.engine.submit({
       prompt: prompts[Math.floor(choice / sampling.n)] ?? [],
       output: pieces,
       salt: `${salt}\u0000${sampling.cacheSalt}`,
       priority: sampling.priority,
       finishReason: finishReason === "length" ? "length" : "stop",
-      onToken: (index) => onToken(choice, index),
+      onToken(index) {
+        if (index === 0) sender.cached(choice, generations[choice]?.cachedTokens() ?? 0);
+        onToken(choice, index);
+      },
     }),
   );
+  return {
+    abort() {
+      for (const generation of generations) generation.abort();
+    },
+  };
 }

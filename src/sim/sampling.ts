@@ -23,7 +23,8 @@ export interface Sampling {
   readonly seed: string | null;
 }
 
-const CHOICES_MAX = 128;
+/** OpenAI's clients take no index beyond it. */
+export const CHOICES_MAX = 128;
 /** As OpenAI's; each is looked for at every token. */
 const STOPS_MAX = 16;
 const STOP_CHARS_MAX = 1_000;

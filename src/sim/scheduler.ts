@@ -139,6 +139,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   };
 
   const preempt = (victim: Sequence): void => {
+    // What this step was to fill is not filled.
+    for (const block of victim.blocks.slice(Math.floor(victim.computed / blockSize))) kv.empty(block);
     running.splice(running.indexOf(victim), 1);
     freeBlocks(victim);
     victim.state = "waiting";

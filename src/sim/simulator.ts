@@ -2,6 +2,7 @@
 // tests in theirs. It imports nothing of the runtime that it stands in for, and holds nothing outside of itself.
 import { chatRoutes } from "./chat.ts";
 import { isRecord } from "./chat-request.ts";
+import { completionRoutes } from "./completions.ts";
 import { createEngine, type EngineObserver } from "./engine.ts";
 import { wallClock } from "./engine-clock.ts";
 import { loadProfile } from "./profile.ts";
@@ -44,6 +45,7 @@ const IDLE_S = 255;
 
 const coreRoutes: readonly Route[] = [
   ...chatRoutes,
+  ...completionRoutes,
   ...modelRoutes,
   { method: "GET", path: "/health", handle: () => new Response(null) },
   {

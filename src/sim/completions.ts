@@ -1,0 +1,75 @@
+// `/v1/completions`: texts that are gone on with, one or many in a request. What is said is what a chat with the text as
+// its only message would be told.
+import { composeFor, requestIdOf } from "./chat.ts";
+import { isRecord } from "./chat-request.ts";
+import { generate } from "./generate.ts";
+import { readTextLogprobs } from "./logprobs.ts";
+import { planAnswer } from "./plan.ts";
+import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
+import { CHOICES_MAX, readFlag, readSampling, roomFor } from "./sampling.ts";
+import { servedModel } from "./served-models.ts";
+import { textSender } from "./text-sender.ts";
+import { pieceOf, tokenize } from "./tokenizer.ts";
+import { WireError } from "./wire-error.ts";
+
+export const completionRoutes: readonly Route[] = [
+  { method: "POST", path: "/v1/completions", body: "json", handle: answerCompletion },
+];
+
+/** OpenAI's own; chat has none. */
+const MAX_TOKENS_DEFAULT = 16;
+
+function answerCompletion(exchange: Exchange, simulation: Simulation): Response | Promise<Response> {
+  const { body } = exchange;
+  const model = servedModel(body, simulation.models);
+  if (body.suffix != null) throw new WireError(400, "suffix is not currently supported", "suffix");
+  const given = readSampling(body, ["max_tokens"]);
+  const sampling = { ...given, maxTokens: given.maxTokens ?? Math.max(MAX_TOKENS_DEFAULT, given.minTokens) };
+  const prompts = readPrompts(body.prompt);
+  if (prompts.length * sampling.n > CHOICES_MAX) {
+    throw new WireError(400, `at most ${CHOICES_MAX} choices, of all prompts together`, "prompt");
+  }
+  const { maxModelLen } = simulation.engine.profile();
+  const plans = prompts.flatMap((prompt) => {
+    const room = roomFor(prompt.length, sampling.maxTokens, maxModelLen);
+    const { response_format, structured_outputs, vllm_xargs } = body;
+    const messages = [{ role: "user", content: prompt.join("") }];
+    const request = { messages, response_format, structured_outputs, vllm_xargs };
+    return Array.from({ length: sampling.n }, (_, choice) => {
+      const { parts } = composeFor(request, sampling, simulation.seed, choice);
+      const text = parts.map((part) => (part.kind === "content" ? part.text : "")).join("");
+      return planAnswer({ parts: [{ kind: "content", text }], finishReason: "stop" }, sampling, room);
+    });
+  });
+  const sender = textSender({
+    id: `cmpl-${requestIdOf(exchange)}`,
+    model,
+    fingerprint: simulation.fingerprint,
+    sampling,
+    plans,
+    prompts,
+    echo: readFlag(body, "echo"),
+    topLogprobs: readTextLogprobs(body),
+  });
+  return generate({ simulation, exchange, sampling, prompts, plans, salt: model, sender });
+}
+
+/** A text, texts, the ids of a text's tokens, or lists of them. */
+function readPrompts(prompt: JsonBody[string]): readonly (readonly string[])[] {
+  const list = Array.isArray(prompt) ? prompt : [prompt];
+  const prompts = list.length > 0 && list.every(isId) ? [list.map(pieceOf)] : list.map(readPrompt);
+  if (prompts.length === 0 || prompts.some((pieces) => pieces.length === 0)) {
+    throw new WireError(400, "Either prompt or prompt_embeds must be provided and non-empty.", "prompt");
+  }
+  return prompts;
+}
+
+function readPrompt(prompt: unknown): readonly string[] {
+  if (typeof prompt === "string") return tokenize(prompt);
+  if (Array.isArray(prompt) && prompt.every(isId)) return prompt.map(pieceOf);
+  if (isRecord(prompt)) throw new WireError(400, "a prompt must be a text or a list of token ids", "prompt");
+  throw new WireError(400, "prompt must be a text, a list of texts, or lists of token ids", "prompt");
+}
+
+const isId = (value: unknown): value is number =>
+  typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
