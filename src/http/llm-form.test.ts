@@ -1,0 +1,109 @@
+// The form of a transcription: what goes on to the caller, and what is refused while it arrives.
+import { expect, test } from "bun:test";
+import { AppError } from "../errors.ts";
+import type { BodyRoom } from "./body-room.ts";
+import { answerOf, callerOf } from "./llm-caller-fixture.ts";
+import { readForm } from "./llm-form.ts";
+import type { KeyedCall } from "./route.ts";
+import { startFixture } from "./server-fixture.ts";
+
+const path = "/v1/audio/transcriptions";
+
+function form(fields: readonly (readonly [string, string])[], file: File | null = sound()): FormData {
+  const data = new FormData();
+  for (const [name, value] of fields) data.append(name, value);
+  if (file) data.append("file", file);
+  return data;
+}
+const sound = (size = 3, name = "a b.wav", type = "audio/wav"): File =>
+  new File([new Uint8Array(size).fill(7)], name, { type });
+
+test("fields in their order, those of one name too, and the sound in one piece", async () => {
+  const { caller, requests } = callerOf(() => answerOf("words\n", { contentType: "text/plain; charset=utf-8" }));
+  await using server = await startFixture({ llm: caller });
+  const fields = [
+    ["model", "org/whisper"],
+    ["timestamp_granularities[]", "word"],
+    ["timestamp_granularities[]", "segment"],
+    ["stream", "false"],
+  ] as const;
+  const response = await server.send(path, { method: "POST", body: form(fields, sound(3, "ä\r\n.wav")) });
+  expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/plain; charset=utf-8"]);
+  expect(await response.text()).toBe("words\n");
+  const [request] = requests;
+  expect(request).toMatchObject({
+    endpoint: "audio/transcriptions",
+    model: "org/whisper",
+    stream: false,
+    affinity: "",
+  });
+  if (request?.body.kind !== "form") throw new Error("no form");
+  expect(request.body.fields).toEqual(fields);
+  const { name, contentType, bytes } = request.body.file;
+  expect([contentType, [...bytes]]).toEqual(["audio/wav", [7, 7, 7]]);
+  expect(name).toMatch(/^[A-Za-z0-9._-]+\.wav$/);
+});
+
+test("what is wrong is 400, 413 or 415 in OpenAI's form, and nobody is asked", async () => {
+  const { caller, requests } = callerOf(() => answerOf("{}"));
+  await using server = await startFixture({ llm: caller });
+  const model = ["model", "whisper"] as const;
+  const rows: readonly (readonly [number, string | null, FormData])[] = [
+    [400, "model", form([])],
+    [400, "model", form([["model", " "]])],
+    [400, "model", form([model, model])],
+    [400, "stream", form([model, ["stream", "true"]])],
+    [400, "file", form([model], sound(0))],
+    [400, null, form([model], null)],
+    [400, null, form(Array.from({ length: 20 }, (_, i) => [`f${i}`, "x"] as const))],
+    [400, null, form([model, ["prompt", "x".repeat(5_000)]])],
+    [413, null, form([model], sound(25_000_001))],
+  ];
+  for (const [status, param, body] of rows) {
+    const response = await server.send(path, { method: "POST", body });
+    const { error } = (await response.json()) as { error: { param: string | null } };
+    expect([response.status, error.param]).toEqual([status, param]);
+  }
+  const json = await server.send(path, { method: "POST", body: "{}", headers: { "content-type": "application/json" } });
+  expect(json.status).toBe(415);
+  expect(requests).toEqual([]);
+});
+
+test("what arrives takes room, and gives it back: when it is whole, when there is none, when the client leaves", async () => {
+  let taken = 0;
+  let most = 0;
+  const roomOf = (bytesMax: number): BodyRoom => ({
+    reserve: () => {
+      let own = 0;
+      return {
+        add(sizeBytes) {
+          if (taken + sizeBytes > bytesMax) throw new AppError("not_ready", "full");
+          own += sizeBytes;
+          taken += sizeBytes;
+          most = Math.max(most, taken);
+        },
+        release() {
+          taken -= own;
+          own = 0;
+        },
+      };
+    },
+  });
+  const read = (body: FormData | ReadableStream<Uint8Array>, bytesMax: number, headers = {}) => {
+    const request = new Request(`http://localhost${path}`, { method: "POST", body, headers });
+    return readForm({ request, owner: { keyId: "alice" }, room: roomOf(bytesMax) } as KeyedCall);
+  };
+  const whole = await read(form([["model", "m"]], sound(100_000)), 100_000);
+  expect([whole.body.file.bytes.length, most, taken]).toEqual([100_000, 100_000, 0]);
+  await expect(read(form([["model", "m"]], sound(100_000)), 99_999)).rejects.toThrow("full");
+  const part = '--b\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\nsound';
+  const leaving = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      if (taken > 0) controller.error(new Error("the client is gone"));
+      else controller.enqueue(Buffer.from(part.concat("x".repeat(1_000))));
+    },
+  });
+  const cut = read(leaving, 100_000, { "content-type": "multipart/form-data; boundary=b" });
+  await expect(cut).rejects.toThrow("the client is gone");
+  expect(taken).toBe(0);
+});
