@@ -30,6 +30,7 @@ import { createRetry } from "./tasks/retry.ts";
 import { openSchedules } from "./tasks/schedules.ts";
 import { sweepStore } from "./tasks/store-sweep.ts";
 import { startUpkeep } from "./upkeep.ts";
+import { openUsageLedger } from "./usage/usage.ts";
 import { createCleared } from "./webhooks/cleared.ts";
 import { countWebhooks } from "./webhooks/metrics.ts";
 import { sendInThread } from "./webhooks/sender.ts";
@@ -147,6 +148,8 @@ async function openNouns(config: Config, base: Base, log: Log) {
   const webhooks = await openWebhooks(config, base);
   const { tasks, queues } = await openTasks(config, base, webhooks, log);
   const access = await openAccess(config, kept, log);
+  const limitOf = (keyId: string): number => access.keys.holder(keyId)?.tokensPerDay ?? config.tokensPerDay;
+  const usage = openUsageLedger({ sql: access.usage, limitOf, clock, log });
   const schedules = openSchedules({
     sql: kept,
     accept: tasks.accept,
@@ -168,11 +171,13 @@ async function openNouns(config: Config, base: Base, log: Log) {
     schedules,
     webhooks,
     access,
+    usage,
     async stop() {
       await upkeep.stop();
       await schedules.stop();
       await webhooks.stop();
       await tasks.stop();
+      await usage.stop();
       await access.stop();
     },
   };

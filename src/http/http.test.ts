@@ -234,6 +234,7 @@ test("a taken port is said, with what to do", async () => {
     blobs: {} as never,
     files: {} as never,
     schedules: {} as never,
+    usage: {} as never,
     readiness: () => [],
     metrics: createMetrics(silentLog),
     log: silentLog,

@@ -23,6 +23,7 @@ import type { Queues } from "../tasks/queues.ts";
 import type { Retry } from "../tasks/retry.ts";
 import type { Schedules } from "../tasks/schedules.ts";
 import type { Tasks } from "../tasks/tasks.ts";
+import type { Usage } from "../usage/usage.ts";
 import type { Webhooks } from "../webhooks/webhooks.ts";
 import { bulkRoutes } from "./bulk.ts";
 import { withCors } from "./cors.ts";
@@ -46,6 +47,7 @@ import { createServer } from "./server.ts";
 import { taskDataRoutes } from "./task-data.ts";
 import { taskRoutes } from "./tasks.ts";
 import { createTraffic } from "./traffic.ts";
+import { usageRoutes } from "./usage.ts";
 import { webhookRoutes } from "./webhooks.ts";
 
 export interface HttpParts {
@@ -67,6 +69,7 @@ export interface HttpParts {
   readonly blobs: Blobs;
   readonly files: Files;
   readonly schedules: Schedules;
+  readonly usage: Pick<Usage, "report" | "quotaOf">;
   /** Asked on every `GET /health/ready`. */
   readonly readiness: () => readonly PartReadiness[];
   readonly metrics: Metrics;
@@ -117,6 +120,7 @@ export function createHttp(parts: HttpParts): Http {
     ...fileRoutes(parts.files, parts.blobs),
     ...queueRoutes(parts),
     ...scheduleRoutes(parts.schedules, parts.models),
+    ...usageRoutes(parts.usage, systemClock),
     ...healthRoutes(readiness),
     metricsRoute(parts.metrics, config.env === "dev" && isLoopback(config.host)),
     ...docsRoutes(openapi),

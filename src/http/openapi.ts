@@ -6,6 +6,7 @@ import { openAiError, openAiStatus } from "./openai-error.ts";
 import { problemBody } from "./problem.ts";
 import { type ErrorFormat, type Operation, type Route, scopeOf } from "./route.ts";
 import { schemas } from "./schemas.ts";
+import { usageSchemas } from "./usage-schemas.ts";
 
 /** What every operation can answer, and what every one that needs a key can. */
 const sharedErrors: readonly ErrorCode[] = ["internal"];
@@ -69,11 +70,12 @@ export function openapiDocument(routes: readonly Route[], version: string): obje
       { name: "Models", description: "What can run." },
       { name: "Queues", description: "What waits, and who works." },
       { name: "Webhooks", description: "Results that come to you." },
+      { name: "Usage", description: "Tokens, and what is left of them." },
       { name: "Operation", description: "For those who run the service." },
     ],
     paths,
     components: {
-      schemas: { ...schemas, ...findSchemas },
+      schemas: { ...schemas, ...findSchemas, ...usageSchemas },
       headers: limitHeaders,
       securitySchemes: {
         apiKey: { type: "apiKey", in: "header", name: "x-api-key", description: "An API key that has the scope." },

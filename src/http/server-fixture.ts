@@ -38,6 +38,7 @@ export interface FixtureOptions {
   readonly files?: Files;
   readonly llm?: LlmCaller;
   readonly schedules?: Schedules;
+  readonly usage?: HttpParts["usage"];
   /** Default: the keys of alice and bob. */
   readonly keys?: Keys;
   /** Default: none. */
@@ -148,6 +149,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     tickets: options.tickets ?? createTickets(new Uint8Array(32), systemClock),
     blobs: { get: unexpected, read: unexpected, ...options.blobs } as Blobs,
     files: options.files ?? (unexpected as never),
+    usage: options.usage ?? { report: async () => [], quotaOf: async () => null },
     schedules: options.schedules ?? (unexpected as never),
     readiness: options.readiness ?? (() => [{ part: "broker", ready: true }]),
     metrics: createMetrics(silentLog),
