@@ -8,12 +8,12 @@ import { systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { openKept, openReadModel } from "./db/db.ts";
 import { watchDatabase } from "./db/watch.ts";
-import { AppError } from "./errors.ts";
 import { createFiles } from "./files/files.ts";
 import type { PartReadiness } from "./http/health.ts";
 import { createHttp } from "./http/http.ts";
 import { startSubmitService } from "./http/submit-service.ts";
 import { openAccess } from "./keys/access.ts";
+import { openLiveCaller } from "./live/caller.ts";
 import { createLog, type Log } from "./log.ts";
 import { startMetrics } from "./metrics/process.ts";
 import { openCatalogue } from "./models/catalogue.ts";
@@ -68,7 +68,7 @@ async function openGateway(config: Config, log: Log): Promise<Gateway> {
     ...nouns,
     config,
     models: catalogue,
-    llm: { call: () => Promise.reject(new AppError("model_unavailable", "No language model is served here.")) },
+    llm: base.live,
     llmModels: base.llmModels,
     actors: catalogue.liveActors,
     keys: nouns.access.keys,
@@ -116,8 +116,13 @@ async function openBase(config: Config, log: Log) {
     clock: systemClock,
     log,
   });
+  const tokens = await openBus(config.natsUrl ?? "", "millrace gateway tokens", log);
+  const { liveActors } = catalogue;
+  const live = openLiveCaller({ bus: tokens, models: llmModels, liveActors, clock: systemClock, log });
+  catalogue.onActorGone(live.actorGone);
   return {
     bus,
+    live,
     blobs,
     partitions,
     sql: db.sql,
@@ -129,6 +134,8 @@ async function openBase(config: Config, log: Log) {
     metrics,
     async stop() {
       stopMetrics();
+      live.stop();
+      await tokens.close();
       llmModels.stop();
       store.stop();
       await database.stop();

@@ -11,7 +11,7 @@ import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { messageOf } from "../errors.ts";
 import { createLog, type Log } from "../log.ts";
-import { type ActorEntry, announceModels, type Presence, presenceOf } from "../models/announce.ts";
+import { type ActorEntry, actorIdOf, announceModels, type Presence, presenceOf } from "../models/announce.ts";
 import { installModules } from "../registry/specifier.ts";
 import type { LoadedRunner } from "../registry/stages.ts";
 import type { FromBeat, ToBeat } from "./beat.ts";
@@ -30,7 +30,7 @@ const DRAIN_MS = 25_000;
 
 /** Runs until the process is told to end. Resolves after a clean drain. */
 export async function runActor(config: Config, gpu: string): Promise<void> {
-  const actor = { id: `${process.env.HOSTNAME ?? "local"}-${gpu}-${process.pid}`, gpu };
+  const actor = { id: actorIdOf(gpu, process.pid), gpu };
   const log = createLog("actor", config.logLevel).child({ gpu });
   if (!config.natsUrl) throw new Error("the actor command needs NATS_URL; `up` sets it");
   const asked = toldToEnd();
@@ -78,12 +78,12 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
 
   await asked;
   log.info({ held: jobs.size }, "actor drains");
-  await Promise.all([stopPulling(), jobs.drain(DRAIN_MS)]);
+  await Promise.all([stopPulling(), jobs.drain(DRAIN_MS), llm.drain(DRAIN_MS)]);
   clearInterval(deadlines);
   cancels.stop();
   bus.publish(presence.subject, ""); // gone: watchers need not wait for its lease
   await bus.flush(2_000).catch((error) => log.warn({ error: messageOf(error) }, "last acks may be lost"));
-  llm.stop();
+  await llm.stop();
   await Promise.allSettled([...runners.values()].map((runner) => runner.unload()));
   await beat.stop();
   await bus.close();

@@ -1,15 +1,24 @@
-// The language models of an actor: what its file says, and what the servers that it reaches offer. actor.ts opens it and
-// announces the offers; runners and live calls plan with it. Secrets of providers stay in this process.
+// The language models of an actor: what its file says, what the servers that it reaches offer, and the live calls that it
+// answers for gateways. actor.ts opens it and announces the offers. Secrets of providers stay in this process.
+import { openBus } from "../bus/connection.ts";
 import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
+import { startLiveServer } from "../live/server.ts";
+import type { LlmCaller } from "../llm/llm.ts";
+import { createLocalCaller } from "../llm/local-caller.ts";
 import type { Log } from "../log.ts";
 import { startDiscovery } from "../models/discovery.ts";
 import { type LlmCatalogue, openLlmModels } from "../models/llm-catalogue.ts";
 import type { LlmOffers } from "../models/offers.ts";
 
-export interface ActorLlm extends LlmCatalogue {
+export interface ActorLlm extends Omit<LlmCatalogue, "stop"> {
   /** Calls back now, and whenever they change. */
   onOffers(listener: (offers: LlmOffers) => void): void;
+  /** For the actor's own runners. */
+  readonly caller: LlmCaller;
+  /** Takes no new live call; resolves when those under way have ended, or after `graceMs`. */
+  drain(graceMs: number): Promise<void>;
+  stop(): Promise<void>;
 }
 
 export async function openActorLlm(
@@ -33,13 +42,21 @@ export async function openActorLlm(
     onChange: (offers) => tell(offers),
     log,
   });
+  const { id: actorId, gpu } = actor;
+  const shared = { provider: models.provider, actorId, gpu, clock: systemClock, log };
+  const tokens = await openBus(config.natsUrl ?? "", `millrace actor ${gpu} tokens`, log);
+  const live = startLiveServer({ ...shared, bus: tokens });
   return {
     ...models,
+    caller: createLocalCaller({ ...shared, models }),
+    drain: (graceMs) => live.stop(graceMs),
     onOffers(listener) {
       tell = listener;
       listener(discovery.offers());
     },
-    stop() {
+    async stop() {
+      await live.stop(0);
+      await tokens.close();
       discovery.stop();
       models.stop();
     },

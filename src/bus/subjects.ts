@@ -85,6 +85,8 @@ export const subjects = {
   /** Where services are asked for (NATS micro protocol): all of them, those of a name, or one. */
   discovery: (verb: "PING" | "INFO" | "STATS", ...names: readonly string[]): string =>
     ["$SRV", verb, ...names.map(token)].join("."),
+  /** Live calls, to one actor. */
+  liveActor: (actorId: string): string => `millrace.live.actor.${token(actorId)}`,
   callback: (taskId: string): string => `millrace.callback.${taskId}`,
   anyCallback: "millrace.callback.*",
 } as const;

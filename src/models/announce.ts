@@ -43,6 +43,12 @@ export interface Presence {
   readonly entry: ActorEntry;
 }
 
+/** One process: an actor that starts again is another. Supervisor and actor share the environment. */
+export const actorIdOf = (gpu: string, pid: number): string => `${process.env.HOSTNAME ?? "local"}-${gpu}-${pid}`;
+
+/** Where an actor's presence is said; an empty value says that it is gone. */
+export const presenceSubject = (actorId: string): string => bucketSubject(buckets.actors, actorId);
+
 /** What an actor says of itself; to be published again, with `busy` as it is then, well within the bucket's TTL. */
 export function presenceOf(
   actor: { readonly id: string; readonly gpu: string },
@@ -52,5 +58,5 @@ export function presenceOf(
   const slots = models.reduce((sum, model) => sum + model.slots, 0);
   const names = models.map(({ name }) => name);
   const entry = { v: 1, ...actor, pid: process.pid, models: names, startedAtMs: nowMs, slots, busy: 0 } as const;
-  return { subject: bucketSubject(buckets.actors, actor.id), entry };
+  return { subject: presenceSubject(actor.id), entry };
 }

@@ -25,6 +25,8 @@ export interface Catalogue extends Models {
   liveActors(): readonly ActorEntry[];
   /** Live actors of the model, tasks that they run at once together, and when the youngest of them started. */
   capacity(model: string): { readonly actors: number; readonly slots: number; readonly sinceMs: number };
+  /** Calls back when an actor says that it ends, or its supervisor that it died; not when its presence lapses. */
+  onActorGone(listener: (actorId: string) => void): void;
   stop(): void;
 }
 
@@ -32,6 +34,8 @@ export interface Catalogue extends Models {
 export async function openCatalogue(bus: Bus, formats: Formats, clock: Clock, log: Log): Promise<Catalogue> {
   const models = new Map<string, KnownModel>();
   const actors = new Map<string, { readonly entry: ActorEntry; readonly seenAtMs: number }>();
+
+  const goneListeners: ((actorId: string) => void)[] = [];
 
   const learnModel = (text: string): void => {
     const { v, model } = JSON.parse(text) as ModelEntry;
@@ -50,7 +54,11 @@ export async function openCatalogue(bus: Bus, formats: Formats, clock: Clock, lo
   };
   const learnActor = (subject: string, text: string): void => {
     if (text === "") {
-      for (const [id] of actors) if (subject === bucketSubject(buckets.actors, id)) actors.delete(id);
+      for (const [id] of actors) {
+        if (subject !== bucketSubject(buckets.actors, id)) continue;
+        actors.delete(id);
+        for (const listener of goneListeners) listener(id);
+      }
       return;
     }
     const entry = JSON.parse(text) as ActorEntry;
@@ -127,6 +135,7 @@ export async function openCatalogue(bus: Bus, formats: Formats, clock: Clock, lo
       const slots = hosts.length * (models.get(model)?.entry.slots ?? 0);
       return { actors: hosts.length, slots, sinceMs: Math.max(0, ...hosts.map((actor) => actor.startedAtMs)) };
     },
+    onActorGone: (listener) => void goneListeners.push(listener),
     stop: () => {
       for (const follower of followers) follower.stop();
     },

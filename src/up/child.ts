@@ -18,8 +18,8 @@ export interface ChildSpec {
   readonly command: readonly string[];
   /** Asked at each start. */
   env(): Readonly<Record<string, string | undefined>>;
-  /** Called after each death that nobody asked for. Errors are logged; the restart does not depend on it. */
-  onDeath?(): Promise<void>;
+  /** Called after each death that nobody asked for, with the dead process's id. Errors are logged; the restart does not depend on it. */
+  onDeath?(pid: number): Promise<void>;
 }
 
 export interface ChildParts {
@@ -62,7 +62,7 @@ export function keepAlive(spec: ChildSpec, { log, clock, random, records, counts
   let refusal: AppError | null = null;
   let starts = 0;
 
-  const runOnce = async (): Promise<void> => {
+  const runOnce = async (): Promise<number> => {
     const begun = clock.monotonicMs();
     const start = ++starts;
     const watchdog = setTimeout(() => current?.kill("SIGKILL"), READY_MS_MAX);
@@ -91,7 +91,7 @@ export function keepAlive(spec: ChildSpec, { log, clock, random, records, counts
     current = null;
     counts.running(spec.name, false);
     await records.forget(spec.name);
-    if (stopping.signal.aborted) return;
+    if (stopping.signal.aborted) return child.pid;
     counts.died(spec.name);
     log.warn({ process: spec.name, code: child.exitCode, signal: child.signalCode }, "a child process died");
     if (refusal) ready.reject(refusal);
@@ -100,15 +100,16 @@ export function keepAlive(spec: ChildSpec, { log, clock, random, records, counts
       const times = `died ${start} times before it was ready (last: ${end})`;
       ready.reject(new AppError("not_ready", `${spec.name} ${times}; what it printed stands above`));
     }
+    return child.pid;
   };
 
   const run = async (): Promise<void> => {
     let state = firstStart(clock.monotonicMs());
     while (!stopping.signal.aborted) {
-      await runOnce();
+      const pid = await runOnce();
       if (stopping.signal.aborted) return;
       state = died(state, clock.monotonicMs());
-      await spec.onDeath?.().catch((error: unknown) => log.error({ process: spec.name, error }, "hand-over failed"));
+      await spec.onDeath?.(pid).catch((error: unknown) => log.error({ process: spec.name, error }, "hand-over failed"));
       const delayMs = restartDelayMs(state, random());
       log.info({ process: spec.name, failures: state.failures, delay_ms: delayMs }, "starting it again");
       await pause(delayMs, stopping.signal);

@@ -12,6 +12,7 @@ import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { actorIdOf, presenceSubject } from "../models/announce.ts";
 import { banner } from "./banner.ts";
 import { keepBroker } from "./broker.ts";
 import { type Child, type ChildParts, keepAlive } from "./child.ts";
@@ -30,6 +31,9 @@ const ACTOR_GRACE_MS = 25_000;
  * gateway holds more that lives, and with less room collecting took a third of its time.
  */
 const HEAP_HINT_BYTES = { actor: String(128 * 1024 * 1024), gateway: String(256 * 1024 * 1024) };
+
+/** Requests of an actor to model servers at once; Bun's own limit is 256, and what is beyond it waits unseen. */
+const ACTOR_REQUESTS_MAX = "4096";
 
 /** Resolves when SIGTERM or SIGINT has ended everything in order. Throws AppErrors of the start; then nothing is left. */
 export async function runUp(config: Config, log: Log): Promise<void> {
@@ -107,8 +111,16 @@ function startActor(
     {
       name,
       command: millrace("actor", "--gpu", gpu),
-      env: () => ({ ...env, CUDA_VISIBLE_DEVICES: gpu, BUN_JSC_forceRAMSize: HEAP_HINT_BYTES.actor }),
-      onDeath: () => handBackBoard(bus, board, parts.log),
+      env: () => ({
+        ...env,
+        CUDA_VISIBLE_DEVICES: gpu,
+        BUN_JSC_forceRAMSize: HEAP_HINT_BYTES.actor,
+        BUN_CONFIG_MAX_HTTP_REQUESTS: ACTOR_REQUESTS_MAX,
+      }),
+      async onDeath(pid) {
+        bus.publish(presenceSubject(actorIdOf(gpu, pid)), ""); // gateways need not wait for its lease
+        await handBackBoard(bus, board, parts.log);
+      },
     },
     parts,
   );

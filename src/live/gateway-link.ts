@@ -1,0 +1,120 @@
+// The way of a gateway to all actors, for live calls: one inbox for the frames of every call, and word of actors that are
+// gone. caller.ts opens calls on it. It runs on a connection of its own, so that a flood of tokens delays nothing else.
+import type { Bus, BusMessage } from "../bus/connection.ts";
+import { subjects } from "../bus/subjects.ts";
+import { AppError } from "../errors.ts";
+import { estimatePromptTokens } from "../llm/estimate.ts";
+import { type Try, type TryAnswer, TryFailure } from "../llm/try.ts";
+import type { Watchdog } from "../llm/watchdog.ts";
+import type { Log } from "../log.ts";
+import { BODY_BYTES_MAX, encodeToActor, PART_BYTES_MAX, parseToGateway, type ToActor } from "./frames.ts";
+import { RemoteCall } from "./remote-call.ts";
+
+/** What a stream may be ahead of its reader: two hundred tokens, which a round trip never needs. */
+const STREAM_WINDOW_BYTES = 32 * 1024;
+const WHOLE_WINDOW_BYTES = 512 * 1024;
+/** An actor beats every 5 s; one that is silent for so long is gone, or stopped. */
+const SILENCE_MS_MAX = 20_000;
+
+export interface GatewayLink {
+  /** Throws TryFailure, or the signal's reason. */
+  open(attempt: Try): Promise<TryAnswer>;
+  /** Its presence is gone: calls at it fail at once. */
+  actorGone(actorId: string): void;
+  stop(): void;
+}
+
+export function createGatewayLink(bus: Bus, watchdog: Watchdog, log: Log): GatewayLink {
+  const inbox = bus.inbox();
+  const calls = new Map<number, RemoteCall>();
+  const heardAtMs = new Map<string, number>();
+  let nextCall = 1;
+
+  const hear = (message: BusMessage): void => {
+    if (message.data.length === 0) {
+      // The broker says that nobody hears an actor's subject.
+      if (message.status === 503) calls.get(Number(message.subject.slice(inbox.length + 1)))?.lost();
+      return;
+    }
+    const nowMs = watchdog.now();
+    const whole = parseToGateway(message.data, (frame) => {
+      const call = calls.get(frame.call);
+      if (call === undefined) return; // cancelled a moment ago
+      heardAtMs.set(call.actorId, nowMs);
+      call.take(frame);
+    });
+    if (!whole) log.warn({}, "a message of live frames is not readable");
+  };
+  const subscription = bus.subscribe(`${inbox}.>`, hear);
+  const lostAll = (): void => {
+    for (const call of [...calls.values()]) call.lost();
+  };
+  const stopLost = bus.onDisconnect(lostAll);
+
+  return {
+    async open(attempt) {
+      attempt.signal.throwIfAborted();
+      if (!bus.connected) throw unreachable();
+      const { actorId, body, request } = attempt;
+      if (body.bytes.length > BODY_BYTES_MAX) throw new AppError("payload_too_large", "the request is too large");
+      const id = nextCall++;
+      const subject = subjects.liveActor(actorId);
+      const publish = (frame: ToActor, bytes?: Uint8Array): void => {
+        if (bus.connected) bus.publish(subject, encodeToActor(frame, bytes), `${inbox}.${id}`);
+      };
+      const of = { call: id, reply: inbox };
+      let sent = 0;
+      const nextPart = (): Uint8Array => {
+        const part = body.bytes.subarray(sent, sent + PART_BYTES_MAX);
+        sent += part.length;
+        return part;
+      };
+      const promptEstimate = estimatePromptTokens(request.body);
+      const window = request.stream ? STREAM_WINDOW_BYTES : WHOLE_WINDOW_BYTES;
+      const openedAtMs = watchdog.now();
+      const silentSinceMs = (): number => Math.max(openedAtMs, heardAtMs.get(actorId) ?? 0);
+      const call = new RemoteCall({
+        attempt,
+        promptEstimate,
+        window,
+        onTaken: () => publish({ ...of, tag: "part" }, nextPart()),
+        giveCredit: (bytes) => publish({ ...of, tag: "credit", bytes }),
+        onOver(early) {
+          calls.delete(id);
+          watched.stop();
+          if (early) publish({ ...of, tag: "cancel" });
+        },
+      });
+      const onSilence = (): void => {
+        const dueMs = silentSinceMs() + SILENCE_MS_MAX;
+        if (dueMs <= watchdog.now()) return call.lost();
+        watched = watchdog.watch(dueMs, onSilence);
+      };
+      let watched = watchdog.watch(openedAtMs + SILENCE_MS_MAX, onSilence);
+      calls.set(id, call);
+      const { provider } = attempt.target;
+      const { endpoint, stream, streamUsage, requestId } = request;
+      const timeMs = Math.max(1, Math.ceil(attempt.deadlineMs - openedAtMs));
+      const told = { provider, endpoint, stream, streamUsage, requestId, promptEstimate, timeMs, window };
+      const { contentType, bytes } = body;
+      publish({ ...of, ...told, tag: "open", contentType, bodyBytes: bytes.length }, nextPart());
+      return call.opened;
+    },
+    actorGone(actorId) {
+      heardAtMs.delete(actorId);
+      for (const call of [...calls.values()]) if (call.actorId === actorId) call.lost();
+    },
+    stop() {
+      lostAll();
+      stopLost();
+      subscription.unsubscribe();
+    },
+  };
+}
+
+const unreachable = (): TryFailure =>
+  new TryFailure(
+    "failed",
+    new AppError("model_unavailable", "no server of the model can be reached", { retryAfterS: 1 }),
+    "actor",
+  );

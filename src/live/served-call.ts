@@ -1,0 +1,155 @@
+// One live call at an actor: takes in the body, asks the model server, sends the answer as far as the gateway gave
+// credit, and stops reading the server where it did not. server.ts makes one for each `open`.
+//
+//   receiving ── body whole ──► asking ── head ──► sending ── end ──► over
+//       └────────────┴─── failed, cancelled, gateway gone ──┴───────────► over
+import { asAppError } from "../errors.ts";
+import { type TryAnswer, TryFailure } from "../llm/try.ts";
+import type { Upstream } from "../llm/upstream.ts";
+import { noUsage } from "../llm/usage-count.ts";
+import type { Watchdog } from "../llm/watchdog.ts";
+import type { ProviderAccess } from "../models/llm-catalogue.ts";
+import { type Failed, type GatewayTag, type OpenFrame, PART_BYTES_MAX } from "./frames.ts";
+import type { Outbox } from "./outbox.ts";
+
+/** The next part of a body comes within a round trip; a gateway that died sends none. */
+const PART_MS_MAX = 30_000;
+const EMPTY = new Uint8Array();
+
+export interface ServedCallParts {
+  readonly open: OpenFrame;
+  readonly address: ProviderAccess;
+  readonly upstream: Upstream;
+  readonly watchdog: Watchdog;
+  readonly outbox: Outbox;
+  /** Called once, when nothing of the call is left. */
+  readonly onOver: () => void;
+}
+
+export class ServedCall {
+  readonly #parts: ServedCallParts;
+  readonly #controller = new AbortController();
+  readonly #deadlineMs: number;
+  readonly #body: Uint8Array;
+  #received = 0;
+  #number = 0;
+  #credit: number;
+  #onCredit: (() => void) | null = null;
+  #over = false;
+
+  constructor(parts: ServedCallParts) {
+    this.#parts = parts;
+    this.#credit = parts.open.window;
+    this.#body = new Uint8Array(parts.open.bodyBytes);
+    this.#deadlineMs = parts.watchdog.now() + parts.open.timeMs;
+    const partDeadlineMs = parts.watchdog.now() + PART_MS_MAX;
+    this.#watched = parts.watchdog.watch(partDeadlineMs, () => this.cancel());
+  }
+
+  readonly #watched: ReturnType<Watchdog["watch"]>;
+
+  /** Body bytes held for it. */
+  get bodyBytes(): number {
+    return this.#body.length;
+  }
+
+  part(bytes: Uint8Array): void {
+    if (this.#over || this.#received + bytes.length > this.#body.length) return this.cancel();
+    this.#body.set(bytes, this.#received);
+    this.#received += bytes.length;
+    this.#watched.deadlineMs = this.#parts.watchdog.now() + PART_MS_MAX;
+    if (this.#received < this.#body.length) return this.#send("taken", EMPTY);
+    this.#watched.stop();
+    void this.#serve();
+  }
+
+  credit(bytes: number): void {
+    this.#credit += bytes;
+    this.#onCredit?.();
+  }
+
+  /** Closes the server's socket; nothing is sent any more. Idempotent. */
+  cancel(): void {
+    if (this.#over) return;
+    this.#controller.abort();
+    this.#onCredit?.();
+    this.#end();
+  }
+
+  async #serve(): Promise<void> {
+    const { open, address, upstream } = this.#parts;
+    const body = { contentType: open.contentType, bytes: this.#body };
+    let answer: TryAnswer | null = null;
+    try {
+      const signal = this.#controller.signal;
+      answer = await upstream.open({ ...open, provider: address, body, signal, deadlineMs: this.#deadlineMs });
+      const { status, contentType } = answer;
+      this.#send("head", jsonBytes({ status, contentType }));
+      await this.#pump(answer);
+      this.#send("end", jsonBytes(answer.usage()));
+    } catch (error) {
+      answer?.cancel();
+      this.#send("failed", jsonBytes({ ...failedOf(error), ...(answer?.usage() ?? noUsage) }));
+    }
+    this.#end();
+  }
+
+  async #pump(answer: TryAnswer): Promise<void> {
+    let counted = 0;
+    for (;;) {
+      while (this.#credit <= 0 && !this.#over) await this.#waitForCredit();
+      const bytes = await answer.read();
+      if (bytes === null || this.#over) return;
+      const { completionTokens } = answer.usage();
+      this.#sendData(bytes, completionTokens - counted);
+      counted = completionTokens;
+    }
+  }
+
+  #sendData(bytes: Uint8Array, tokens: number): void {
+    this.#credit -= bytes.length;
+    let at = 0;
+    for (; bytes.length - at > PART_BYTES_MAX; at += PART_BYTES_MAX) {
+      this.#send("piece", bytes.subarray(at, at + PART_BYTES_MAX));
+    }
+    this.#send("data", bytes.subarray(at), tokens);
+  }
+
+  #waitForCredit(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onCredit = () => {
+        this.#onCredit = null;
+        resolve();
+      };
+    });
+  }
+
+  #send(tag: GatewayTag, bytes: Uint8Array, tokens = 0): void {
+    if (!this.#over) this.#parts.outbox.send(tag, this.#parts.open.call, this.#number++, Math.max(0, tokens), bytes);
+  }
+
+  #end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#watched.stop();
+    this.#parts.onOver();
+  }
+}
+
+const jsonBytes = (value: object): Uint8Array => Buffer.from(JSON.stringify(value));
+
+function failedOf(error: unknown): Omit<Failed, keyof typeof noUsage> {
+  const failure = error instanceof TryFailure ? error : null;
+  const cause = failure?.error ?? asAppError(error);
+  const code = cause?.code;
+  return {
+    outcome: failure?.outcome ?? "failed",
+    blamed: "server",
+    code:
+      code === "upstream_timeout" || code === "model_overloaded" || code === "model_unavailable"
+        ? code
+        : "upstream_failed",
+    message: cause?.message ?? "the model server broke off",
+    retryAfterS: cause?.retryAfterS ?? 1,
+  };
+}

@@ -1,0 +1,76 @@
+// A call from its plan to its end, the same in a gateway and in an actor: what is planned, tried, answered, reported to
+// the models' health and told to the observer. local-caller.ts and src/live/caller.ts give it their way of trying.
+import type { Clock } from "../clock.ts";
+import { AppError, asAppError } from "../errors.ts";
+import type { LlmModels, TryOutcome } from "../models/llm-models.ts";
+import { answerOf } from "./answer.ts";
+import { type Opened, openFirst, type Ways } from "./attempts.ts";
+import { encodeFor } from "./encode.ts";
+import type { LlmAnswer, LlmEnd, LlmRequest } from "./llm.ts";
+import type { LiveObserver } from "./observer.ts";
+import type { Watchdog } from "./watchdog.ts";
+
+/** Whole time of a call, over all its tries. The official SDKs wait no longer. */
+const TOTAL_MS_MAX = 600_000;
+
+export interface CallParts {
+  readonly models: LlmModels;
+  readonly clock: Clock;
+  readonly watchdog: Watchdog;
+  readonly random: () => number;
+  readonly observer: LiveObserver;
+}
+
+/** How a call is tried, and what is to be done when it is over, answered or not. */
+export interface CallWays extends Pick<Ways, "choose" | "open"> {
+  readonly onOver: () => void;
+}
+
+/** The answer of the first target that gives one. Throws as LlmCaller.call does. */
+export async function callTargets(request: LlmRequest, parts: CallParts, ways: CallWays): Promise<LlmAnswer> {
+  const { models, clock, watchdog, observer } = parts;
+  const { endpoint } = request;
+  const model = models.resolve(request.model, endpoint)?.id;
+  if (model === undefined) {
+    ways.onOver();
+    throw new AppError("unknown_model", "no such model");
+  }
+  const startedMs = clock.monotonicMs();
+  const deadlineMs = startedMs + TOTAL_MS_MAX;
+  const sinceMs = (): number => clock.monotonicMs() - startedMs;
+  observer.began(model, endpoint);
+  let opened: Opened;
+  try {
+    opened = await openFirst(models.plan(request.model, endpoint, request.stickyKey), request, deadlineMs, {
+      choose: ways.choose,
+      open: ways.open,
+      encode: encodeFor,
+      report: (target, actorId, outcome) => models.report(target, actorId, outcome),
+      onRetry: (why) => observer.retried(model, why),
+      random: parts.random,
+    });
+  } catch (error) {
+    ways.onOver();
+    const code = request.signal.aborted ? "cancelled" : (asAppError(error)?.code ?? "internal");
+    observer.refused(model, endpoint, code, sinceMs());
+    throw error;
+  }
+  const { target, actorId } = opened;
+  if (target.model !== model) observer.fellBack(model, target.model);
+  const firstTokenMs = sinceMs();
+  const onEnd = (end: LlmEnd): void => {
+    models.report(target, actorId, outcomeFor(end));
+    ways.onOver();
+    const gaps = end.usage.completionTokens - 1;
+    const streamed = request.stream && end.firstTokenMs !== null && gaps > 0;
+    const durationMs = sinceMs();
+    observer.ended(model, endpoint, end, {
+      durationMs,
+      tokenGapMs: streamed ? (durationMs - firstTokenMs) / gaps : null,
+    });
+  };
+  return answerOf({ request, opened, firstTokenMs, watchdog, deadlineMs, onEnd });
+}
+
+/** A client that left says nothing against a server that had begun to answer. */
+const outcomeFor = (end: LlmEnd): TryOutcome => (end.outcome === "failed" ? "failed" : "ok");

@@ -1,0 +1,113 @@
+// What one event of a streamed answer means: content, an end, usage, an error. upstream-stream.ts asks it once for each event,
+// so it looks and copies nothing. A model server is a stranger: any JSON may come.
+import type { LlmEndpoint } from "../models/llm-models.ts";
+import type { TokenUsage } from "./llm.ts";
+import { usageOf } from "./usage-count.ts";
+
+/** OpenAI's limit on `n`, and what its SDK takes. */
+const CHOICE_INDEX_MAX = 127;
+
+export interface Chunk {
+  readonly kind: "chunk" | "done" | "error" | "malformed";
+  /** Something that a client would show: not a role alone. */
+  readonly content: boolean;
+  /** At least; a server may put several into one event without saying so. */
+  readonly tokens: number;
+  readonly usage: TokenUsage | null;
+  /** Nothing but usage: sent because we asked for it. */
+  readonly usageOnly: boolean;
+  /** HTTP status that an error claims; 0 for none. */
+  readonly errorStatus: number;
+}
+
+/** Follows one stream; `complete` tells whether it may end now. */
+export class ChunkReader {
+  readonly #begun = new Set<number>();
+  readonly #finished = new Set<number>();
+  #done = false;
+  readonly #hasChoices: boolean;
+
+  constructor(endpoint: LlmEndpoint) {
+    this.#hasChoices = endpoint === "chat/completions" || endpoint === "completions";
+  }
+
+  /** Every choice that began has its `finish_reason`; of other endpoints: an event that says so, or `[DONE]`. */
+  get complete(): boolean {
+    if (!this.#hasChoices && this.#done) return true;
+    return this.#finished.size > 0 && this.#finished.size === this.#begun.size;
+  }
+
+  read(data: Uint8Array): Chunk {
+    // As Latin-1: keys and numbers are ASCII, and of texts only their presence counts. Three times as fast as UTF-8.
+    const text = Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("latin1");
+    if (text === "[DONE]") {
+      this.#done = true;
+      return done;
+    }
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch {
+      return malformed;
+    }
+    if (typeof value !== "object" || value === null) return malformed;
+    const event = value as Record<string, unknown>;
+    if (event.error !== undefined && event.error !== null) return errorOf(event.error);
+    return this.#hasChoices ? this.#choices(event) : this.#other(event);
+  }
+
+  #choices(event: Record<string, unknown>): Chunk {
+    const choices = Array.isArray(event.choices) ? event.choices : [];
+    const usage = event.usage === undefined || event.usage === null ? null : usageOf(event.usage);
+    let tokens = 0;
+    let content = false;
+    for (const choice of choices as (Record<string, unknown> | null)[]) {
+      if (typeof choice !== "object" || choice === null) continue;
+      const index = Number(choice.index ?? 0);
+      if (!(index >= 0 && index <= CHOICE_INDEX_MAX)) return malformed;
+      this.#begun.add(index);
+      const finished = choice.finish_reason !== undefined && choice.finish_reason !== null;
+      const said = saysSomething(choice);
+      if (said) tokens += Array.isArray(choice.token_ids) ? choice.token_ids.length : 1;
+      if (said || finished) content = true;
+      if (finished) this.#finished.add(index);
+    }
+    const usageOnly = choices.length === 0 && usage !== null;
+    return { kind: "chunk", content, tokens, usage, usageOnly, errorStatus: 0 };
+  }
+
+  /** Streams of sound and pictures: every event is content, and the last one's type ends in `done` or `completed`. */
+  #other(event: Record<string, unknown>): Chunk {
+    const last = typeof event.type === "string" && /(done|completed)$/.test(event.type);
+    this.#begun.add(0);
+    if (last) this.#finished.add(0);
+    return { kind: "chunk", content: true, tokens: 1, usage: usageOf(event.usage), usageOnly: false, errorStatus: 0 };
+  }
+}
+
+const none = { content: false, tokens: 0, usage: null, usageOnly: false, errorStatus: 0 };
+const done: Chunk = { ...none, kind: "done" };
+const malformed: Chunk = { ...none, kind: "malformed" };
+
+function errorOf(error: unknown): Chunk {
+  const { code, status, type } = (typeof error === "object" ? error : {}) as Record<string, unknown>;
+  const named = type === "overloaded_error" || type === "rate_limit_error" ? 429 : 0;
+  const claimed = [code, status].find(
+    (value) => Number.isInteger(value) && Number(value) >= 400 && Number(value) < 600,
+  );
+  return { ...none, kind: "error", errorStatus: Number(claimed ?? named) };
+}
+
+/** Whether a choice's delta (chat) or text (completions) holds anything but a role. */
+function saysSomething(choice: Record<string, unknown>): boolean {
+  if (typeof choice.text === "string") return choice.text !== "";
+  const { delta } = choice;
+  if (typeof delta !== "object" || delta === null) return false;
+  for (const name in delta) {
+    if (name === "role") continue;
+    const value = (delta as Record<string, unknown>)[name];
+    if (value !== null && value !== undefined && value !== "" && !(Array.isArray(value) && value.length === 0))
+      return true;
+  }
+  return false;
+}

@@ -1,0 +1,167 @@
+// A streamed answer: server-sent events, read as somebody asks for them, each looked into once. Until the first content
+// it holds them back, so that a failure may still go unseen; afterwards a stream that does not end as it should is an
+// error, never a silent end. upstream.ts opens it.
+import { AppError } from "../errors.ts";
+import { ChunkReader } from "./chunk.ts";
+import type { Exchange } from "./exchange.ts";
+import type { TokenUsage } from "./llm.ts";
+import { SseSplitter } from "./sse.ts";
+import { type TryAnswer, TryFailure } from "./try.ts";
+import type { UpstreamRequest } from "./upstream.ts";
+import { UsageCount } from "./usage-count.ts";
+
+/** What is held back for the first content at most; then the answer counts as begun. */
+const HELD_EVENTS_MAX = 64;
+const HELD_BYTES_MAX = 256 * 1024;
+/** A server that has said `[DONE]` has so long to end the answer, or loses the connection. */
+const DRAIN_MS = 1_000;
+
+const DONE = Buffer.from("data: [DONE]\n\n");
+
+export async function openStream(
+  response: Response,
+  exchange: Exchange,
+  request: Pick<UpstreamRequest, "endpoint" | "streamUsage" | "promptEstimate">,
+): Promise<TryAnswer> {
+  if (!/^text\/event-stream\b/i.test(response.headers.get("content-type") ?? "") || response.body === null) {
+    throw new AppError("upstream_failed", "the model server answered something else than a stream", { retryAfterS: 1 });
+  }
+  const answer = new StreamAnswer(response.body.getReader(), exchange, request);
+  await answer.begin();
+  return answer;
+}
+
+type Reader = Pick<ReadableStreamDefaultReader<Uint8Array>, "read">;
+
+class StreamAnswer implements TryAnswer {
+  readonly status = 200;
+  readonly contentType = "text/event-stream";
+  readonly #reader: Reader;
+  readonly #exchange: Exchange;
+  readonly #splitter = new SseSplitter();
+  readonly #chunks: ChunkReader;
+  readonly #count: UsageCount;
+  readonly #wantsUsage: boolean;
+  #held: Uint8Array[] = [];
+  #heldBytes = 0;
+  #begun = false;
+  #ended = false;
+  #failure: unknown = null;
+
+  constructor(
+    reader: Reader,
+    exchange: Exchange,
+    request: Pick<UpstreamRequest, "endpoint" | "streamUsage" | "promptEstimate">,
+  ) {
+    this.#reader = reader;
+    this.#exchange = exchange;
+    this.#chunks = new ChunkReader(request.endpoint);
+    this.#count = new UsageCount(request.promptEstimate);
+    this.#wantsUsage = request.streamUsage;
+  }
+
+  async begin(): Promise<void> {
+    while (!this.#begun && !this.#ended && this.#held.length < HELD_EVENTS_MAX && this.#heldBytes < HELD_BYTES_MAX) {
+      await this.#more();
+    }
+    this.#begun = true;
+    if (!this.#ended) this.#exchange.rest();
+  }
+
+  async read(): Promise<Uint8Array | null> {
+    if (this.#held.length === 0 && !this.#ended) await this.#fill();
+    if (this.#held.length === 0) {
+      if (this.#failure !== null) throw this.#failure;
+      return null;
+    }
+    const pieces = this.#held;
+    this.#held = [];
+    return joined(pieces);
+  }
+
+  /** Waits for the next events. A failure is kept until what came before it has been read. */
+  async #fill(): Promise<void> {
+    this.#exchange.expectWithin(this.#exchange.limits.betweenTokensMs);
+    try {
+      while (this.#held.length === 0) await this.#more();
+      if (!this.#ended) this.#exchange.rest();
+    } catch (error) {
+      this.#ended = true;
+      this.#exchange.close();
+      this.#failure = this.#exchange.reason(error);
+    }
+  }
+
+  cancel(): void {
+    this.#ended = true;
+    this.#held = [];
+    this.#exchange.close();
+  }
+
+  usage(): TokenUsage {
+    return this.#count.usage();
+  }
+
+  /** Takes in what the server sends next. */
+  async #more(): Promise<void> {
+    const { done, value } = await this.#reader.read();
+    for (const { bytes, data } of done ? this.#splitter.end() : this.#splitter.push(value)) {
+      if (this.#take(bytes, data)) return this.#finish(done);
+    }
+    if (done) this.#finish(true);
+  }
+
+  /** True when the event ends the stream. */
+  #take(bytes: Uint8Array, data: Uint8Array): boolean {
+    const chunk = this.#chunks.read(data);
+    if (chunk.kind === "done") return true;
+    if (chunk.kind === "malformed") throw new AppError("upstream_failed", "the model server sent what cannot be read");
+    if (chunk.kind === "error") throw this.#failed(chunk.errorStatus);
+    this.#count.pass(chunk.tokens);
+    if (chunk.usage) this.#count.told(chunk.usage);
+    if (chunk.usageOnly && !this.#wantsUsage) return false;
+    if (chunk.content) this.#begun = true;
+    this.#held.push(bytes);
+    this.#heldBytes += bytes.length;
+    return false;
+  }
+
+  #failed(status: number): Error {
+    const full = status === 429 || status === 529;
+    if (full && !this.#begun) {
+      return new TryFailure(
+        "overloaded",
+        new AppError("model_overloaded", "the model has no room", { retryAfterS: 1 }),
+      );
+    }
+    return new AppError("upstream_failed", "the model server failed in the middle of the answer", { retryAfterS: 1 });
+  }
+
+  #finish(closed: boolean): void {
+    if (!this.#chunks.complete) {
+      throw new AppError("upstream_failed", "the model server's answer ended too early", { retryAfterS: 1 });
+    }
+    this.#held.push(DONE);
+    this.#ended = true;
+    if (closed) return this.#exchange.done();
+    // Read to its end, the connection serves another request.
+    this.#exchange.expectWithin(DRAIN_MS);
+    this.#reader.read().then(
+      ({ done }) => (done ? this.#exchange.done() : this.#exchange.close()),
+      () => this.#exchange.close(),
+    );
+  }
+}
+
+/** One piece of bytes; those that lie behind one another, as they came from the socket, are not copied. */
+function joined(pieces: readonly Uint8Array[]): Uint8Array {
+  const first = pieces[0];
+  if (first === undefined) return new Uint8Array();
+  let end = first.byteOffset + first.length;
+  for (let i = 1; i < pieces.length; i++) {
+    const piece = pieces[i] as Uint8Array;
+    if (piece.buffer !== first.buffer || piece.byteOffset !== end) return Buffer.concat(pieces as Uint8Array[]);
+    end += piece.length;
+  }
+  return new Uint8Array(first.buffer, first.byteOffset, end - first.byteOffset);
+}

@@ -1,0 +1,141 @@
+// One try at one model server, over HTTP: sends the encoded request, and answers when the first content is there (of a
+// stream) or all of it (else). In actors alone: they know the servers' addresses and keys. Plain fetch and not the
+// openai package's client, which would send the same bytes at a multiple of the cost (docs/decisions).
+import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import type { ProviderAccess } from "../models/llm-catalogue.ts";
+import type { LlmEndpoint } from "../models/llm-models.ts";
+import type { EncodedBody } from "./encode.ts";
+import { Exchange } from "./exchange.ts";
+import { openStream } from "./stream-answer.ts";
+import { type TryAnswer, TryFailure } from "./try.ts";
+import type { Watchdog } from "./watchdog.ts";
+import { openWhole, readUpTo, wholeAnswer } from "./whole-answer.ts";
+
+export interface UpstreamRequest {
+  readonly provider: ProviderAccess;
+  readonly endpoint: LlmEndpoint;
+  readonly body: EncodedBody;
+  readonly stream: boolean;
+  readonly streamUsage: boolean;
+  readonly requestId: string;
+  /** Tokens of the prompt, where the server does not count them. */
+  readonly promptEstimate: number;
+  readonly signal: AbortSignal;
+  /** By the watchdog's clock. */
+  readonly deadlineMs: number;
+}
+
+/** An error's body: longer ones help nobody. */
+const ERROR_BYTES_MAX = 64 * 1024;
+/** A server that was heard of so recently need not be asked whether it can be reached. */
+const HEARD_MS_MAX = 5_000;
+const RETRY_AFTER_S_MAX = 60;
+
+export interface Upstream {
+  /** Throws TryFailure, or the signal's reason. */
+  open(request: UpstreamRequest): Promise<TryAnswer>;
+}
+
+export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
+  const heardAtMs = new Map<string, number>();
+  return {
+    async open(request) {
+      const { provider, endpoint, body, signal, deadlineMs, requestId } = request;
+      const exchange = new Exchange(
+        signal,
+        deadlineMs,
+        provider.timeouts,
+        watchdog,
+        log.child({ request_id: requestId }),
+      );
+      try {
+        if (watchdog.now() - (heardAtMs.get(provider.baseUrl) ?? Number.NEGATIVE_INFINITY) > HEARD_MS_MAX) {
+          watchConnect(provider.baseUrl, exchange);
+        }
+        const response = await send(`${provider.baseUrl}/${endpoint}`, provider, body, requestId, exchange.signal);
+        heardAtMs.set(provider.baseUrl, watchdog.now());
+        if (response.status === 200) {
+          return request.stream
+            ? await openStream(response, exchange, request)
+            : await openWhole(response, exchange, endpoint);
+        }
+        return await refusal(response, exchange);
+      } catch (error) {
+        exchange.close();
+        if (error instanceof TryFailure) throw error;
+        const reason = exchange.reason(error);
+        throw reason instanceof AppError && !signal.aborted ? new TryFailure("failed", reason) : reason;
+      }
+    },
+  };
+}
+
+function send(
+  url: string,
+  { apiKey, headers }: ProviderAccess,
+  body: EncodedBody,
+  requestId: string,
+  signal: AbortSignal,
+): Promise<Response> {
+  return fetch(url, {
+    method: "POST",
+    headers: {
+      ...headers,
+      ...(apiKey !== null && { authorization: `Bearer ${apiKey}` }),
+      "content-type": body.contentType,
+      "accept-encoding": "identity",
+      "x-request-id": requestId,
+    },
+    body: body.bytes as Uint8Array<ArrayBuffer>,
+    // A redirect would carry the key to another origin.
+    redirect: "manual",
+    signal,
+    // Bun's own five minutes would cut what our limits allow.
+    timeout: false,
+  } as RequestInit);
+}
+
+/** Gives the request up where the server's port does not answer: fetch by itself waits for the kernel's two minutes. */
+function watchConnect(baseUrl: string, exchange: Exchange): void {
+  const { protocol, hostname, port } = new URL(baseUrl);
+  if (protocol !== "http:") return; // others may lie behind a proxy
+  const timer = setTimeout(() => {
+    exchange.fail("upstream_failed", "the model server cannot be reached");
+  }, exchange.limits.connectMs);
+  const settle = (): void => clearTimeout(timer);
+  exchange.signal.addEventListener("abort", settle, { once: true });
+  const socket = { open: (opened: Bun.Socket) => void opened.end(), data: () => {} };
+  Bun.connect({ hostname: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 80), socket }).then(settle, settle);
+}
+
+/** An answer that blames the request; throws a TryFailure for one that blames the server. */
+async function refusal(response: Response, exchange: Exchange): Promise<TryAnswer> {
+  const { status } = response;
+  const bytes = await readUpTo(response, ERROR_BYTES_MAX);
+  exchange.done();
+  if (status === 401 || status === 402 || status === 403) {
+    throw new TryFailure("unauthorized", new AppError("model_unavailable", "the model server refuses access"));
+  }
+  if (isOverload(response, bytes)) {
+    const retryAfterS = retryAfterOf(response);
+    throw new TryFailure("overloaded", new AppError("model_overloaded", "the model has no room", { retryAfterS }));
+  }
+  if (status < 400 || status >= 500 || status === 408) {
+    throw new TryFailure("failed", new AppError("upstream_failed", "the model server failed", { retryAfterS: 1 }));
+  }
+  return wholeAnswer(status, response.headers.get("content-type") ?? "application/json", bytes);
+}
+
+/** Too many requests, or a full server: not one that is ill. */
+const isOverload = (response: Response, body: Uint8Array): boolean =>
+  response.status === 429 ||
+  response.status === 529 ||
+  (response.status === 503 &&
+    (response.headers.has("retry-after") ||
+      /overload|capacity|too many|queue|\bfull\b/i.test(Buffer.from(body.subarray(0, 4_096)).toString("latin1"))));
+
+function retryAfterOf(response: Response): number {
+  const asked = Number(response.headers.get("retry-after") ?? Number.NaN);
+  return Number.isFinite(asked) ? Math.min(RETRY_AFTER_S_MAX, Math.max(1, Math.ceil(asked))) : 1;
+}

@@ -1,0 +1,85 @@
+// An answer that is no stream: taken in whole before any of it goes on, so that a server that breaks off in the middle
+// costs the client nothing. upstream.ts calls it.
+import { AppError } from "../errors.ts";
+import type { LlmEndpoint } from "../models/llm-models.ts";
+import type { Exchange } from "./exchange.ts";
+import type { TokenUsage } from "./llm.ts";
+import type { TryAnswer } from "./try.ts";
+import { noUsage, usageOf } from "./usage-count.ts";
+
+/** 2,048 embeddings of 3,072 dimensions as text are 80 MB; as base64, which SDKs ask for, 34 MB. */
+const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
+/** Beyond it the usage is looked for where it stands, near the end. */
+const PARSED_BYTES_MAX = 1024 * 1024;
+const USAGE_CHARS_MAX = 2_048;
+const PIECE_BYTES_MAX = 256 * 1024;
+
+export async function openWhole(response: Response, exchange: Exchange, endpoint: LlmEndpoint): Promise<TryAnswer> {
+  const bytes = await readUpTo(response, ANSWER_BYTES_MAX + 1);
+  if (bytes.length > ANSWER_BYTES_MAX) throw new AppError("upstream_failed", "the model server's answer is too large");
+  exchange.done();
+  const contentType = response.headers.get("content-type") ?? "";
+  const isJson = /^application\/([\w.]+\+)?json\b/i.test(contentType);
+  const sound = endpoint === "audio/speech" || endpoint === "audio/transcriptions";
+  if (!isJson && (!sound || /^text\/html\b/i.test(contentType))) {
+    throw new AppError("upstream_failed", "the model server answered something else than asked", { retryAfterS: 1 });
+  }
+  return wholeAnswer(200, contentType, bytes, isJson ? usageIn(bytes) : noUsage);
+}
+
+/** At most `bytesMax` of a body; the rest is not waited for. */
+export async function readUpTo(response: Response, bytesMax: number): Promise<Uint8Array> {
+  const reader = response.body?.getReader();
+  const pieces: Uint8Array[] = [];
+  let size = 0;
+  while (reader && size < bytesMax) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    pieces.push(value);
+    size += value.length;
+  }
+  if (size >= bytesMax) await reader?.cancel();
+  return Buffer.concat(pieces).subarray(0, bytesMax);
+}
+
+export function wholeAnswer(
+  status: number,
+  contentType: string,
+  bytes: Uint8Array,
+  usage: TokenUsage = noUsage,
+): TryAnswer {
+  let at = 0;
+  return {
+    status,
+    contentType,
+    async read() {
+      if (at >= bytes.length) return null;
+      const piece = bytes.subarray(at, at + PIECE_BYTES_MAX);
+      at += piece.length;
+      return piece;
+    },
+    cancel() {
+      at = bytes.length;
+    },
+    usage: () => usage,
+  };
+}
+
+/** Throws `upstream_failed` for what is no JSON. */
+function usageIn(bytes: Uint8Array): TokenUsage {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (text.length <= PARSED_BYTES_MAX) {
+    try {
+      return usageOf((JSON.parse(text.toString()) as { usage?: unknown } | null)?.usage) ?? noUsage;
+    } catch (cause) {
+      throw new AppError("upstream_failed", "the model server's answer cannot be read", { cause, retryAfterS: 1 });
+    }
+  }
+  // A quote within a string is escaped, so this is a key, and the last one of this name is the answer's own.
+  const from = text.lastIndexOf('"usage":');
+  const near = from < 0 ? "" : text.toString("latin1", from + 8, from + 8 + USAGE_CHARS_MAX);
+  const numbers = Object.fromEntries(
+    [...near.matchAll(/"(\w+_tokens)"\s*:\s*(\d{1,12})/g)].map(([, name, digits]) => [name, Number(digits)]),
+  );
+  return usageOf({ ...numbers, prompt_tokens_details: numbers }) ?? noUsage;
+}
