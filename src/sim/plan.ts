@@ -83,7 +83,7 @@ interface FoundStop {
   readonly keptChars: number;
 }
 
-/** The first token that completes a stop string, looked for in text alone. */
+/** The first token that completes a stop string, looked for in text alone; of two the one that begins earlier. */
 function findStop(deltas: readonly Delta[], { stop: stops, minTokens, includeStop }: Cut): FoundStop | null {
   if (stops.length === 0) return null;
   let text = "";
@@ -93,10 +93,15 @@ function findStop(deltas: readonly Delta[], { stop: stops, minTokens, includeSto
     const before = text.length;
     text += delta.text;
     if (index + 1 < minTokens) continue;
+    let found: FoundStop | null = null;
+    let foundAt = text.length;
     for (const stop of stops) {
       const at = text.indexOf(stop, Math.max(0, before - stop.length + 1));
-      if (at >= 0) return { stop, tokens: index + 1, keptChars: includeStop ? at + stop.length : at };
+      if (at < 0 || at >= foundAt) continue;
+      foundAt = at;
+      found = { stop, tokens: index + 1, keptChars: includeStop ? at + stop.length : at };
     }
+    if (found !== null) return found;
   }
   return null;
 }
