@@ -138,9 +138,11 @@ describe("bad inputs", () => {
 });
 
 function expectProblem(row: Row, answer: Answered | undefined): void {
-  if (row.path.startsWith("/v1/files")) {
+  if (/^\/v1\/(files|models|chat|completions|embeddings|images|audio)/.test(row.path)) {
     const { error } = JSON.parse(answer?.text ?? "") as { error: { code: string; message: string } };
     expect(error).toMatchObject({ code: expect.any(String), message: expect.any(String) });
+    expect(answer?.headers.get("content-type")).toBe("application/json");
+    expect(answer?.headers.get("x-request-id")).toMatch(/^[\w-]+$/);
     return;
   }
   expect(answer?.headers.get("content-type")).toBe("application/problem+json");

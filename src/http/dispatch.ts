@@ -106,10 +106,10 @@ function serveHead(targets: readonly Target[], request: Request, gate: Gate, log
 
 /** Answers what no route takes: OPTIONS, another method (405 and Allow), another path (404). Under /v1 a key first. */
 function unrouted(targets: readonly Target[], request: Request, gate: Gate, log: Log): Response {
-  const call = { request, requestId: requestIdOf(request) };
   const { pathname } = new URL(request.url);
-  const here = targets.filter(({ pattern }) => pattern.test(pathname)).map(({ route }) => route.method);
-  const methods = here.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
+  const here = targets.filter(({ pattern }) => pattern.test(pathname)).map(({ route }) => route);
+  const call = { request, requestId: requestIdOf(request), errorFormat: here[0]?.errorFormat };
+  const methods = here.flatMap(({ method }) => (method === "GET" ? ["GET", "HEAD"] : [method]));
   const allow = [...methods, "OPTIONS"].join(", ");
   try {
     // Without CORS headers, which cors.ts adds for the origins that are configured: others are refused by that.
