@@ -3,11 +3,12 @@
 import { chatRoutes } from "./chat.ts";
 import { isRecord } from "./chat-request.ts";
 import { completionRoutes } from "./completions.ts";
-import { createEngine, type EngineObserver } from "./engine.ts";
+import { createEngine } from "./engine.ts";
 import { wallClock } from "./engine-clock.ts";
 import { loadProfile } from "./profile.ts";
-import type { Exchange, Faults, JsonBody, Route, Simulation } from "./routes.ts";
+import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
 import { createServedModels, modelRoutes } from "./served-models.ts";
+import { createSurface } from "./surface.ts";
 import { errorResponse, WireError } from "./wire-error.ts";
 
 export interface SimulatorOptions {
@@ -47,7 +48,6 @@ const coreRoutes: readonly Route[] = [
   ...chatRoutes,
   ...completionRoutes,
   ...modelRoutes,
-  { method: "GET", path: "/health", handle: () => new Response(null) },
   {
     method: "GET",
     path: "/admin/inflight",
@@ -55,35 +55,29 @@ const coreRoutes: readonly Route[] = [
   },
 ];
 
-const noFaults: Faults = { pick: () => null };
-const nobody: EngineObserver = {
-  onStep() {},
-  onPrefixCache() {},
-  onPreempted() {},
-  onFirstToken() {},
-  onNextToken() {},
-  onEnded() {},
-};
-
 /** Resolves once it listens. Throws ProfileError, and EADDRINUSE where the port is taken. */
 export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
   const profile = await loadProfile(options.profile ?? "instant");
   const seed = options.seed ?? "0";
-  const engine = createEngine({ profile, clock: wallClock, speedup: options.speedup ?? 1, seed, observer: nobody });
+  const models = createServedModels(options.models ?? defaultModels);
+  const surface = createSurface({ profile, modelName: models.list()[0]?.id ?? "any", seed });
+  const { observer, faults } = surface;
+  const engine = createEngine({ profile, clock: wallClock, speedup: options.speedup ?? 1, seed, observer });
   const simulation: Simulation = {
     engine,
     clock: wallClock,
-    models: createServedModels(options.models ?? defaultModels),
-    faults: noFaults,
+    models,
+    faults,
     seed,
     fingerprint: `millrace-sim-${profile.name}`,
     inflight: () => engine.load().running + engine.load().waiting,
   };
-  const find = routeTable(coreRoutes);
+  const find = routeTable([...coreRoutes, ...surface.routes]);
   const server = Bun.serve({
     hostname: options.host ?? "127.0.0.1",
     port: options.port ?? 0,
     idleTimeout: IDLE_S,
+    development: false, // a socket that is cut on purpose is no error to print
     maxRequestBodySize: BODY_BYTES_MAX,
     async fetch(request, server) {
       server.timeout(request, 0);

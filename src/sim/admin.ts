@@ -1,0 +1,76 @@
+// GET and POST /admin/config: the numbers of the profile, the rules of faults and the death of the engine, read and
+// changed while the simulator runs. A change is checked whole before any of it is made. For tests and demonstrations; a
+// real server has nothing like it.
+import { isRecord } from "./chat-request.ts";
+import type { Engine } from "./engine.ts";
+import { FaultError } from "./fault.ts";
+import { parseFaultRules } from "./fault-rules.ts";
+import { checkProfile, type Profile, ProfileError } from "./profile.ts";
+import type { JsonBody, Route } from "./routes.ts";
+import type { ServerState } from "./server-state.ts";
+import { WireError } from "./wire-error.ts";
+
+export const adminRoutes = (state: ServerState): readonly Route[] => [
+  {
+    method: "GET",
+    path: "/admin/config",
+    handle: (_, { engine }) => Response.json(configOf(state, engine)),
+  },
+  {
+    method: "POST",
+    path: "/admin/config",
+    body: "json",
+    handle({ body }, { engine }) {
+      change(state, engine, body);
+      return Response.json(configOf(state, engine));
+    },
+  },
+];
+
+const configOf = (state: ServerState, engine: Engine) => ({
+  profile: wireProfile(engine.profile()),
+  engine_dead: state.dead,
+  faults: state.rules.list(),
+});
+
+/** Throws WireError 400; then nothing has changed. */
+function change(state: ServerState, engine: Engine, body: JsonBody): void {
+  const unknown = Object.keys(body).find((name) => !["profile", "engine_dead", "faults"].includes(name));
+  if (unknown !== undefined) throw new WireError(400, `no setting is named ${unknown}`, unknown);
+  const { engine_dead: dead } = body;
+  if (dead !== undefined && typeof dead !== "boolean") throw new WireError(400, "engine_dead must be true or false");
+  try {
+    const rules = body.faults === undefined ? null : parseFaultRules(body.faults);
+    if (body.profile !== undefined) engine.setProfile(changedProfile(engine.profile(), body.profile));
+    if (rules !== null) state.rules.replace(rules);
+    if (dead !== undefined) state.dead = dead;
+  } catch (error) {
+    if (error instanceof FaultError || error instanceof ProfileError || error instanceof RangeError) {
+      throw new WireError(400, error.message);
+    }
+    throw error;
+  }
+}
+
+/** The profile with the numbers that are given. Throws ProfileError. */
+function changedProfile(profile: Profile, change: unknown): Profile {
+  if (!isRecord(change)) throw new ProfileError("profile must be an object");
+  const { name, ...now } = wireProfile(profile);
+  const { step_us: steps, name: sameName = name, ...rest } = change;
+  if (sameName !== name) throw new ProfileError("the name of the profile stays");
+  if (steps !== undefined && !isRecord(steps)) throw new ProfileError("step_us must be an object");
+  return checkProfile(name, { ...now, ...rest, step_us: { ...now.step_us, ...steps } });
+}
+
+/** A profile by the keys of its file. */
+function wireProfile({ name, stepUs, ...rest }: Profile) {
+  return { name, ...snakeCased(rest), step_us: snakeCased(stepUs) };
+}
+
+const snakeCased = (fields: object): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => [
+      name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+      value,
+    ]),
+  );

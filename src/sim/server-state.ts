@@ -1,0 +1,15 @@
+// What a simulated server is in besides its engine: awake or not, alive or not, and what it counts. One per simulator;
+// surface.ts makes it, its routes read and change it.
+import type { FaultRules } from "./fault-rules.ts";
+import type { SimMetrics } from "./metrics.ts";
+
+export interface ServerState {
+  readonly rules: FaultRules;
+  readonly metrics: SimMetrics;
+  /** Every answer is 500 and /health is 503. */
+  dead: boolean;
+  /** 0: awake; 1: the weights are in the host's memory; 2: they are gone. */
+  sleepLevel: 0 | 1 | 2;
+  /** By `performance.now()`. */
+  readonly readyAtMs: number;
+}
