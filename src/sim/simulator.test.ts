@@ -1,6 +1,7 @@
 // The simulator as its clients meet it: over real sockets, in this process.
 import { afterAll, expect, test } from "bun:test";
 import { type Simulator, type SimulatorOptions, startSimulator } from "./simulator.ts";
+import { idOf } from "./tokenizer.ts";
 
 const started: Simulator[] = [];
 afterAll(async () => {
@@ -49,22 +50,201 @@ test("a stream says the same as the whole answer, token by token", async () => {
   expect(chunks.length - 2).toBe(whole.usage.completion_tokens);
 });
 
-test("a client that leaves is out of the engine", async () => {
-  const simulator = await start({ profile: "8b-h100", speedup: 4 });
-  const leaving = new AbortController();
-  const response = await chat(
-    simulator,
-    { stream: true, ignore_eos: true, max_tokens: 10_000 },
-    { signal: leaving.signal },
-  );
-  const reader = response.body?.getReader();
-  await reader?.read();
-  expect(simulator.inflight()).toBe(1);
-  leaving.abort();
-  await reader?.read().catch(() => null);
-  const deadline = performance.now() + 5_000;
-  while (simulator.inflight() > 0 && performance.now() < deadline) {
-    await fetch(`${simulator.url}/admin/inflight`).then((answer) => answer.text());
-  }
-  expect(simulator.inflight()).toBe(0);
+interface Whole {
+  readonly choices: { message: { content: string | null }; finish_reason: string; stop_reason: string | null }[];
+  readonly usage: {
+    completion_tokens: number;
+    prompt_tokens: number;
+    prompt_tokens_details: { cached_tokens: number };
+  };
+  readonly system_fingerprint: string;
+}
+
+const wholeOf = async (simulator: Simulator, body: object): Promise<Whole> =>
+  (await (await chat(simulator, body)).json()) as Whole;
+
+const textOf = (whole: Whole): string => whole.choices[0]?.message.content ?? "";
+
+test("the same body and seed has the same answer, alone or among a hundred others", async () => {
+  const simulator = await start({ profile: "3b-l40s", speedup: 500 });
+  const bodies = Array.from({ length: 100 }, (_, index) => ({
+    seed: index % 2 === 0 ? index : undefined,
+    n: 1 + (index % 3),
+    logprobs: index % 5 === 0,
+    messages: [{ role: "user", content: `What does number ${index} mean for the mill?` }],
+  }));
+  const strip = ({ choices, usage }: Whole) => ({ choices, tokens: usage.completion_tokens });
+  const together = await Promise.all(bodies.map(async (body) => strip(await wholeOf(simulator, body))));
+  const other = await start();
+  for (const [index, body] of bodies.entries())
+    expect(strip(await wholeOf(other, body))).toEqual(together[index] as never);
 });
+
+test("another seed, of the request or of the simulator, draws anew", async () => {
+  const answers = new Set<string>();
+  const simulator = await start();
+  const elsewhere = await start({ seed: "elsewhere" });
+  for (let seed = 0; seed < 8; seed++) {
+    const messages = [{ role: "user", content: "Say something." }];
+    const body = { seed, messages, vllm_xargs: { sim_mode: "random" } };
+    answers.add(textOf(await wholeOf(simulator, body)));
+    answers.add(textOf(await wholeOf(elsewhere, body)));
+  }
+  expect(answers.size).toBeGreaterThan(1);
+});
+
+test("a shorter answer begins the longer one, and a continued one goes on from anywhere", async () => {
+  const simulator = await start();
+  const messages = [
+    { role: "system", content: "The mill stands by the river. It has two wheels. The miller is called Anna." },
+    { role: "user", content: "Tell me about the mill and its wheels." },
+  ];
+  const full = textOf(await wholeOf(simulator, { messages, model: "millrace-sim" }));
+  expect(full.length).toBeGreaterThan(5);
+  const short = await wholeOf(simulator, { messages, max_tokens: 2 });
+  expect(full.startsWith(textOf(short))).toBe(true);
+  expect(short.choices[0]?.finish_reason).toBe("length");
+  for (let cut = 0; cut <= full.length; cut++) {
+    const said = { role: "assistant", content: full.slice(0, cut) };
+    const rest = await wholeOf(simulator, {
+      messages: [...messages, said],
+      continue_final_message: true,
+      add_generation_prompt: false,
+    });
+    expect(full.slice(0, cut) + textOf(rest)).toBe(full);
+  }
+});
+
+test("a prefix that was read before is in the usage, not for another salt", async () => {
+  const simulator = await start();
+  const messages = [{ role: "user", content: "The wheel turns and turns. ".repeat(20) }];
+  const cachedOf = async (body: object): Promise<number> =>
+    (await wholeOf(simulator, { messages, max_tokens: 1, ...body })).usage.prompt_tokens_details.cached_tokens;
+  expect(await cachedOf({})).toBe(0);
+  expect(await cachedOf({})).toBeGreaterThan(50);
+  expect(await cachedOf({ cache_salt: "tenant" })).toBe(0);
+});
+
+test("limits and errors are vLLM's", async () => {
+  const simulator = await start({ profile: "3b-l40s", speedup: 1_000, models: ["org/model"] });
+  const refused = async (body: object) => {
+    const response = await chat(simulator, body);
+    const { error } = (await response.json()) as { error: { message: string; type: string; code: number } };
+    expect(error.code).toBe(response.status);
+    return `${response.status} ${error.type} ${error.message}`;
+  };
+  expect(await refused({ model: "other" })).toBe("404 NotFoundError The model `other` does not exist.");
+  expect(await refused({ messages: [] })).toStartWith("400 BadRequestError");
+  expect(await refused({ max_tokens: 0 })).toContain("max_tokens must be at least 1");
+  expect(await refused({ max_tokens: 20_000 })).toContain("This model's maximum context length is 16384 tokens.");
+  expect(await refused({ messages: [{ role: "user", content: "no ".repeat(17_000) }] })).toContain("Please reduce");
+  expect(await refused({ continue_final_message: true })).toContain("Cannot set both");
+  expect(await refused({ top_logprobs: 3 })).toContain("`logprobs` must be set to true");
+  expect(await refused({ stream_options: {} })).toContain("only be defined when");
+  const notJson = await fetch(`${simulator.url}/v1/chat/completions`, { method: "POST", body: "{" });
+  expect(notJson.status).toBe(400);
+  expect((await fetch(`${simulator.url}/v1/chat/completions`)).status).toBe(405);
+  expect((await fetch(`${simulator.url}/v1/elsewhere`)).status).toBe(404);
+  expect((await fetch(`${simulator.url}/v1/models/org%2Fmodel`)).status).toBe(200);
+  expect((await fetch(`${simulator.url}/v1/models/%E0%A4%A`)).status).toBe(404);
+  const named = await wholeOf(simulator, { model: "org/model" });
+  expect(named.system_fingerprint).toBe("millrace-sim-3b-l40s");
+});
+
+test("a full queue refuses with 429", async () => {
+  const text = await Bun.file(`${import.meta.dir}/profiles/8b-h100.yaml`).text();
+  const path = `${process.env.TMPDIR ?? "/tmp"}/millrace-${crypto.randomUUID()}.yaml`;
+  await Bun.write(
+    path,
+    text.replace("max_waiting: 1000", "max_waiting: 0").replace("max_num_seqs: 16", "max_num_seqs: 1"),
+  );
+  const simulator = await start({ profile: path }).finally(() => Bun.file(path).delete());
+  const leaving = new AbortController();
+  const first = await chat(simulator, { stream: true, ignore_eos: true }, { signal: leaving.signal });
+  expect((await chat(simulator, {})).status).toBe(429);
+  leaving.abort();
+  await first.text().catch(() => null);
+});
+
+test("completions: many prompts, echo, token ids, usage on every chunk", async () => {
+  const simulator = await start();
+  const complete = (body: object) =>
+    fetch(`${simulator.url}/v1/completions`, { method: "POST", body: JSON.stringify(body) });
+  const texts = async (body: object): Promise<string[]> =>
+    ((await (await complete(body)).json()) as { choices: { text: string }[] }).choices.map((choice) => choice.text);
+  const [one = "", two = ""] = await texts({ prompt: ["The mill", "The river"], echo: true });
+  expect([one.startsWith("The mill"), two.startsWith("The river")]).toEqual([true, true]);
+  expect(await texts({ prompt: "The mill", echo: true })).toEqual([one]);
+  expect(await texts({ prompt: [[idOf("The"), idOf(" mill")]], echo: true })).toEqual([one]);
+  expect(await texts({ prompt: [idOf("The"), idOf(" mill")], echo: true })).toEqual([one]);
+  expect((await complete({ prompt: "" })).status).toBe(400);
+  expect((await complete({ prompt: "a", suffix: "b" })).status).toBe(400);
+  const stream_options = { include_usage: true, continuous_usage_stats: true };
+  const chunks = await chunksOf(await complete({ prompt: "The mill", stream: true, max_tokens: 3, stream_options }));
+  expect(chunks.map((chunk) => chunk.usage?.completion_tokens)).toEqual([1, 2, 3, 3]);
+});
+
+test("logprobs stand beside every token, none above 0", async () => {
+  const simulator = await start();
+  const body = { logprobs: true, top_logprobs: 3, max_tokens: 5 };
+  interface Logprobs {
+    readonly content: { token: string; logprob: number; top_logprobs: { token: string; logprob: number }[] }[];
+  }
+  const whole = (await (await chat(simulator, body)).json()) as { choices: { logprobs: Logprobs }[] };
+  const { content } = whole.choices[0]?.logprobs ?? { content: [] };
+  expect(content).toHaveLength(5);
+  for (const { token, logprob, top_logprobs: top } of content) {
+    expect(top[0]).toMatchObject({ token, logprob });
+    expect(top).toHaveLength(3);
+    expect(top.every((other, index) => other.logprob <= (top[index - 1]?.logprob ?? 0))).toBe(true);
+  }
+  const chunks = (await chunksOf(await chat(simulator, { ...body, stream: true }))) as unknown as {
+    choices: { logprobs: Logprobs | null }[];
+  }[];
+  const streamed = chunks.flatMap((chunk) => chunk.choices[0]?.logprobs?.content ?? []);
+  expect(streamed).toEqual(content as never);
+});
+
+/** Resolves when nothing is in the engine. */
+async function idle(simulator: Simulator): Promise<unknown> {
+  for (const deadline = performance.now() + 5_000; performance.now() < deadline; ) {
+    const load = (await (await fetch(`${simulator.url}/admin/inflight`)).json()) as { inflight: number };
+    if (load.inflight === 0) return load;
+  }
+  return { inflight: simulator.inflight() };
+}
+
+test("clients that leave, streaming or not, before or after the first token, are out of the engine", async () => {
+  const simulator = await start({ profile: "8b-h100", speedup: 4 });
+  const endless = { ignore_eos: true, max_tokens: 20_000 };
+  const leave = async (index: number): Promise<void> => {
+    const leaving = new AbortController();
+    const response = chat(simulator, { ...endless, stream: index % 2 === 0 }, { signal: leaving.signal });
+    response.catch(() => null);
+    if (index % 4 === 0) await (await response).body?.getReader().read();
+    else await fetch(`${simulator.url}/health`);
+    leaving.abort();
+    await response.then((answer) => answer.text()).catch(() => null);
+  };
+  await Promise.all(Array.from({ length: 40 }, (_, index) => leave(index)));
+  expect(await idle(simulator)).toMatchObject({ inflight: 0, running: 0, waiting: 0, blocksUsed: 0 });
+});
+
+test("a client that does not read gets all of it later, in fewer events, and holds no one up", async () => {
+  const simulator = await start();
+  const messages = [{ role: "user", content: "Go." }];
+  const body = {
+    stream: true,
+    ignore_eos: true,
+    max_tokens: 100_000,
+    stream_options: { include_usage: true },
+    messages,
+  };
+  const slow = await chat(simulator, body);
+  expect(await idle(simulator)).toMatchObject({ inflight: 0 });
+  const chunks = await chunksOf(slow);
+  expect(chunks.at(-1)?.usage?.completion_tokens).toBe(100_000);
+  expect(chunks.length).toBeLessThan(90_000);
+  const text = chunks.flatMap((chunk) => chunk.choices.map((choice) => choice.delta.content ?? "")).join("");
+  expect(text).toBe(textOf(await wholeOf(simulator, { ignore_eos: true, max_tokens: 100_000, messages })));
+}, 30_000);

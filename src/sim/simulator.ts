@@ -122,10 +122,19 @@ function routeTable(routes: readonly Route[]): FindRoute {
     const route = exact.get(`${method} ${path}`);
     if (route) return { route, rest: "" };
     const above = open.find((one) => one.method === method && path.startsWith(one.path.slice(0, -1)));
-    if (above) return { route: above, rest: decodeURIComponent(path.slice(above.path.length - 1)) };
+    if (above) return { route: above, rest: decoded(path.slice(above.path.length - 1)) };
     const known = routes.some((one) => one.path === path);
     throw known ? new WireError(405, "Method Not Allowed") : new WireError(404, "Not Found");
   };
+}
+
+/** As it is where it is no percent-encoding. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 async function readJson(request: Request): Promise<JsonBody> {
