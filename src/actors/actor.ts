@@ -83,8 +83,8 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   cancels.stop();
   bus.publish(presence.subject, ""); // gone: watchers need not wait for its lease
   await bus.flush(2_000).catch((error) => log.warn({ error: messageOf(error) }, "last acks may be lost"));
-  await llm.stop();
   await Promise.allSettled([...runners.values()].map((runner) => runner.unload()));
+  await llm.stop();
   await beat.stop();
   await bus.close();
   await exposed.stop();

@@ -1,5 +1,6 @@
-// The language models of an actor: what its file says, what the servers that it reaches offer, and the live calls that it
-// answers for gateways. actor.ts opens it and announces the offers. Secrets of providers stay in this process.
+// The language models of an actor: what its file says, what the servers that it reaches offer, the server that it has
+// started itself, and the live calls that it answers for gateways. actor.ts opens it and announces the offers. Secrets of
+// providers stay in this process.
 import { openBus } from "../bus/connection.ts";
 import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
@@ -10,6 +11,7 @@ import type { Log } from "../log.ts";
 import { startDiscovery } from "../models/discovery.ts";
 import { type LlmCatalogue, openLlmModels } from "../models/llm-catalogue.ts";
 import type { LlmOffers } from "../models/offers.ts";
+import { keepModelServer } from "./model-server.ts";
 
 export interface ActorLlm extends Omit<LlmCatalogue, "stop"> {
   /** Calls back now, and whenever they change. */
@@ -31,6 +33,7 @@ export async function openActorLlm(
     config: config.llm,
     variables: process.env,
     actors: () => [{ id: actor.id, llm: discovery.offers() }],
+    serverPort: () => server?.port() ?? null,
     onReload: () => discovery.restart(),
     clock: systemClock,
     log,
@@ -46,6 +49,19 @@ export async function openActorLlm(
   const shared = { provider: models.provider, actorId, gpu, clock: systemClock, log };
   const tokens = await openBus(config.natsUrl ?? "", `millrace actor ${gpu} tokens`, log);
   const live = startLiveServer({ ...shared, bus: tokens });
+  const { command } = config.llm;
+  const server =
+    command === null
+      ? null
+      : keepModelServer({
+          command,
+          gpu: actor.gpu,
+          env: process.env,
+          onChange: () => discovery.restart(),
+          clock: systemClock,
+          random: Math.random,
+          log,
+        });
   return {
     ...models,
     caller: createLocalCaller({ ...shared, models }),
@@ -59,6 +75,7 @@ export async function openActorLlm(
       await tokens.close();
       discovery.stop();
       models.stop();
+      await server?.stop();
     },
   };
 }

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { type Server, type ServerOptions, startServer } from "../bus/server.ts";
 import { pause } from "../clock.ts";
 import { messageOf } from "../errors.ts";
+import { died, firstStart, restartDelayMs, started } from "../restart.ts";
 import type { ChildParts } from "./child.ts";
-import { died, firstStart, restartDelayMs, started } from "./restart.ts";
 
 export interface Broker {
   /** With the token in it. */

@@ -8,9 +8,9 @@
 import { type Clock, pause } from "../clock.ts";
 import { AppError, type ErrorCode, errorKinds } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { died, firstStart, restartDelayMs, started } from "../restart.ts";
 import type { ProcessRecords } from "./leftovers.ts";
 import type { ChildCounts } from "./metrics.ts";
-import { died, firstStart, restartDelayMs, started } from "./restart.ts";
 
 export interface ChildSpec {
   /** Such as `gateway` or `actor-0`: for logs and the process record. */

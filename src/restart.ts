@@ -1,4 +1,5 @@
-// When to start again what died: the restart policy as a pure function. Used for each child and for the broker.
+// When to start again what died: the restart policy as a pure function. Used for the children of `up`, for the broker,
+// and for the model server of an actor.
 
 export interface RestartState {
   /** Deaths in a row, none of them after a stable time. */
