@@ -16,8 +16,8 @@ test("a profile of one's own is read from its path", async () => {
 });
 
 test("what cannot be read is refused by name", async () => {
-  expect(loadProfile("9b")).rejects.toThrow("no profile 9b");
-  expect(loadProfile("/nowhere/at-all.yaml")).rejects.toThrow("cannot be read");
+  await expect(loadProfile("9b")).rejects.toThrow("no profile 9b");
+  await expect(loadProfile("/nowhere/at-all.yaml")).rejects.toThrow("cannot be read");
 });
 
 test("a bad profile is told all its problems at once", () => {
