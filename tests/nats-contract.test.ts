@@ -28,6 +28,7 @@ test("the subject table names what is published, token by token", () => {
     "millrace.control.<task_id>": subjects.control(taskId),
     "millrace.callback.<task_id>": subjects.callback(taskId),
     "millrace.live.actor.<actor_id>": subjects.liveActor("actor-0"),
+    "millrace.usage": subjects.usage,
     "millrace.submit": subjects.submit,
     "$KV.models.<model>": bucketSubject(buckets.models, "echo"),
     "$KV.actors.<actor_id>": bucketSubject(buckets.actors, "actor-0"),

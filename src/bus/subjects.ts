@@ -82,6 +82,8 @@ export const subjects = {
   anyControl: "millrace.control.*",
   /** The service that takes tasks. */
   submit: "millrace.submit",
+  /** Actors ask gateways: what their runners' calls used, and whether a key has tokens left. */
+  usage: "millrace.usage",
   /** Where services are asked for (NATS micro protocol): all of them, those of a name, or one. */
   discovery: (verb: "PING" | "INFO" | "STATS", ...names: readonly string[]): string =>
     ["$SRV", verb, ...names.map(token)].join("."),

@@ -5,6 +5,7 @@ import type { Clock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { UsageEntry } from "./ledger.ts";
+import { rowsMax } from "./messages.ts";
 import { type Batch, type DayChange, HOUR_MS, type UsageRow } from "./store.ts";
 
 export interface Batches {
@@ -28,8 +29,6 @@ export interface BatchesOptions {
 const EVERY_MS = 1_000;
 /** The same key, hour, model and provider are one row; beyond it (a database that is away for long) calls are not counted. */
 const ROWS_MAX = 50_000;
-/** A batch fits into a message of 1 MiB. */
-const BATCH_ROWS_MAX = 2_000;
 
 type Sum = { -readonly [Field in keyof UsageRow]: UsageRow[Field] };
 
@@ -44,8 +43,8 @@ export function createBatches({ send, days, clock, log }: BatchesOptions): Batch
     const changes = days?.() ?? [];
     const rows = [...sums.values()];
     sums = new Map();
-    for (let from = 0; from < rows.length || (from === 0 && changes.length > 0); from += BATCH_ROWS_MAX) {
-      const part = rows.slice(from, from + BATCH_ROWS_MAX);
+    for (let from = 0; from < rows.length || (from === 0 && changes.length > 0); from += rowsMax) {
+      const part = rows.slice(from, from + rowsMax);
       unsent.push({ id: crypto.randomUUID(), rows: part, days: from === 0 ? changes : [] });
     }
   };

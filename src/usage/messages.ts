@@ -1,0 +1,66 @@
+// What an actor and a gateway say to each other about usage, on `millrace.usage`: a batch to be counted, and whether a key
+// has tokens left. Checked at both ends; a message of another form is answered with `unknown` and changes nothing.
+import { type AppError, errorKinds } from "../errors.ts";
+import { HOUR_MS, type UsageRow } from "./store.ts";
+
+export type UsageQuestion =
+  | { readonly v: 1; readonly type: "count"; readonly id: string; readonly rows: readonly UsageRow[] }
+  | { readonly v: 1; readonly type: "admit"; readonly keyId: string };
+
+/** `failed`: not now, to be sent again. */
+export type UsageAnswer =
+  | { readonly v: 1; readonly type: "counted" | "admitted" | "failed" | "unknown" }
+  | { readonly v: 1; readonly type: "refused"; readonly code: AppError["code"]; readonly message: string };
+
+/** Rows of one message: below 1 MiB however long their names are. */
+export const rowsMax = 1_000;
+const NAME_CHARS_MAX = 256;
+const DIGITS_OF_ID = /^[A-Za-z0-9-]{1,64}$/;
+
+/** Null for text of another form. */
+export function parseQuestion(text: string): UsageQuestion | null {
+  const value = objectIn(text);
+  if (value?.v !== 1) return null;
+  const { type, id, rows, keyId } = value;
+  if (type === "admit" && isName(keyId)) return { v: 1, type, keyId };
+  if (type !== "count" || typeof id !== "string" || !DIGITS_OF_ID.test(id)) return null;
+  if (!Array.isArray(rows) || rows.length > rowsMax || !rows.every(isRow)) return null;
+  const places = new Set(
+    rows.map(({ keyId, hourMs, model, provider }) => `${keyId}\n${hourMs}\n${model}\n${provider}`),
+  );
+  return places.size === rows.length ? { v: 1, type, id, rows } : null;
+}
+
+/** `unknown` for text of another form. */
+export function parseAnswer(text: string): UsageAnswer {
+  const { v, type, code, message } = objectIn(text) ?? {};
+  if (v === 1 && (type === "counted" || type === "admitted" || type === "failed")) return { v, type };
+  if (v === 1 && type === "refused" && typeof message === "string" && Object.hasOwn(errorKinds, String(code))) {
+    return { v, type, code: code as AppError["code"], message };
+  }
+  return { v: 1, type: "unknown" };
+}
+
+function objectIn(text: string): Readonly<Record<string, unknown>> | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** PostgreSQL takes no U+0000, and a name is one line. */
+const isName = (value: unknown): value is string =>
+  typeof value === "string" && value.length <= NAME_CHARS_MAX && /^[\x20-\x7e]+$/.test(value);
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+function isRow(value: unknown): value is UsageRow {
+  if (typeof value !== "object" || value === null) return false;
+  const row = value as Partial<Record<keyof UsageRow, unknown>>;
+  return (
+    [row.keyId, row.model, row.provider].every(isName) &&
+    [row.hourMs, row.requests, row.promptTokens, row.completionTokens, row.cachedTokens].every(isCount) &&
+    Number(row.hourMs) % HOUR_MS === 0
+  );
+}

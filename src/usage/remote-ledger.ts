@@ -1,0 +1,81 @@
+// The ledger of an actor: what its runners' calls used is sent to a gateway, again and again until one has counted it,
+// and a key that has used up its day is refused. Opened by the actor's composition root. It never holds up a call for a
+// gateway that is away: tasks go on without gateways.
+import type { Bus } from "../bus/connection.ts";
+import { subjects } from "../bus/subjects.ts";
+import type { Clock } from "../clock.ts";
+import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { createBatches } from "./batches.ts";
+import type { Ledger } from "./ledger.ts";
+import { parseAnswer, type UsageAnswer, type UsageQuestion } from "./messages.ts";
+
+export interface RemoteLedgerOptions {
+  readonly bus: Pick<Bus, "request">;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface RemoteLedger extends Ledger {
+  /** Sends what is there, tried once. The bus must still be open. */
+  stop(): Promise<void>;
+}
+
+/** A gateway writes to its database before it answers. */
+const COUNT_MS_MAX = 5_000;
+/** A call waits no longer for a gateway's word. */
+const ADMIT_MS_MAX = 500;
+/** How long a gateway's word is good. */
+const ADMITTED_MS = 1_000;
+/** Keys in memory; they are forgotten together. */
+const KEYS_HELD_MAX = 10_000;
+
+interface Word {
+  readonly untilMs: number;
+  readonly refusal: AppError | null;
+}
+
+/**
+ * `reserve` reserves nothing (a task's calls are charged when they have ended), so that a key may exceed its quota by
+ * what its tasks use within two seconds, and by their calls under way.
+ */
+export function openRemoteLedger({ bus, clock, log }: RemoteLedgerOptions): RemoteLedger {
+  const words = new Map<string, Word>();
+  const ask = async (question: UsageQuestion, timeoutMs: number): Promise<UsageAnswer> =>
+    parseAnswer((await bus.request(subjects.usage, JSON.stringify(question), { timeoutMs })).text());
+  const batches = createBatches({
+    async send({ id, rows }) {
+      const { type } = await ask({ v: 1, type: "count", id, rows }, COUNT_MS_MAX);
+      if (type === "unknown")
+        return log.error({ rows: rows.length }, "no gateway understands this token usage: it is lost");
+      if (type !== "counted") throw new AppError("database_unavailable", `a gateway answered ${type}`);
+    },
+    clock,
+    log,
+  });
+  const heed = ({ refusal }: Word): null => {
+    if (refusal) throw refusal;
+    return null;
+  };
+  const admit = async (keyId: string): Promise<null> => {
+    let refusal: AppError | null = null;
+    try {
+      const answer = await ask({ v: 1, type: "admit", keyId }, ADMIT_MS_MAX);
+      if (answer.type === "refused") refusal = new AppError(answer.code, answer.message);
+    } catch {
+      // No gateway now: the call goes on, and is charged when there is one.
+    }
+    if (words.size >= KEYS_HELD_MAX) words.clear();
+    const word = { untilMs: clock.monotonicMs() + ADMITTED_MS, refusal };
+    words.set(keyId, word);
+    return heed(word);
+  };
+  return {
+    reserve(keyId) {
+      const word = words.get(keyId);
+      return word && word.untilMs > clock.monotonicMs() ? heed(word) : admit(keyId);
+    },
+    record: batches.record,
+    stop: batches.stop,
+  };
+}
