@@ -14,6 +14,8 @@ import { createHttp } from "./http/http.ts";
 import { startSubmitService } from "./http/submit-service.ts";
 import { openAccess } from "./keys/access.ts";
 import { openLiveCaller } from "./live/caller.ts";
+import { meter } from "./llm/metered.ts";
+import { createLlmMetrics } from "./llm/metrics.ts";
 import { createLog, type Log } from "./log.ts";
 import { startMetrics } from "./metrics/process.ts";
 import { openCatalogue } from "./models/catalogue.ts";
@@ -30,6 +32,7 @@ import { createRetry } from "./tasks/retry.ts";
 import { openSchedules } from "./tasks/schedules.ts";
 import { sweepStore } from "./tasks/store-sweep.ts";
 import { startUpkeep } from "./upkeep.ts";
+import { startUsageService } from "./usage/service.ts";
 import { openUsageLedger } from "./usage/usage.ts";
 import { createCleared } from "./webhooks/cleared.ts";
 import { countWebhooks } from "./webhooks/metrics.ts";
@@ -68,7 +71,7 @@ async function openGateway(config: Config, log: Log): Promise<Gateway> {
     ...nouns,
     config,
     models: catalogue,
-    llm: base.live,
+    llm: meter(base.live, nouns.usage),
     llmModels: base.llmModels,
     actors: catalogue.liveActors,
     keys: nouns.access.keys,
@@ -118,7 +121,8 @@ async function openBase(config: Config, log: Log) {
   });
   const tokens = await openBus(config.natsUrl ?? "", "millrace gateway tokens", log);
   const { liveActors } = catalogue;
-  const live = openLiveCaller({ bus: tokens, models: llmModels, liveActors, clock: systemClock, log });
+  const observer = createLlmMetrics(metrics);
+  const live = openLiveCaller({ bus: tokens, models: llmModels, liveActors, clock: systemClock, log, observer });
   catalogue.onActorGone(live.actorGone);
   return {
     bus,
@@ -157,6 +161,7 @@ async function openNouns(config: Config, base: Base, log: Log) {
   const access = await openAccess(config, kept, log);
   const limitOf = (keyId: string): number => access.keys.holder(keyId)?.tokensPerDay ?? config.tokensPerDay;
   const usage = openUsageLedger({ sql: access.usage, limitOf, clock, log });
+  const usageService = startUsageService({ bus, usage, log });
   const schedules = openSchedules({
     sql: kept,
     accept: tasks.accept,
@@ -184,6 +189,7 @@ async function openNouns(config: Config, base: Base, log: Log) {
       await schedules.stop();
       await webhooks.stop();
       await tasks.stop();
+      await usageService.stop();
       await usage.stop();
       await access.stop();
     },

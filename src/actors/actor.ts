@@ -42,7 +42,7 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
     ensureTopology(bus, config, log),
     loadHostedRunners(config, { gpu, blobs, log }),
   ]);
-  const llm = await openActorLlm(config, actor, log);
+  const llm = await openActorLlm(config, actor, exposed.metrics, log);
   const board = createBoard(boardPath(join(config.dataDir, "run"), gpu));
   const pullers = new Map<string, Puller>();
   const jobs = new Jobs({

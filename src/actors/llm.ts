@@ -7,10 +7,14 @@ import type { Config } from "../config.ts";
 import { startLiveServer } from "../live/server.ts";
 import type { LlmCaller } from "../llm/llm.ts";
 import { createLocalCaller } from "../llm/local-caller.ts";
+import { meter } from "../llm/metered.ts";
+import { createLlmMetrics } from "../llm/metrics.ts";
 import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics/metrics.ts";
 import { startDiscovery } from "../models/discovery.ts";
 import { type LlmCatalogue, openLlmModels } from "../models/llm-catalogue.ts";
 import type { LlmOffers } from "../models/offers.ts";
+import { openRemoteLedger } from "../usage/remote-ledger.ts";
 import { keepModelServer } from "./model-server.ts";
 
 export interface ActorLlm extends Omit<LlmCatalogue, "stop"> {
@@ -26,6 +30,7 @@ export interface ActorLlm extends Omit<LlmCatalogue, "stop"> {
 export async function openActorLlm(
   config: Config,
   actor: { readonly id: string; readonly gpu: string },
+  metrics: Metrics,
   log: Log,
 ): Promise<ActorLlm> {
   let tell: (offers: LlmOffers) => void = () => {};
@@ -48,6 +53,7 @@ export async function openActorLlm(
   const { id: actorId, gpu } = actor;
   const shared = { provider: models.provider, actorId, gpu, clock: systemClock, log };
   const tokens = await openBus(config.natsUrl ?? "", `millrace actor ${gpu} tokens`, log);
+  const ledger = openRemoteLedger({ bus: tokens, clock: systemClock, log });
   const live = startLiveServer({ ...shared, bus: tokens });
   const { command } = config.llm;
   const server =
@@ -64,7 +70,7 @@ export async function openActorLlm(
         });
   return {
     ...models,
-    caller: createLocalCaller({ ...shared, models }),
+    caller: meter(createLocalCaller({ ...shared, models, observer: createLlmMetrics(metrics) }), ledger),
     drain: (graceMs) => live.stop(graceMs),
     onOffers(listener) {
       tell = listener;
@@ -72,6 +78,7 @@ export async function openActorLlm(
     },
     async stop() {
       await live.stop(0);
+      await ledger.stop();
       await tokens.close();
       discovery.stop();
       models.stop();

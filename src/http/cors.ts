@@ -30,6 +30,9 @@ const exposedHeaders = [
   "ratelimit",
   "ratelimit-policy",
   "retry-after",
+  "x-ratelimit-limit-tokens",
+  "x-ratelimit-remaining-tokens",
+  "x-ratelimit-reset-tokens",
   "x-request-id",
 ].join(", ");
 

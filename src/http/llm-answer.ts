@@ -4,6 +4,7 @@
 import type { LlmAnswer } from "../llm/llm.ts";
 import type { OpenAiError } from "./openai-error.ts";
 import { type KeyedCall, reply, replyJson } from "./route.ts";
+import { quotaHeaders } from "./usage.ts";
 
 /** A server's words are passed on so far. */
 const MESSAGE_CHARS_MAX = 2_000;
@@ -13,14 +14,15 @@ const MEDIA_TYPE = /^[a-z]{1,16}\/[a-z0-9.+-]{1,64}(; ?[a-z]{1,16}=[a-z0-9-]{1,3
 /** An answer in JSON. */
 export async function jsonReply(call: KeyedCall, answer: LlmAnswer): Promise<Response> {
   if (answer.status !== 200) return refusalOf(call, answer);
-  return replyJson(call, 200, await new Response(answer.body).text());
+  return replyJson(call, 200, await new Response(answer.body).text(), quotaHeaders(answer.quota));
 }
 
 /** An answer of the server's own type: sound, or a transcript as text or JSON. */
 export async function mediaReply(call: KeyedCall, answer: LlmAnswer): Promise<Response> {
   if (answer.status !== 200) return refusalOf(call, answer);
   const type = MEDIA_TYPE.test(answer.contentType) ? answer.contentType : "application/octet-stream";
-  return reply(call, 200, type, new Uint8Array(await new Response(answer.body).arrayBuffer()));
+  const bytes = new Uint8Array(await new Response(answer.body).arrayBuffer());
+  return reply(call, 200, type, bytes, quotaHeaders(answer.quota));
 }
 
 /**
@@ -30,7 +32,7 @@ export async function mediaReply(call: KeyedCall, answer: LlmAnswer): Promise<Re
 export async function embeddingsReply(call: KeyedCall, answer: LlmAnswer, asBase64: boolean): Promise<Response> {
   if (answer.status !== 200) return refusalOf(call, answer);
   const json = await new Response(answer.body).text();
-  return replyJson(call, 200, asBase64 && hasNumbers(json) ? inBase64(json) : json);
+  return replyJson(call, 200, asBase64 && hasNumbers(json) ? inBase64(json) : json, quotaHeaders(answer.quota));
 }
 
 /** Whether the first embedding is a list. Asked of the text: parsing megabytes would hold up everybody else. */

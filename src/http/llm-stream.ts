@@ -15,6 +15,7 @@ import type { Hold } from "./holds.ts";
 import { refusalOf, shownRefusal } from "./llm-answer.ts";
 import { type OpenAiError, openAiError } from "./openai-error.ts";
 import { type KeyedCall, reply } from "./route.ts";
+import { quotaHeaders } from "./usage.ts";
 
 export interface LlmStreamLimits {
   /** How long the head waits for the first content: until then a failure has a status of its own. */
@@ -52,7 +53,8 @@ export async function llmStream(
   const early = await settledWithin(calling, limits.headMs);
   if (early && early.status !== 200) return refusalOf(call, early);
   const pump = new LlmPump(early ?? calling, hold, log.child({ request_id: call.requestId }), limits);
-  return reply(call, 200, "text/event-stream", new ReadableStream(pump, { highWaterMark: 0 }), streamHeaders);
+  const headers = { ...streamHeaders, ...quotaHeaders(early?.quota) };
+  return reply(call, 200, "text/event-stream", new ReadableStream(pump, { highWaterMark: 0 }), headers);
 }
 
 /** What `work` resolves to, or null after `ms`. */
