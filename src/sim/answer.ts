@@ -1,7 +1,11 @@
 // Decides what the simulator answers to a chat request: text, tool calls or structured output. The engine calls it
 // once for every choice and streams the parts. It is pure: the same request and seed give the same answer.
-import { type ChatRequest, lastTextOf } from "./chat-request.ts";
+import { type ChatRequest, isRecord, lastTextOf } from "./chat-request.ts";
 import type { Rng } from "./rng.ts";
+import { randomText } from "./text/draft.ts";
+import { languageOf } from "./text/language.ts";
+import { composeReply } from "./text/reply.ts";
+import { readConversation } from "./text/statements.ts";
 
 export type AnswerPart =
   | { readonly kind: "reasoning" | "content"; readonly text: string }
@@ -19,7 +23,13 @@ export interface Answer {
  * Throws ContentError (a 400) for what cannot be answered.
  */
 export function composeAnswer(request: ChatRequest, rng: Rng): Answer {
-  const question = lastTextOf(request.messages, "user");
-  const opening = rng() < 0.5 ? "You asked" : "Your question was";
-  return { parts: [{ kind: "content", text: `${opening}: ${question}` }], finishReason: "stop" };
+  return { parts: [{ kind: "content", text: textFor(request, rng) }], finishReason: "stop" };
+}
+
+function textFor(request: ChatRequest, rng: Rng): string {
+  const mode = isRecord(request.vllm_xargs) ? request.vllm_xargs.sim_mode : undefined;
+  const asked = lastTextOf(request.messages, "user");
+  if (mode === "echo" && asked !== "") return asked;
+  if (mode === "random") return randomText(languageOf(asked), rng);
+  return composeReply(readConversation(request.messages), rng);
 }

@@ -1,0 +1,104 @@
+// Words that mean the same in what people ask of a small model: the pairs that stems and parts of words do not find,
+// in English, German, Chinese and Korean. Called by ranking and by the choice of a tool; it need not be complete.
+import { normalised, stem, wordsOf } from "./words.ts";
+
+/** A concept a line, or two; the first word names it. Words of scripts without spaces are looked for anywhere. */
+const table = `
+pain ache aching hurt hurts hurting sore painful discomfort schmerz schmerzen weh 痛 疼 不舒服 难受 통증 아프
+pain 아파
+medication medicine medicines drug drugs pill pills tablet tablets dose medikament medikamente
+medication tabletten arznei 药 약을 약이
+allergy allergic allergies allergie allergisch 过敏 알레르기
+occupation job work working profession employed beruf arbeit arbeiten arbeitest 工作 职业 上班 做什么的 工人 施工
+occupation 직업
+age old aged alt alter 岁 年龄 多大 나이
+name called heissen heisse heisst 名字 姓名 叫什么 贵姓 이름
+smoke smoking smoker cigarette cigarettes tobacco rauchen rauchst rauche raucht zigaretten 烟 담배
+alcohol drink drinking drinks wine beer alkohol trinken trinkst trinke bier wein 酒 술을
+fever temperature feverish fieber temperatur 发烧 发热 体温 烧 열이
+cough coughing husten 咳 기침
+sputum phlegm schleim auswurf 痰 가래
+breath breathing breathless dyspnea atem atmen luft atemnot 喘 气短 呼吸 憋气 숨이
+stool bowel diarrhea diarrhoea constipation stuhl stuhlgang durchfall verstopfung 大便 拉肚子 腹泻 便秘 대변
+urine urinate pee urination urin wasserlassen 小便 尿 소변
+sleep asleep insomnia schlaf schlafen 睡 잠을
+appetite eat eating hungry food meal appetit essen hunger 胃口 食欲 吃饭 식욕 먹
+nausea vomit vomiting vomited nauseous übelkeit erbrechen übel 恶心 呕吐 吐 구토
+family mother father parents sister brother wife husband children relatives familie mutter vater
+family geschwister 家里 家人 父母 媳妇 老婆 丈夫 孩子 爸 妈 가족
+illness disease condition conditions diagnosed chronic history vorerkrankung vorerkrankungen
+illness krankheit erkrankung 慢性病 病史 以前 得过 身体 병력
+surgery operation operated operiert 手术 开刀 수술
+worse worsen aggravate aggravates schlimmer stärker 加重 更厉害 심해
+better relieve relieves relief helps improve besser linderung lindert 缓解 好转 见好 减轻 나아
+weight kilo kilos gewicht abgenommen 体重 瘦 체중
+menstruation period periods menstrual menstruationsblutung 月经 例假 生理期 생리
+travel trip travelled traveled vacation abroad holiday reise urlaub gereist 外地 旅游 出差 여행
+worry worried worries afraid fear concern concerned scared sorge sorgen angst befürchtest 担心 害怕 怕 걱정
+belief think believe suspect denkst glaubst denke glaube 觉得 以为 认为 생각
+hope wish expect expectation hoffe hoffst wünsche wünschst 希望 期望 想要 盼 바라
+blood bleeding bleed blut blutung 血 피가
+color colour coloured farbe 颜色 什么色 色 색깔
+examination test tests exam checked x-ray untersuchung untersucht test röntgen 检查 化验 拍片 片子 검사
+treatment treated doctor visited therapy behandlung behandelt arzt 治疗 看过 输 诊所 医院 치료
+price prices cost costs fee preis preise kosten kostet 价格 多少钱 价钱 费用 가격
+weather forecast rain rainy sunny wetter regen vorhersage 天气 气温 下雨 날씨
+calculate calculator calculation compute sum multiply plus times divided math arithmetic berechne
+calculate berechnen rechne rechner 计算 算一下 等于 계산
+search find lookup look google query suche suchen finde 搜索 查找 查询 搜 검색 찾아
+mail email e-mail send schicke schicken sende senden 邮件 发送 发给 메일 보내
+order orders ordered ordering buy purchase bestellen bestellung bestelle kaufen 订单 购买 下单 주문
+booking book reserve reservation buchen buche buchung reservieren 预订 预约 예약
+return returns refund refunds send-back rückgabe zurückgeben zurückschicken erstattung umtausch 退货
+return 退款 반품 환불
+delivery shipping ship shipped deliver delivered arrive lieferung liefern versand lieferzeit 送货 快递
+delivery 配送 发货 배송
+translate translation translator übersetze übersetzen übersetzung 翻译 번역
+appointment meeting calendar schedule event termin kalender besprechung 会议 日程 约会 일정 회의
+picture image photo draw drawing painting bild foto zeichne zeichnen 图片 图像 画 그림 사진
+hours open opening closed closes opens öffnungszeiten geöffnet offen 营业 开门 영업
+address located location lives living adresse wohnst wohnt wohne ort 地址 住在 哪里人 位于 주소
+phone telephone call number telefon telefonnummer anrufen 电话 전화
+warranty guarantee garantie gewährleistung 保修 保证 보증
+time clock uhrzeit uhr 几点 时间 시간 몇시
+stock shares share aktie aktien kurs 股票 股价 주식 주가
+reminder remind erinnere erinnerung 提醒 알림
+contact contacts colleague colleagues kollegen 接触 工友 同事 접촉
+`;
+
+const paired = /[\p{Script=Han}\p{Script=Hangul}]/u;
+
+interface Concepts {
+  readonly byStem: ReadonlyMap<string, string>;
+  readonly inside: readonly (readonly [piece: string, concept: string])[];
+}
+
+const concepts: Concepts = read(table);
+
+function read(lines: string): Concepts {
+  const byStem = new Map<string, string>();
+  const inside: [string, string][] = [];
+  for (const line of lines.trim().split("\n")) {
+    const words = line.split(" ");
+    const concept = `#${words[0]}`;
+    for (const word of words) {
+      if (paired.test(word)) inside.push([normalised(word), concept]);
+      else byStem.set(stem(word), concept);
+    }
+  }
+  return { byStem, inside };
+}
+
+/** The concepts that a text speaks of, each once, as `#name`. */
+export function conceptsOf(text: string): Set<string> {
+  const found = new Set<string>();
+  for (const word of wordsOf(text)) {
+    const concept = concepts.byStem.get(stem(word));
+    if (concept !== undefined) found.add(concept);
+  }
+  if (paired.test(text)) {
+    const flat = normalised(text);
+    for (const [piece, concept] of concepts.inside) if (flat.includes(piece)) found.add(concept);
+  }
+  return found;
+}

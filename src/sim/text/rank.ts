@@ -1,0 +1,142 @@
+// Ranks statements by how well they answer a question: BM25 (Robertson and Zaragoza 2009) over stems, concepts and like
+// spellings, with a bonus for the kind of answer that is asked for. Called by reply.ts and the choice of values.
+import { conceptsOf } from "./concepts.ts";
+import type { Statement } from "./statements.ts";
+import { likeness, termsOf } from "./words.ts";
+
+export interface Ranked {
+  readonly statement: Statement;
+  readonly score: number;
+  /** How much of the question's weight it covers, 0 to 1. */
+  readonly coverage: number;
+  /** Its place among the statements, from 0. */
+  readonly at: number;
+}
+
+export type QuestionKind = "when" | "where" | "who" | "number" | "why" | "other";
+
+const kinds: readonly (readonly [QuestionKind, RegExp])[] = [
+  [
+    "when",
+    /\b(when|since when|how long|what (?:time|day|date)|seit wann|wann|wie lange|quand|cuándo)\b|什么时候|多久|多长时间|几天|何时|几点|哪天|언제|얼마나 오래|いつ/i,
+  ],
+  ["where", /\b(where|wo|woher|wohin|où|dónde)\b|哪里|哪儿|什么地方|哪个地方|어디|どこ/i],
+  ["who", /\b(who|whom|wer|wem|wen|qui|quién)\b|谁|누구|誰/i],
+  [
+    "number",
+    /\b(how (?:many|much|old|often|high|far|tall|heavy)|wie (?:viele?|alt|oft|hoch|weit|schwer|groß)|combien|cuánt[oa]s?)\b|多少|几[次个口岁]|多大|多高|몇|얼마|いくつ|いくら/i,
+  ],
+  ["why", /\b(why|how come|warum|weshalb|wieso|pourquoi|por qué)\b|为什么|为何|怎么会|왜|なぜ/i],
+];
+
+/** What each kind of answer looks like. */
+const looks: Readonly<Record<Exclude<QuestionKind, "other">, RegExp>> = {
+  when: /\b(since|ago|for (?:\w+ )?(?:days?|weeks?|months?|years?|hours?)|yesterday|today|monday|tuesday|wednesday|thursday|friday|saturday|sunday|january|february|march|april|may|june|july|august|september|october|november|december|morning|evening|night|\d{1,2}:\d\d|\d{4}|seit|vor (?:\w+ )?(?:tagen?|wochen?|monaten?|jahren?|stunden?)|gestern|heute|montag|dienstag|mittwoch|donnerstag|freitag|samstag|sonntag|uhr|days?|weeks?|hours?|within)\b|[一二三四五六七八九十两半几\d]+(?:天|小时|个月|年|周|点)|昨|今天|早上|晚上|凌晨|前开始|일|시간|주|어제|오늘/iu,
+  where:
+    /\b(in|at|on|near|left|right|upper|lower|side|under|behind|street|road|chest|belly|back|head|im|am|an der|links|rechts|oben|unten|straße)\b|[左右上下]|边|里|处|区|省|市|路|에서|쪽/i,
+  who: /\b(?:mother|father|wife|husband|sister|brother|doctor|mutter|vater|frau|mann|arzt)\b|[a-z,] [A-Z][a-z]+/,
+  number:
+    /\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|twice|once|ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|einmal|zweimal)\b|[一二三四五六七八九十百千两]/i,
+  why: /\b(because|since|due to|after|so that|weil|wegen|da |damit|nachdem)\b|因为|所以|由于|之后|때문/i,
+};
+
+export const kindOf = (question: string): QuestionKind =>
+  kinds.find(([, pattern]) => pattern.test(question))?.[0] ?? "other";
+
+const K1 = 1.2;
+const B = 0.5;
+/** A concept says less than the word itself, a like spelling less still. */
+const CONCEPT_WEIGHT = 0.8;
+const LIKENESS_MIN = 0.5;
+const LIKE_TERMS_MAX = 3000;
+
+interface Indexed {
+  readonly terms: ReadonlyMap<string, number>;
+  readonly length: number;
+}
+
+/** Best first; statements that share nothing with the question are left out. `hints` count half: earlier questions. */
+export function rank(question: string, statements: readonly Statement[], hints: readonly string[] = []): Ranked[] {
+  const wanted = weightsOf(question, hints);
+  if (wanted.size === 0 || statements.length === 0) return [];
+  const indexed = statements.map(({ text, heading }) => indexOf(`${heading === "" ? "" : `${heading} `}${text}`));
+  const vocabulary = new Set(indexed.flatMap(({ terms }) => [...terms.keys()]));
+  const averageLength = indexed.reduce((sum, { length }) => sum + length, 0) / indexed.length || 1;
+  const lookups = [...wanted].map(([term, weight]) => {
+    const near = nearTerms(term, vocabulary);
+    const documents = indexed.filter(({ terms }) => near.some(([one]) => terms.has(one))).length;
+    const rarity = Math.log(1 + (indexed.length - documents + 0.5) / (documents + 0.5));
+    // What no statement holds at all still counts against all of them.
+    return { near, weight: weight * Math.max(rarity, 0.2) };
+  });
+  const total = lookups.reduce((sum, { weight }) => sum + weight, 0);
+  const kind = kindOf(question);
+  return indexed
+    .map(({ terms, length }, at): Ranked => {
+      let [score, covered] = [0, 0];
+      for (const { near, weight } of lookups) {
+        const match = bestMatch(near, terms);
+        if (match === null) continue;
+        score +=
+          weight *
+          match.quality *
+          ((match.count * (K1 + 1)) / (match.count + K1 * (1 - B + (B * length) / averageLength)));
+        covered += weight * match.quality;
+      }
+      const statement = statements[at] as Statement;
+      const suits = kind !== "other" && looks[kind].test(statement.text);
+      return {
+        statement,
+        at,
+        score: score * (suits ? 1.5 : 1),
+        coverage: Math.min(1, (covered / total) * (suits ? 1.25 : 1)),
+      };
+    })
+    .filter(({ score }) => score > 0)
+    .sort((a, b) => b.score - a.score || b.statement.turn - a.statement.turn || a.at - b.at);
+}
+
+function weightsOf(question: string, hints: readonly string[]): Map<string, number> {
+  const weights = new Map<string, number>();
+  const add = (text: string, weight: number): void => {
+    const concepts = conceptsOf(text);
+    for (const term of termsOf(text)) weights.set(term, Math.max(weight, weights.get(term) ?? 0));
+    for (const concept of concepts) weights.set(concept, Math.max(weight * CONCEPT_WEIGHT, weights.get(concept) ?? 0));
+  };
+  for (const hint of hints) add(hint, 0.5);
+  add(question, 1);
+  return weights;
+}
+
+function indexOf(text: string): Indexed {
+  const terms = new Map<string, number>();
+  const all = termsOf(text);
+  for (const term of all) terms.set(term, (terms.get(term) ?? 0) + 1);
+  for (const concept of conceptsOf(text)) terms.set(concept, 1);
+  return { terms, length: Math.max(1, all.length) };
+}
+
+/** The term itself and what is spelt like it, with how good a match each is. */
+function nearTerms(term: string, vocabulary: ReadonlySet<string>): [term: string, quality: number][] {
+  if (vocabulary.has(term)) return [[term, 1]];
+  if (term.startsWith("#") || vocabulary.size > LIKE_TERMS_MAX) return [];
+  const near: [string, number][] = [];
+  for (const other of vocabulary) {
+    if (other.startsWith("#")) continue;
+    const alike = likeness(term, other);
+    if (alike >= LIKENESS_MIN) near.push([other, 0.8 * alike]);
+  }
+  return near;
+}
+
+function bestMatch(
+  near: readonly (readonly [string, number])[],
+  terms: ReadonlyMap<string, number>,
+): { quality: number; count: number } | null {
+  let best: { quality: number; count: number } | null = null;
+  for (const [term, quality] of near) {
+    const count = terms.get(term);
+    if (count !== undefined && (best === null || quality > best.quality)) best = { quality, count };
+  }
+  return best;
+}

@@ -1,0 +1,242 @@
+// Answers a question in words from the conversation alone: persona, documents and earlier turns, ranked by how well they
+// fit, in the persona's first person. Called by answer.ts; where nothing fits it says so, and it never tells the prompt.
+import { drawOne, type Rng } from "../rng.ts";
+import { arithmeticIn } from "./arithmetic.ts";
+import { draftAbout } from "./draft.ts";
+import { type Language, languageOf, phrasesOf } from "./language.ts";
+import { describedToFirst, toFirstPerson, toSecondPerson } from "./person.ts";
+import { kindOf, type Ranked, rank } from "./rank.ts";
+import { type Conversation, isInstruction, type Statement } from "./statements.ts";
+import { joined, summarise, summaryWishOf } from "./summary.ts";
+import { isNegation, termsOf, wordsOf } from "./words.ts";
+
+/** Below it a statement shares a word with the question, and does not answer it. */
+const COVERAGE_MIN = 0.3;
+const SENTENCES_MAX = 5;
+
+interface Scene {
+  readonly conversation: Conversation;
+  readonly language: Language;
+  /** The prompt gives the model a person to be, rather than a job as an assistant. */
+  readonly persona: boolean;
+  /** The prompt speaks of that person as "the patient". */
+  readonly described: boolean;
+  readonly rng: Rng;
+}
+
+export function composeReply(conversation: Conversation, rng: Rng): string {
+  const { question, prompt } = conversation;
+  const scene: Scene = {
+    conversation,
+    language: languageOf(question, languageOf(prompt)),
+    persona: isPersona(conversation),
+    described:
+      /\b(you are|play|act as|role of)\b[^.\n]{0,40}\bpatient\b|(扮演|你是|你就是)[^。\n]{0,12}(病人|患者)/i.test(
+        prompt,
+      ),
+    rng,
+  };
+  const replies = [smallTalk, refusal, sum, extract, lead, found, acknowledgement, draft];
+  for (const reply of replies) {
+    const text = reply(scene);
+    if (text !== null && text !== "") return text;
+  }
+  const phrases = phrasesOf(scene.language);
+  return drawOne(rng, scene.persona ? phrases.unsure : phrases.unknown);
+}
+
+const assistantRole =
+  /(?:you are|you're|du bist|sie sind|你是|您是|당신은|あなたは)[^.。,,\n]{0,60}(?:assistant|agent|\bbot\b|chatbot|expert|model|support|advisor|tutor|teacher|helper|reviewer|editor|analyst|engineer|writer|generator|assistent|berater|experte|助手|客服|助理|教师|专家|机器人|工程师|어시스턴트|비서|도우미|アシスタント)/i;
+const personaRole =
+  /\b(?:you are|you're|you have|your name|du bist|du heißt|sie sind)\b|你是|你就是|你叫|我是谁|당신은|\bI am\b|我的情况/i;
+
+const isPersona = ({ prompt }: Conversation): boolean => personaRole.test(prompt) && !assistantRole.test(prompt);
+
+const greetings =
+  /^(?:hi|hello|hey|good (?:morning|afternoon|evening|day)|hallo|guten (?:tag|morgen|abend)|moin|servus|grüß gott|bonjour|salut|hola|buenos días|你好|您好|早上好|안녕하세요|안녕|こんにちは)/i;
+const thanks = /^(?:thanks|thank you|thx|danke|vielen dank|merci|gracias|谢谢|多谢|감사합니다|고마워|ありがとう)/i;
+const farewells = /^(?:bye|goodbye|see you|auf wiedersehen|tschüss|au revoir|adiós|再见|拜拜|안녕히|さようなら)/i;
+const wellbeing =
+  /^(?:how are you|how do you do|wie geht(?:'s| es)? (?:dir|ihnen)|comment (?:ça va|allez)|qué tal|你好吗|还好吗|잘 지내)/i;
+
+function smallTalk({ conversation, language, persona, rng }: Scene): string | null {
+  const { question } = conversation;
+  const phrases = phrasesOf(language);
+  if (question.trim() === "") return drawOne(rng, phrases.greeting);
+  // A greeting before a question is answered by the answer.
+  const alone = (pattern: RegExp): boolean =>
+    termsOf(question.replace(pattern, "")).length <= 1 && !/[??].*[^??\s]/.test(question);
+  if (wellbeing.test(question) && !persona) return drawOne(rng, phrases.wellbeing);
+  if (greetings.test(question) && alone(greetings) && !/[??]/.test(question)) {
+    if (!persona) return drawOne(rng, phrases.greeting);
+    const name = identityOf(conversation);
+    return joined([
+      `${drawOne(rng, phrases.greeting).split(/[!.,,!。]/)[0]}${language === "zh" ? "!" : "!"}`,
+      ...(name === null ? [] : [name]),
+    ]);
+  }
+  if (thanks.test(question) && alone(thanks)) return drawOne(rng, phrases.thanks);
+  if (farewells.test(question) && alone(farewells)) return drawOne(rng, phrases.farewell);
+  return null;
+}
+
+const probing =
+  /\b(?:system|your|initial|hidden|original) (?:prompt|instructions?|rules|guidelines|configuration)\b|\b(?:ignore|disregard|forget|override) (?:all |any |the |your |every )*(?:previous|prior|above|earlier|instructions?|rules)|\brepeat (?:the|everything|all|your) (?:text|words|above|instructions?)|(?:deine|ihre) (?:anweisung|instruktion|systemprompt|regeln)|ignoriere (?:alle|die)|忽略.{0,8}(?:指令|要求|提示)|(?:你的|系统)(?:指令|规则|设定|提示词|提示)|提示词|标准答案|病例设定|暗号|프롬프트|지시(?:사항)?를|システムプロンプト/i;
+
+function refusal({ conversation: { question }, language, rng }: Scene): string | null {
+  return probing.test(question) ? drawOne(rng, phrasesOf(language).refusal) : null;
+}
+
+function sum({ conversation: { question }, persona }: Scene): string | null {
+  const found = persona ? null : arithmeticIn(question);
+  return found === null ? null : `${found.expression} = ${found.value}`;
+}
+
+const extractive =
+  /\b(?:summari[sz]e|summary|tl;?dr|key points|main points|zusammenfass\w*|fass\w* .*zusammen|résum\w*|resum\w*)\b|总结|概括|摘要|要点|요약|要約/i;
+const reporting =
+  /^\W*(?:please |bitte |请)?(?:write|draft|create|generate|prepare|compose|schreib\w*|erstell\w*|verfass\w*|撰写|写|生成|작성)/i;
+
+/** A summary or a report section from what is given, or from what was said before. */
+function extract({ conversation }: Scene): string | null {
+  const { question, given, statements } = conversation;
+  const summary = extractive.test(question);
+  if (!summary && !(reporting.test(question) && given.trim() !== "")) return null;
+  const material =
+    given.trim() !== ""
+      ? given
+      : statements
+          .filter(({ source }) => source !== "assistant")
+          .map(({ text }) => text)
+          .join("\n");
+  if (material.trim() === "") return null;
+  const wish = summaryWishOf(question);
+  // A section of a report tells all of its data, a summary a third.
+  return summarise(material, summary || wish.sentences !== null ? wish : { ...wish, sentences: 12 });
+}
+
+const opening =
+  /\bwhat brings you\b|\bwhat(?:'s| is| seems to be) (?:wrong|the (?:matter|problem|trouble))|\bhow can (?:i|we) help|\bhow are you\b|\bwhy are you here|\bwas führt (?:sie|dich)|\bwas fehlt (?:ihnen|dir)|\bwas (?:haben sie|hast du) für beschwerden|\bwie geht es|哪里不舒服|哪儿不舒服|哪不舒服|怎么了|什么不舒服|来看什么|어디가 (?:아프|불편)|무슨 일로/i;
+const identity =
+  /\b(?:who are you|what is your name|what's your name|your name|introduce yourself|tell me about yourself|wer (?:bist du|sind sie)|wie hei(?:ß|ss)(?:t du|en sie)|stell\w* (?:dich|sie sich) vor)\b|你是谁|您是谁|叫什么|贵姓|自我介绍|이름이|누구/i;
+const more =
+  /^\W*(?:anything else|what else|something else|and then|go on|sonst noch|noch etwas|was noch|还有吗|还有什么|还有呢|其他的?呢|또|더 있)/i;
+
+/** Open questions: who one is, what one comes for, what else there is. */
+function lead(scene: Scene): string | null {
+  const { conversation, persona } = scene;
+  const { question } = conversation;
+  if (identity.test(question)) return identityOf(conversation);
+  const goesOn = more.test(question);
+  if (!goesOn && !(persona && opening.test(question))) return null;
+  const told = conversation.earlierAnswers.join("\n");
+  const fresh = conversation.statements
+    .filter(({ source }) => source === "prompt" || source === "context")
+    .filter((statement) => !isIdentity(statement.text) && !told.includes(bare(voiced(statement, scene))));
+  // A complaint before a habit: what hurts is what one comes for.
+  const complaints = rank(
+    "pain ache problem complaint schmerz beschwerden 痛 不舒服 发烧 咳 主诉 통증 worried",
+    fresh,
+  ).map(({ statement }) => statement);
+  const chosen = goesOn ? fresh.slice(0, 1) : [...(complaints.length > 0 ? complaints.slice(0, 1) : fresh.slice(0, 1))];
+  return chosen.length === 0 ? null : joined(chosen.map((statement) => voiced(statement, scene)));
+}
+
+const identityStart =
+  /^(?:you are|your name is|i am|i'm|my name is|du bist|du hei(?:ß|ss)t|ich (?:bin|hei(?:ß|ss)e)|sie (?:sind|hei(?:ß|ss)en)|你是|你叫|你就是|我是|我叫|name:|姓名|당신은|저는)/i;
+const isIdentity = (text: string): boolean => identityStart.test(text.trim());
+
+function identityOf({ statements }: Conversation): string | null {
+  const own = statements.filter(({ source }) => source === "prompt");
+  const found = own.find(
+    ({ text, heading }) => isIdentity(text) || /我是谁|who (?:i am|you are)|identity|wer du bist/i.test(heading),
+  );
+  return found === undefined
+    ? null
+    : joined([found.heading.includes("谁") ? `我是${found.text}` : toFirstPerson(found.text)]);
+}
+
+const detailed =
+  /\b(?:describe|explain|tell me (?:more|about|everything)|everything|details?|list|all (?:the|your|of)|erzähl\w*|beschreib\w*|erklär\w*|alles|genau)\b|详细|介绍|说说|哪些|都有|자세히|설명/i;
+const followUp = /^\W*(?:and|or|but|so|what about|how about|und|oder|aber|那|那么|呢|그럼|그리고)\b|^那|呢[??]?$/i;
+
+/** What was said that fits the question best. */
+function found(scene: Scene): string | null {
+  const { conversation } = scene;
+  const { question, earlierQuestions, earlierAnswers } = conversation;
+  const ofMe = /\b(?:my|mine|i|me|mein\w*|ich|mir|mich)\b|我/i.test(question);
+  const thin = termsOf(question).length <= 1 || followUp.test(question);
+  const hints = thin ? earlierQuestions.slice(-2) : [];
+  const statements = conversation.statements.filter(
+    ({ source, text }) =>
+      source !== "assistant" && !/[??]\s*$/.test(text) && !(source === "user" && isInstruction(text)),
+  );
+  const told = earlierAnswers.join("\n");
+  const ranked = rank(question, statements, hints)
+    .map((one) => {
+      const repeated = told.includes(bare(voiced(one.statement, scene))) ? 0.6 : 1;
+      const own = one.statement.source !== "user" ? 1 : ofMe && !scene.persona ? 1.3 : 0.6;
+      return { ...one, score: one.score * repeated * own };
+    })
+    .toSorted((a, b) => b.score - a.score);
+  const best = ranked[0];
+  if (best === undefined || best.coverage < (thin ? COVERAGE_MIN / 2 : COVERAGE_MIN)) return null;
+  const chosen = chooseFrom(ranked, best, question);
+  const text = joined(chosen.map((statement) => voiced(statement, scene)));
+  return `${verdict(question, best, scene)}${text}`;
+}
+
+/** As many as the question asks for, in the order in which they were said. */
+function chooseFrom(ranked: readonly Ranked[], best: Ranked, question: string): Statement[] {
+  const wide = detailed.test(question);
+  const enough = wide ? 0.35 : 0.75;
+  const count = wide ? SENTENCES_MAX : kindOf(question) === "other" ? 2 : 1;
+  return ranked
+    .filter(({ score, coverage }) => score >= enough * best.score && coverage >= COVERAGE_MIN / 2)
+    .slice(0, count)
+    .toSorted((a, b) => a.at - b.at)
+    .map(({ statement }) => statement);
+}
+
+const closedQuestion =
+  /^\W*(?:(?:and|so|okay|ok|und|also)\W+)?(?:(?:do|does|did|is|are|was|were|have|has|had|can|could|will|would|any)\b|(?:hast|bist|nimmst|rauchst|trinkst|kannst|warst|hattest|\w+st) du\b|(?:haben|sind|nehmen|rauchen|trinken|können|waren|hatten|\w+en) sie\b|gibt es\b)/i;
+
+/** "Yes, " or "No, " before an answer that covers a yes-or-no question; nothing where that is not sure. */
+function verdict(question: string, best: Ranked, { language }: Scene): string {
+  if (!closedQuestion.test(question) || best.coverage < 0.65 || (language !== "en" && language !== "de")) return "";
+  if (/\b(?:or|oder)\b/i.test(question) || wordsOf(question).some(isNegation)) return "";
+  const phrases = phrasesOf(language);
+  return `${wordsOf(best.statement.text).some(isNegation) ? phrases.no : phrases.yes}, `;
+}
+
+/** A statement as this speaker says it. */
+function voiced({ text, source }: Statement, { persona, described, language }: Scene): string {
+  if (source === "user") return toSecondPerson(text);
+  if (source !== "prompt" || !persona) return text;
+  const labelled = /^([\p{L}][\p{L} ]{1,30})[::]\s*(.+)$/u.exec(text);
+  if (labelled !== null) return labelledAs(labelled[1] ?? "", labelled[2] ?? "", language);
+  return described ? describedToFirst(text) : toFirstPerson(text);
+}
+
+/** "Age: 34" of a persona. */
+function labelledAs(label: string, value: string, language: Language): string {
+  if (language === "zh") return toFirstPerson(value);
+  const plain = toFirstPerson(value).replace(/[.]$/, "");
+  if (language !== "en" || /^(?:yes|no|none|never|i)\b/i.test(value)) return `${label}: ${plain}.`;
+  return `My ${label.toLowerCase()} ${/[^su]s$/.test(label) ? "are" : "is"} ${value.replace(/[.]$/, "")}.`;
+}
+
+const bare = (text: string): string => text.replace(/[.。!?!?]+$/, "");
+
+const telling =
+  /\b(?:i am|i'm|i have|i live|i like|i was|i want|my \w+ (?:is|are)|ich (?:bin|habe|heiße|wohne|mag|war)|mein\w* \w+ (?:ist|sind))\b|^(?:我是|我叫|我有|我住|저는|제)/i;
+
+/** Told something, and not asked. */
+function acknowledgement({ conversation: { question }, language, persona, rng }: Scene): string | null {
+  if (/[??]/.test(question) || !telling.test(question) || persona) return null;
+  return drawOne(rng, phrasesOf(language).noted);
+}
+
+function draft({ conversation: { question }, language, persona, rng }: Scene): string | null {
+  return persona || !reporting.test(question) ? null : draftAbout(question, language, rng);
+}
