@@ -82,5 +82,5 @@ function errorIn(json: string): { readonly message?: unknown; readonly param?: u
 /** OpenAI's name for the one refusal that clients act upon: they cut the conversation and try again. */
 const codeOf = (status: number, message: string): string => {
   if (/maximum (context|model) length|context length of/i.test(message)) return "context_length_exceeded";
-  return status === 413 ? "payload_too_large" : "invalid_request";
+  return status === 404 ? "not_found" : status === 413 ? "payload_too_large" : "invalid_request";
 };

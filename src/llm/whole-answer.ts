@@ -24,7 +24,7 @@ export async function openWhole(response: Response, exchange: Exchange, endpoint
   if (!isJson && (!sound || /^text\/html\b/i.test(contentType))) {
     throw new AppError("upstream_failed", "the model server answered something else than asked", { retryAfterS: 1 });
   }
-  return wholeAnswer(200, contentType, bytes, isJson ? usageIn(bytes) : noUsage);
+  return wholeAnswer(200, contentType, bytes, isJson ? usageIn(bytes, endpoint) : noUsage);
 }
 
 /** At most `bytesMax` of a body; the rest is not waited for. */
@@ -65,15 +65,14 @@ export function wholeAnswer(
   };
 }
 
-/** Throws `upstream_failed` for what is no JSON. */
-function usageIn(bytes: Uint8Array): TokenUsage {
+/** Throws `upstream_failed` for what is no JSON, an error under a good status, and an answer of tokens without any. */
+function usageIn(bytes: Uint8Array, endpoint: LlmEndpoint): TokenUsage {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (text.length <= PARSED_BYTES_MAX) {
-    try {
-      return usageOf((JSON.parse(text.toString()) as { usage?: unknown } | null)?.usage) ?? noUsage;
-    } catch (cause) {
-      throw new AppError("upstream_failed", "the model server's answer cannot be read", { cause, retryAfterS: 1 });
-    }
+    const { usage, error, choices } = objectIn(text.toString());
+    const generated = endpoint === "chat/completions" || endpoint === "completions";
+    if ((error ?? null) !== null || (generated && !(Array.isArray(choices) && choices.length > 0))) throw unreadable();
+    return usageOf(usage) ?? noUsage;
   }
   // A quote within a string is escaped, so this is a key, and the last one of this name is the answer's own.
   const from = text.lastIndexOf('"usage":');
@@ -83,3 +82,17 @@ function usageIn(bytes: Uint8Array): TokenUsage {
   );
   return usageOf({ ...numbers, prompt_tokens_details: numbers }) ?? noUsage;
 }
+
+function objectIn(text: string): Readonly<Record<string, unknown>> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw unreadable(cause);
+  }
+  if (typeof value !== "object" || value === null) throw unreadable();
+  return value as Readonly<Record<string, unknown>>;
+}
+
+const unreadable = (cause?: unknown): AppError =>
+  new AppError("upstream_failed", "the model server's answer cannot be read", { cause, retryAfterS: 1 });
