@@ -85,6 +85,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
       PORT: "0",
       DURABILITY: "fast",
       LOG_LEVEL: "info",
+      SIM_PORT: "0",
       API_KEYS: apiKeys,
       ...options.settings,
     },

@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { until } from "./stack.ts";
 
 setDefaultTimeout(30_000);
 
@@ -37,7 +38,15 @@ interface Up {
 }
 
 function start(settings: Readonly<Record<string, string>> = {}): Up {
-  const env = { ...process.env, DATA_DIR: dataDir, PORT: "0", MODELS: "echo", DURABILITY: "fast", LOG_LEVEL: "info" };
+  const env = {
+    ...process.env,
+    DATA_DIR: dataDir,
+    PORT: "0",
+    MODELS: "echo",
+    DURABILITY: "fast",
+    SIM_PORT: "0",
+    LOG_LEVEL: "info",
+  };
   const child = Bun.spawn([process.execPath, main, "up"], {
     env: { ...env, API_KEYS: `test:${KEY}`, ...settings },
     stdio: ["ignore", "pipe", "pipe"],
@@ -143,8 +152,11 @@ test("a gateway and a broker killed with -9 come back where they were, with the 
 
   process.kill(await pidOf("broker"), "SIGKILL");
   await up.logged({ message: "the broker runs again" });
-  await up.logged({ message: "broker connection is back", part: "gateway" });
-  await up.logged({ message: "broker connection is back", part: "actor" });
+  // Each process has several connections: it is ready when all of them are back.
+  await until("the gateway is ready", 20_000, async () => {
+    const ready = await fetch(`${url}/health/ready`).catch(() => null);
+    return ready?.status === 200 ? true : null;
+  });
   expect(await runTask(url, "again")).toMatchObject({ status: "SUCCESS" });
 });
 
@@ -292,3 +304,37 @@ test("a second signal ends it at once, whatever a runner does", async () => {
   expect(performance.now() - secondAt).toBeLessThan(3_000);
   expect(up.process.exitCode).toBe(0);
 });
+
+const simulatorOf = (up: Up): string => /^ {2}LLM +(\S+)/m.exec(up.output())?.[1] ?? "";
+const modelsOf = async (url: string): Promise<unknown> => (await fetch(`${url}/models`)).json();
+
+test("without LLM_BASE_URL a simulator serves; killed with -9 it comes back where it was", async () => {
+  const up = start();
+  await up.ready();
+  const url = simulatorOf(up);
+  expect(await modelsOf(url)).toMatchObject({ data: [{ id: "millrace-sim", owned_by: "vllm" }] });
+  process.kill(await pidOf("simulator"), "SIGKILL");
+  await up.logged({ message: "child is ready", process: "simulator", start: 2 });
+  expect(await modelsOf(url)).toMatchObject({ data: [{ id: "millrace-sim" }] });
+});
+
+test("the simulator leaves a taken port to its owner", async () => {
+  using taken = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const up = start({ SIM_PORT: String(taken.port) });
+  await up.ready();
+  expect(await up.logged({ message: "the simulator's port is taken: it takes another one" })).toMatchObject({
+    port: taken.port,
+  });
+  expect(Number(new URL(simulatorOf(up)).port)).not.toBe(taken.port);
+  expect(await modelsOf(simulatorOf(up))).toMatchObject({ object: "list" });
+});
+
+test.each([{ LLM_BASE_URL: "http://127.0.0.1:9/v1" }, { ENV: "prod", API_KEYS: `test:${"k".repeat(32)}` }])(
+  "there is none with %j",
+  async (settings) => {
+    const up = start(settings);
+    await up.ready();
+    expect(up.output()).not.toContain("simulator");
+    expect(await readdir(join(dataDir, "run"))).not.toContain("simulator.pid");
+  },
+);

@@ -7,12 +7,14 @@ export interface BannerFacts {
   readonly config: Config;
   readonly natsUrl: string;
   readonly gatewayUrl: string;
+  /** Null: there is none. */
+  readonly simulatorUrl: string | null;
   /** GPUs whose actor does not start. */
   readonly idleGpus: readonly string[];
   readonly readyMs: number;
 }
 
-export function banner({ config, natsUrl, gatewayUrl, idleGpus, readyMs }: BannerFacts): string {
+export function banner({ config, natsUrl, gatewayUrl, simulatorUrl, idleGpus, readyMs }: BannerFacts): string {
   const embedded = config.natsUrl === null;
   const rows: [string, string][] = [
     ["API", gatewayUrl],
@@ -20,6 +22,9 @@ export function banner({ config, natsUrl, gatewayUrl, idleGpus, readyMs }: Banne
   ];
   if (config.apiKeys.some((key) => key.secret === DEVELOPMENT_KEY)) {
     rows.push(["key", `${DEVELOPMENT_KEY}  (development only: bun millrace keys create makes your own)`]);
+  }
+  if (simulatorUrl !== null) {
+    rows.push(["LLM", `${simulatorUrl}  (a simulator, its answers are made up: LLM_BASE_URL names a real server)`]);
   }
   rows.push(
     ["NATS", withoutCredentials(natsUrl) + (embedded ? `  (with its token: ${config.dataDir}/nats/url)` : "")],

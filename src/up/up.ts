@@ -1,6 +1,6 @@
-// The supervisor of one machine: starts what is not configured elsewhere (the broker), one gateway and one actor per
-// GPU, starts again what dies, gives a dead actor's jobs back to the queue at once, and ends all of it in order.
-// Called by main.ts. It never runs a plugin's code, and never ends while a process that it started is left.
+// The supervisor of one machine: starts what is not configured elsewhere (broker, model server), one gateway and one
+// actor per GPU, starts again what dies, gives a dead actor's jobs back to the queue at once, and ends all of it in
+// order. Called by main.ts. It never runs a plugin's code, and never ends while a process that it started is left.
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { handBack, handBackDead } from "../actors/hand-back.ts";
@@ -20,6 +20,7 @@ import { endLeftovers, processRecords } from "./leftovers.ts";
 import { lockDataDir } from "./lock.ts";
 import { exposeUpMetrics } from "./metrics.ts";
 import { listenForSignals } from "./signals.ts";
+import { keepSimulator } from "./simulator.ts";
 
 /** A gateway closes its sockets, and streams to clients resume elsewhere. */
 const GATEWAY_GRACE_MS = 10_000;
@@ -48,6 +49,8 @@ export async function runUp(config: Config, log: Log): Promise<void> {
   const parts: ChildParts = { log, clock: systemClock, random: Math.random, records, counts };
   await endLeftovers(records, log);
 
+  const simulator = keepSimulator(config, millrace("sim"), parts);
+  stack.defer(() => simulator?.stop(signals.force));
   let natsUrl = config.natsUrl;
   if (natsUrl === null) {
     const { dataDir, natsPort: port, durability } = config;
@@ -63,11 +66,13 @@ export async function runUp(config: Config, log: Log): Promise<void> {
   await handBackLeftBoards(bus, records.folder, log);
   stopwatch.lap("topology_ms");
 
+  const simulatorUrl = (await simulator?.url) ?? null;
   const env = {
     ...process.env,
     DATA_DIR: config.dataDir,
     NATS_URL: natsUrl,
     PARTITIONS: String(partitions),
+    ...(simulatorUrl !== null && { LLM_BASE_URL: simulatorUrl }),
   };
   const actors = config.gpuIds.map((gpu) => startActor(gpu, env, bus, parts));
   stack.defer(async () => {
@@ -85,7 +90,7 @@ export async function runUp(config: Config, log: Log): Promise<void> {
     gatewayPort = new URL(gatewayUrl).port || gatewayPort; // PORT=0: a restarted gateway is found where it was
     const times = stopwatch.lap("children_ms");
     log.info({ ...times, metrics: counts.url }, "ready");
-    process.stdout.write(banner({ config, natsUrl, gatewayUrl, idleGpus, readyMs: times.total_ms ?? 0 }));
+    process.stdout.write(banner({ config, natsUrl, gatewayUrl, simulatorUrl, idleGpus, readyMs: times.total_ms ?? 0 }));
     await signals.asked;
   }
   log.info({}, "stopping: the gateway, then the actors, then the broker");
