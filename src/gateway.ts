@@ -20,6 +20,7 @@ import { createLog, type Log } from "./log.ts";
 import { startMetrics } from "./metrics/process.ts";
 import { openCatalogue } from "./models/catalogue.ts";
 import { openLlmModels } from "./models/llm-catalogue.ts";
+import { exposeModelHealth } from "./models/metrics.ts";
 import { urlProblem } from "./net/public-url.ts";
 import { createErase } from "./tasks/erase.ts";
 import { createFind } from "./tasks/find.ts";
@@ -119,6 +120,7 @@ async function openBase(config: Config, log: Log) {
     clock: systemClock,
     log,
   });
+  exposeModelHealth(metrics, llmModels.targets);
   const tokens = await openBus(config.natsUrl ?? "", "millrace gateway tokens", log);
   const { liveActors } = catalogue;
   const observer = createLlmMetrics(metrics);

@@ -13,6 +13,7 @@ import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import { startDiscovery } from "../models/discovery.ts";
 import { type LlmCatalogue, openLlmModels } from "../models/llm-catalogue.ts";
+import { exposeModelHealth } from "../models/metrics.ts";
 import type { LlmOffers } from "../models/offers.ts";
 import { openRemoteLedger } from "../usage/remote-ledger.ts";
 import { keepModelServer } from "./model-server.ts";
@@ -43,6 +44,7 @@ export async function openActorLlm(
     clock: systemClock,
     log,
   });
+  exposeModelHealth(metrics, models.targets);
   const discovery = startDiscovery({
     providers: models.providers,
     access: (provider) => models.provider(provider, actor.gpu),

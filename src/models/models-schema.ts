@@ -19,6 +19,7 @@ const providerSchema = Type.Object(
       Type.Record(
         Type.String({ pattern: "^[A-Za-z0-9-]{1,64}$" }),
         Type.String({ pattern: "^[\\x20-\\x7e]{0,4096}$" }),
+        closed,
       ),
     ),
     discover: Type.Optional(Type.Boolean()),
@@ -66,8 +67,8 @@ const modelSchema = Type.Object(
 
 export const fileSchema = Type.Object(
   {
-    providers: Type.Record(Type.String({ pattern: providerPattern }), providerSchema),
-    models: Type.Optional(Type.Record(Type.String({ pattern: modelIdPattern }), modelSchema)),
+    providers: Type.Record(Type.String({ pattern: providerPattern }), providerSchema, closed),
+    models: Type.Optional(Type.Record(Type.String({ pattern: modelIdPattern }), modelSchema, closed)),
     defaults: Type.Optional(Type.Partial(Type.Record(purpose, Type.Union([modelId, Type.Literal("")])), closed)),
   },
   closed,

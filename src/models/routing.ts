@@ -92,8 +92,8 @@ export function createRouting(options: RoutingOptions): Routing {
   const defaultModel: LlmModels["defaultModel"] = (purpose) => {
     const { defaults } = file();
     const named = defaults[purpose] ?? (purpose === "vision" ? defaults.chat : undefined) ?? configured;
-    const able = (): ModelConfig[] => [...known.now().models.values()].filter(answers(endpointOf(purpose)));
-    return named ?? (able().find((model) => targetsOf(model).some(callable)) ?? able()[0])?.id ?? null;
+    // Not the first that is up: an answer by another model than yesterday's is worse than none.
+    return named ?? [...known.now().models.values()].find(answers(endpointOf(purpose)))?.id ?? null;
   };
   const answering = (name: string, endpoint: LlmEndpoint): ModelConfig | null => {
     const model = known.now().byName.get(name || (defaultModel(purposeOf(endpoint)) ?? ""));
