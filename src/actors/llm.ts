@@ -16,7 +16,7 @@ import { type LlmCatalogue, openLlmModels } from "../models/llm-catalogue.ts";
 import { exposeModelHealth } from "../models/metrics.ts";
 import type { LlmOffers } from "../models/offers.ts";
 import { openRemoteLedger } from "../usage/remote-ledger.ts";
-import { keepModelServer } from "./model-server.ts";
+import { keepModelServer, type ModelServer } from "./model-server.ts";
 
 export interface ActorLlm extends Omit<LlmCatalogue, "stop"> {
   /** Calls back now, and whenever they change. */
@@ -45,6 +45,7 @@ export async function openActorLlm(
     log,
   });
   exposeModelHealth(metrics, models.targets);
+  const server = startOwnServer(config, actor.gpu, () => discovery.restart(), log);
   const discovery = startDiscovery({
     providers: models.providers,
     access: (provider) => models.provider(provider, actor.gpu),
@@ -57,19 +58,6 @@ export async function openActorLlm(
   const tokens = await openBus(config.natsUrl ?? "", `millrace actor ${gpu} tokens`, log);
   const ledger = openRemoteLedger({ bus: tokens, clock: systemClock, log });
   const live = startLiveServer({ ...shared, bus: tokens });
-  const { command } = config.llm;
-  const server =
-    command === null
-      ? null
-      : keepModelServer({
-          command,
-          gpu: actor.gpu,
-          env: process.env,
-          onChange: () => discovery.restart(),
-          clock: systemClock,
-          random: Math.random,
-          log,
-        });
   return {
     ...models,
     caller: meter(createLocalCaller({ ...shared, models, observer: createLlmMetrics(metrics) }), ledger),
@@ -87,4 +75,11 @@ export async function openActorLlm(
       await server?.stop();
     },
   };
+}
+
+/** Null without VLLM_COMMAND. */
+function startOwnServer(config: Config, gpu: string, onChange: () => void, log: Log): ModelServer | null {
+  const { command } = config.llm;
+  if (command === null) return null;
+  return keepModelServer({ command, gpu, env: process.env, onChange, clock: systemClock, random: Math.random, log });
 }
