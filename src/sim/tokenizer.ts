@@ -5,9 +5,6 @@
 /** Of UTF-8. Six fit, behind a leading 1, into an integer that JSON carries exactly. */
 const PIECE_BYTES_MAX = 6;
 
-/** Ids below 256 belong to no text. */
-export const END_OF_SEQUENCE_ID = 2;
-
 // As GPT's: a word with the space before it; of a run of spaces the last one belongs to the word that follows.
 const WORDS = / ?\p{L}+| ?\p{N}+|\s+(?!\S)|\s+| ?[^\s\p{L}\p{N}]+/gu;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: ASCII begins with them
