@@ -145,6 +145,20 @@ test("another salt shares nothing", () => {
   expect(other.cachedTokens()).toBe(0);
 });
 
+test("the same words behind others are another prefix", () => {
+  const { clock, engine } = setUp();
+  const block = (word: string): string[] => Array.from({ length: 16 }, () => word);
+  const cachedOf = (...words: string[]): number => {
+    const prompt = [...words.flatMap(block), "end"];
+    const request = { prompt, output: ["x"], salt: "", priority: 0, finishReason: "stop", onToken() {} } as const;
+    const generation = engine.submit(request);
+    clock.run();
+    return generation.cachedTokens();
+  };
+  expect([cachedOf("river", "mill"), cachedOf("wheel", "grain")]).toEqual([0, 0]);
+  expect([cachedOf("wheel", "mill"), cachedOf("river", "mill")]).toEqual([16, 32]);
+});
+
 test("the queue has an end", () => {
   const { engine, submit, clock } = setUp();
   for (let count = 0; count < 8; count++) {

@@ -20,8 +20,6 @@ export interface KvBlocks {
   take(found: readonly Block[], fresh: number): Block[] | null;
   /** The block is full, and what it holds has this hash from now on. */
   fill(block: Block, hash: bigint): void;
-  /** It does not hold that after all. */
-  empty(block: Block): void;
   /** Gives back what take() gave, in its order. */
   release(blocks: readonly Block[]): void;
   /** Forgets all contents; false, and nothing happens, while a block is in use. */
@@ -69,10 +67,6 @@ export function createKvBlocks(total: number): KvBlocks {
       if (byHash.has(hash)) return;
       block.hash = hash;
       byHash.set(hash, block);
-    },
-    empty(block) {
-      if (block.hash !== null) byHash.delete(block.hash);
-      block.hash = null;
     },
     release(blocks) {
       // From the end: of one sequence the blocks that fewer others share are taken first.

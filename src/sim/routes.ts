@@ -30,7 +30,7 @@ export interface Route {
 export interface Fault {
   /** Before anything is done; an answer stands instead of the route's. May wait, until `signal` aborts. */
   before?(): Promise<Response | null>;
-  /** Changes the route's answer. The body of a stream has one server-sent event a chunk. */
+  /** Changes the route's answer. The body of a stream has one event a chunk; a comment may come before the first. */
   after?(response: Response): Response | Promise<Response>;
 }
 

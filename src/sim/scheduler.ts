@@ -139,9 +139,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   };
 
   const preempt = (victim: Sequence): void => {
-    // What this step was to fill is not filled.
-    for (const block of victim.blocks.slice(Math.floor(victim.computed / blockSize))) kv.empty(block);
     running.splice(running.indexOf(victim), 1);
+    // A block that this step was to fill, and now does not, is the first to be taken: nobody finds it.
     freeBlocks(victim);
     victim.state = "waiting";
     victim.preemptions++;
