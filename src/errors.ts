@@ -65,6 +65,8 @@ export const errorKinds = {
   poison: kind(0, "The task killed its process twice"),
   image_unreadable: kind(0, "The bytes are not a PNG, JPEG or WebP picture that can be decoded"),
   image_too_large: kind(0, "The picture exceeds the limit on bytes, pixels or sides"),
+  audio_unreadable: kind(0, "The bytes are not a WAV, MP3, FLAC, Ogg, WebM or MP4 file"),
+  audio_too_large: kind(0, "The sound exceeds the limit on bytes"),
   fetch_blocked: kind(0, "The URL does not lead to a public address"),
   fetch_failed: kind(0, "The URL could not be fetched", "later"),
   fetch_status: kind(0, "The URL answered with an error status"),

@@ -2,6 +2,7 @@
 // stands here stays; what is not here may change with any release. Only plugins and runners import this file.
 export { Type as t } from "@sinclair/typebox";
 export type { FetchedBytes } from "./net/fetch-input.ts";
+export { type AudioInput, audioInput, type Sound } from "./registry/audio.ts";
 export {
   type AnyRunner,
   defineRunner,

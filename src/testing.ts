@@ -8,10 +8,12 @@ import { folderBlobs } from "./blobs/folder.ts";
 import { systemClock } from "./clock.ts";
 import { AppError } from "./errors.ts";
 import { randomTaskId } from "./ids.ts";
+import { openAiClient } from "./llm/client.ts";
+import { type OneServer, openOneServer } from "./llm/one-server.ts";
 import { silentLog } from "./log.ts";
 import type { RunnerJob } from "./registry/context.ts";
 import { withDeadline } from "./registry/deadline.ts";
-import { type AnyRunner, RunnerError } from "./registry/define.ts";
+import { type AnyRunner, RunnerError, type RunnerTask } from "./registry/define.ts";
 import type { OutputFile } from "./registry/file.ts";
 import { readImage } from "./registry/image.ts";
 import { type Execution, type LoadedRunner, loadRunner, type StageTiming } from "./registry/stages.ts";
@@ -26,6 +28,13 @@ export interface TestRunOptions {
   readonly earlierDeltas?: readonly unknown[];
   /** What `ctx.fetchInput` and pictures find, by URL; any other URL is `fetch_blocked`. Nothing leaves the machine. */
   readonly files?: Readonly<Record<string, Uint8Array>>;
+  /** The server that `ctx.llm` calls, such as the simulator's; without it `ctx.llm` is `model_unavailable`. */
+  readonly llm?: TestLlm;
+}
+
+export interface TestLlm {
+  /** Such as `http://127.0.0.1:8001`; `/v1` is added where the path is empty. */
+  readonly baseUrl: string;
 }
 
 export interface TestRun {
@@ -45,7 +54,7 @@ export interface TestRun {
  * code that the task would end with (`aborted` when `signal` fired).
  */
 export async function testRunner(definition: AnyRunner, options: TestRunOptions): Promise<TestRun> {
-  return await withRunner(definition, options.files ?? {}, async (runner) => {
+  return await withRunner(definition, options, async (runner) => {
     const progress: { fraction: number; message: string | undefined }[] = [];
     const deltas: unknown[] = [];
     let reset = false;
@@ -67,9 +76,10 @@ export async function testRunner(definition: AnyRunner, options: TestRunOptions)
 
 async function withRunner<T>(
   definition: AnyRunner,
-  files: Readonly<Record<string, Uint8Array>>,
+  { files = {}, llm }: Pick<TestRunOptions, "files" | "llm">,
   use: (runner: LoadedRunner) => Promise<T>,
 ): Promise<T> {
+  const server = llm ? await openOneServer(llm.baseUrl) : null;
   const folder = await mkdtemp(join(tmpdir(), "millrace-runner-"));
   const fetchInput = async (url: string) => {
     const bytes = Object.hasOwn(files, url) ? files[url] : undefined;
@@ -83,6 +93,7 @@ async function withRunner<T>(
       blobs: folderBlobs(folder),
       clock: systemClock,
       fetchInput,
+      ...(server && { openLlm: ({ task, signal }) => openTestClient(server, task, signal) }),
       readImage: (input, { readFile }) => readImage(input, { fetch: fetchInput, readFile }),
     });
     try {
@@ -91,9 +102,13 @@ async function withRunner<T>(
       await runner.unload();
     }
   } finally {
+    server?.stop();
     await rm(folder, { recursive: true, force: true });
   }
 }
+
+const openTestClient = ({ caller, models }: OneServer, { id, ownerId }: RunnerTask, signal: AbortSignal) =>
+  openAiClient({ caller, models, identity: { keyId: ownerId, requestId: id }, signal });
 
 type Sinks = Pick<RunnerJob, "onProgress" | "onDelta" | "onReset">;
 
@@ -105,11 +120,11 @@ function execute(
   sinks: Sinks = IGNORED,
 ): Promise<Execution> {
   return runner.execute(options.input, {
-    keyId: "test",
     earlierDeltas: options.earlierDeltas ?? [],
     task: {
       id: randomTaskId(Date.now()),
       model: runner.definition.name,
+      ownerId: "test",
       attempt: options.attempt ?? 1,
       metadata: options.metadata ?? {},
     },
@@ -128,6 +143,8 @@ export interface ConformanceOptions {
   /** Time from an abort to the end of the attempt. Default 5,000. */
   readonly abortMsMax?: number;
   readonly files?: Readonly<Record<string, Uint8Array>>;
+  /** The server that `ctx.llm` calls. */
+  readonly llm?: TestLlm;
 }
 
 export interface ConformanceCheck {
@@ -147,7 +164,7 @@ export function runnerConformance(
   const inputs = options.inputs ?? [definition.example];
   const check = (name: string, run: (runner: LoadedRunner) => Promise<void>): ConformanceCheck => ({
     name: `${definition.name}: ${name}`,
-    run: () => withRunner(definition, options.files ?? {}, run),
+    run: () => withRunner(definition, options, run),
   });
   return [
     check("has an example and is healthy", async (runner) => {
@@ -192,7 +209,7 @@ export function runnerConformance(
       name: `${definition.name}: loads again after unload`,
       run: async () => {
         const use = (runner: LoadedRunner) => execute(runner, { input: inputs[0] });
-        for (let time = 1; time <= 2; time++) succeeded(await withRunner(definition, options.files ?? {}, use));
+        for (let time = 1; time <= 2; time++) succeeded(await withRunner(definition, options, use));
       },
     },
   ];

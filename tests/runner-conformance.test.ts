@@ -1,8 +1,9 @@
 // The suite of src/testing.ts on every runner and plugin that ships, found as an actor finds them: a new file is part
-// of it without being named here.
-import { expect, test } from "bun:test";
+// of it without being named here. Models are called at the simulator.
+import { afterAll, expect, test } from "bun:test";
 import { fileURLToPath } from "node:url";
 import { loadDefinitions } from "../src/registry/loader.ts";
+import { startSimulator } from "../src/sim/simulator.ts";
 import { type ConformanceOptions, runnerConformance } from "../src/testing.ts";
 
 const folder = (name: string): string => fileURLToPath(new URL(`../${name}`, import.meta.url));
@@ -22,6 +23,13 @@ const optionsFor: Readonly<Record<string, ConformanceOptions>> = {
   "image-scoring": { inputs: pictures },
   "superres-x2": { inputs: pictures },
   "superres-x4": { inputs: pictures },
+  chat: {
+    inputs: [
+      { messages: [{ role: "user", content: "What is a mill?" }], max_tokens: 16 },
+      { messages: [{ role: "user", content: "What is a race?" }], seed: 7, temperature: 0.5 },
+    ],
+  },
+  completion: { inputs: [{ prompt: "The mill" }, { prompt: "The race", max_tokens: 4 }] },
   "word-count": { inputs: [{ text: "one" }, { text: "one two" }, { text: "" }] },
 };
 
@@ -36,6 +44,10 @@ test("every shipped file loads", () => {
   expect(runners.map(({ definition }) => definition.name)).toContain("echo");
 });
 
+const simulator = await startSimulator();
+afterAll(() => simulator.stop());
+
 for (const { definition } of runners) {
-  for (const { name, run } of runnerConformance(definition, optionsFor[definition.name])) test(name, run);
+  const options = { ...optionsFor[definition.name], llm: { baseUrl: simulator.url } };
+  for (const { name, run } of runnerConformance(definition, options)) test(name, run);
 }

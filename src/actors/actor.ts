@@ -38,11 +38,11 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   const bus = await openBus(config.natsUrl, `millrace actor ${gpu}`, log);
   const exposed = exposeMetrics(config, gpu, log);
   const blobs = measuredBlobs(await openBlobs(config), exposed.metrics);
+  const llm = await openActorLlm(config, actor, exposed.metrics, log);
   const [{ partitions }, runners] = await Promise.all([
     ensureTopology(bus, config, log),
-    loadHostedRunners(config, { gpu, blobs, log }),
+    loadHostedRunners(config, { gpu, blobs, openLlm: llm.openClient, log }),
   ]);
-  const llm = await openActorLlm(config, actor, exposed.metrics, log);
   const board = createBoard(boardPath(join(config.dataDir, "run"), gpu));
   const pullers = new Map<string, Puller>();
   const jobs = new Jobs({

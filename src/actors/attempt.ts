@@ -121,8 +121,7 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
     }
     const earlierDeltas = hasPast ? await readEarlierDeltas(bus, job.id, job.created) : NONE;
     const execution = await runner.execute(input, {
-      keyId: job.key,
-      task: { id: job.id, model: job.model, attempt, metadata: job.metadata },
+      task: { id: job.id, model: job.model, ownerId: job.key, attempt, metadata: job.metadata },
       signal: held.controller.signal,
       log,
       readFile: (fileId, sizeBytesMax) => readUserFile(blobs, job.key, fileId, sizeBytesMax),

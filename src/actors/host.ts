@@ -7,6 +7,7 @@ import type { Config } from "../config.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { fetchInput } from "../net/fetch-input.ts";
+import type { RunnerHost } from "../registry/context.ts";
 import { readImage } from "../registry/image.ts";
 import { loadDefinitions } from "../registry/loader.ts";
 import { type LoadedRunner, loadRunner } from "../registry/stages.ts";
@@ -14,12 +15,13 @@ import { type LoadedRunner, loadRunner } from "../registry/stages.ts";
 export interface HostOptions {
   readonly gpu: string;
   readonly blobs: Blobs;
+  readonly openLlm: NonNullable<RunnerHost["openLlm"]>;
   readonly log: Log;
 }
 
 /** The loaded runners by name. Never throws for a bad file; an actor without any runner still serves. */
 export async function loadHostedRunners(config: Config, options: HostOptions): Promise<Map<string, LoadedRunner>> {
-  const { gpu, blobs, log } = options;
+  const { gpu, blobs, openLlm, log } = options;
   const { runners, problems } = await loadDefinitions({
     runnersDir: join(import.meta.dir, "../../runners"),
     pluginsDir: config.pluginsDir,
@@ -38,6 +40,7 @@ export async function loadHostedRunners(config: Config, options: HostOptions): P
           blobs,
           clock: systemClock,
           fetchInput: fetchFor,
+          openLlm,
           readImage: (input, { signal, readFile }) =>
             readImage(input, { fetch: (url) => fetchFor(url, signal), readFile }),
         });

@@ -5,7 +5,6 @@ import { openBus } from "../bus/connection.ts";
 import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { startLiveServer } from "../live/server.ts";
-import type { LlmCaller } from "../llm/llm.ts";
 import { createLocalCaller } from "../llm/local-caller.ts";
 import { meter } from "../llm/metered.ts";
 import { createLlmMetrics } from "../llm/metrics.ts";
@@ -17,12 +16,13 @@ import { exposeModelHealth } from "../models/metrics.ts";
 import type { LlmOffers } from "../models/offers.ts";
 import { openRemoteLedger } from "../usage/remote-ledger.ts";
 import { keepModelServer, type ModelServer } from "./model-server.ts";
+import { type OpenLlm, openRunnerLlm } from "./runner-llm.ts";
 
 export interface ActorLlm extends Omit<LlmCatalogue, "stop"> {
   /** Calls back now, and whenever they change. */
   onOffers(listener: (offers: LlmOffers) => void): void;
-  /** For the actor's own runners. */
-  readonly caller: LlmCaller;
+  /** OpenAI's client for one attempt of the actor's own runners. */
+  readonly openClient: OpenLlm;
   /** Takes no new live call; resolves when those under way have ended, or after `graceMs`. */
   drain(graceMs: number): Promise<void>;
   stop(): Promise<void>;
@@ -58,9 +58,10 @@ export async function openActorLlm(
   const tokens = await openBus(config.natsUrl ?? "", `millrace actor ${gpu} tokens`, log);
   const ledger = openRemoteLedger({ bus: tokens, clock: systemClock, log });
   const live = startLiveServer({ ...shared, bus: tokens });
+  const caller = meter(createLocalCaller({ ...shared, models, observer: createLlmMetrics(metrics) }), ledger);
   return {
     ...models,
-    caller: meter(createLocalCaller({ ...shared, models, observer: createLlmMetrics(metrics) }), ledger),
+    openClient: openRunnerLlm(caller, models, discovery.offers),
     drain: (graceMs) => live.stop(graceMs),
     onOffers(listener) {
       tell = listener;

@@ -88,11 +88,11 @@ export async function encodeFor(target: Target, request: LlmRequest): Promise<En
 const generates = (endpoint: LlmEndpoint): boolean => endpoint === "chat/completions" || endpoint === "completions";
 
 function jsonFor(target: Target, request: LlmRequest, given: Readonly<Fields>): Fields {
-  const { endpoint, stream } = request;
-  const value: Fields = { ...given, model: target.upstreamModel };
+  const { endpoint, stream, vllm } = request;
+  const value: Fields = { ...given, ...(target.kind === "vllm" && vllm), model: target.upstreamModel };
   refuseClosed(value);
   if (!generates(endpoint)) return value;
-  if (stream) value.stream_options = { ...(given.stream_options as object), include_usage: true };
+  if (stream) value.stream_options = { ...(value.stream_options as object), include_usage: true };
   return target.kind === "vllm" ? forVllm(value, request) : forOpenAi(value, endpoint);
 }
 

@@ -19,6 +19,8 @@ export interface LlmRequest {
   /** Id or alias, as the client named it. */
   readonly model: string;
   readonly body: LlmBody;
+  /** Fields of a JSON body for a target of kind `vllm`, in place of those of the same name; no other target gets them. */
+  readonly vllm?: Readonly<Record<string, unknown>>;
   /** Server-sent events are wanted. */
   readonly stream: boolean;
   /** Usage in the stream was asked for (`stream_options.include_usage`); it is counted either way. */

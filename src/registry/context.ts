@@ -6,6 +6,7 @@ import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { FetchedBytes } from "../net/fetch-input.ts";
+import { readAudio } from "./audio.ts";
 import type { LoadContext, RunnerContext, RunnerTask } from "./define.ts";
 import { createDeltas, type Deltas, type Merge } from "./deltas.ts";
 import { fileOutput } from "./file.ts";
@@ -21,14 +22,12 @@ export interface RunnerHost {
   readonly fetchInput: (url: string, signal: AbortSignal) => Promise<FetchedBytes>;
   readonly readImage: (input: ImageInput, job: Pick<RunnerJob, "signal" | "readFile">) => Promise<DecodedImage>;
   /** The client of the model servers for one execution; absent where there are none. */
-  readonly openLlm?: (job: Pick<RunnerJob, "task" | "keyId" | "signal">) => OpenAI;
+  readonly openLlm?: (job: Pick<RunnerJob, "task" | "signal">) => OpenAI;
 }
 
 /** One execution of a runner, as its caller sees it. */
 export interface RunnerJob {
   readonly task: RunnerTask;
-  /** Id of the API key that owns the task. */
-  readonly keyId: string;
   readonly signal: AbortSignal;
   readonly log: Log;
   /** A file that the owner of the task uploaded. Throws `file_not_found`, `payload_too_large`. */
@@ -70,6 +69,7 @@ export function createTaskContext(host: RunnerHost, shared: LoadContext, state: 
     },
     fetchInput: (url) => host.fetchInput(url, job.signal),
     image: (input) => host.readImage(input, job),
+    audio: (input) => readAudio(input, { fetch: (url) => host.fetchInput(url, job.signal), readFile: job.readFile }),
     progress(fraction, message) {
       if (ended) return;
       progress ??= createProgress(job.onProgress, host.clock);

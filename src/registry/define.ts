@@ -6,6 +6,7 @@ import type { Blobs } from "../blobs/blobs.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { FetchedBytes } from "../net/fetch-input.ts";
+import type { AudioInput, Sound } from "./audio.ts";
 import type { FileOutput } from "./file.ts";
 import type { DecodedImage, ImageInput } from "./image.ts";
 
@@ -19,6 +20,8 @@ const SEMVER = /^\d{1,5}\.\d{1,5}\.\d{1,5}$/;
 export interface RunnerTask {
   readonly id: string;
   readonly model: string;
+  /** Id of the API key that owns it: a batch that calls a model holds the tasks of one owner, who pays for the call. */
+  readonly ownerId: string;
   /** 1 on the first attempt. */
   readonly attempt: number;
   readonly metadata: Readonly<Record<string, string>>;
@@ -52,6 +55,11 @@ export interface RunnerContext<State> extends LoadContext {
    * is decoded. Throws `image_*`, `fetch_*`, `file_not_found`.
    */
   image(input: ImageInput): Promise<DecodedImage>;
+  /**
+   * Reads a sound from `audio_url`, `audio_base64` or `file_id`, of a format that model servers know. Throws `audio_*`,
+   * `fetch_*`, `file_not_found`.
+   */
+  audio(input: AudioInput): Promise<Sound>;
   /** Tells watchers how far the task is. `fraction` is 0 to 1. Best effort; at most ten a second leave the process. */
   progress(fraction: number, message?: string): void;
   /**

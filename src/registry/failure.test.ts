@@ -58,3 +58,42 @@ describe("texts that leave the process", () => {
     expect(failure(new RunnerError("long", "x".repeat(100_000))).message).toHaveLength(500);
   });
 });
+
+describe("what a model's client throws", () => {
+  const thrown = (status: number | undefined, message: string, code?: string) =>
+    Object.assign(new Error(`${status} ${message}`), {
+      status,
+      requestID: null,
+      headers: new Headers(code ? { "x-millrace-code": code } : {}),
+      error: { message, code: "rate_limited" },
+    });
+
+  test("has our code where we have refused it, and follows the table", () => {
+    expect(failure(thrown(429, "full", "model_overloaded"))).toEqual({
+      code: "model_overloaded",
+      message: "full",
+      stage: "infer",
+      retryable: true,
+    });
+    expect(failure(thrown(404, "none", "unknown_model"))).toMatchObject({ code: "unknown_model", retryable: false });
+    expect(failure(thrown(422, "n", "invalid_request"))).toMatchObject({ code: "invalid_input", retryable: false });
+  });
+
+  test("is the input's fault where the server refused it, whatever code it made up", () => {
+    const message = "too long, see https://10.0.0.1:8000/help and /srv/vllm/model.py";
+    expect(failure(thrown(400, message))).toEqual({
+      code: "invalid_input",
+      message: "The model server refused the request: too long, see <url> and <path>",
+      stage: "infer",
+      retryable: false,
+    });
+    expect(failure(thrown(400, "n", "no_such_code"))).toMatchObject({ code: "invalid_input", retryable: false });
+  });
+
+  test("is worth another attempt where the server failed", () => {
+    for (const status of [500, undefined]) {
+      expect(failure(thrown(status, "secret"))).toMatchObject({ code: "upstream_failed", retryable: true });
+      expect(failure(thrown(status, "secret")).message).not.toContain("secret");
+    }
+  });
+});

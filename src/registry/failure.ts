@@ -32,6 +32,8 @@ export function failureOf(
     const retryable = errorKinds[ours.code].retry !== "never";
     return { failure: { code: ours.code, message: cut(ours.message), stage, retryable }, known: true };
   }
+  const refused = asModelFailure(error);
+  if (refused) return { failure: { ...refused, stage }, known: true };
   const message = cut(withoutPaths(messageOf(error))) || "The runner threw without a message";
   return { failure: { code: "runner_failed", message, stage, retryable: true }, known: false };
 }
@@ -44,7 +46,30 @@ function asRunnerError(error: unknown): { code: string; message: string; retryab
   return { code, message, retryable: !("retryable" in error) || error.retryable !== false };
 }
 
+/**
+ * What `ctx.llm` threw and the runner let through. By shape, as the class belongs to a package that is loaded on demand:
+ * OpenAI's errors carry the answer's status and headers, and only ours have the header with a code of ours.
+ */
+function asModelFailure(error: unknown): Pick<Failure, "code" | "message" | "retryable"> | null {
+  if (!(error instanceof Error) || !("status" in error) || !("requestID" in error)) return null;
+  const { status, headers, error: body }: { status: unknown; headers?: unknown; error?: unknown } = error;
+  const said = typeof body === "object" && body !== null && "message" in body ? String(body.message) : "";
+  const ours = headers instanceof Headers ? headers.get("x-millrace-code") : null;
+  if (ours !== null && Object.hasOwn(errorKinds, ours)) {
+    const { title, retry } = errorKinds[ours as keyof typeof errorKinds];
+    const code = ours === "invalid_request" ? "invalid_input" : ours; // a task has no request, but an input
+    return { code, message: cut(said) || title, retryable: retry !== "never" };
+  }
+  if (typeof status === "number" && status >= 400 && status < 500) {
+    const message = `The model server refused the request: ${withoutUrls(withoutPaths(said)) || `status ${status}`}`;
+    return { code: "invalid_input", message: cut(message), retryable: false };
+  }
+  return { code: "upstream_failed", message: errorKinds.upstream_failed.title, retryable: true };
+}
+
 const cut = (text: string): string => text.slice(0, MESSAGE_CHARS_MAX);
+
+const withoutUrls = (text: string): string => text.replace(/\bhttps?:\/\/[^\s'"`)]+/g, "<url>");
 
 /** The first line, with file names and file URLs (two segments or more) replaced by `<path>`. */
 const withoutPaths = (text: string): string =>

@@ -6,6 +6,7 @@ import { type Static, Type } from "@sinclair/typebox";
 import type sharpFactory from "sharp";
 import { AppError, asAppError } from "../errors.ts";
 import type { FetchedBytes } from "../net/fetch-input.ts";
+import { base64Bytes, base64Length } from "./base64.ts";
 import { type ImageHeader, readImageHeader } from "./image-header.ts";
 
 /** 25 MiB, as for what is fetched: a photograph of 40 megapixels as a good JPEG takes 10 to 20. */
@@ -14,7 +15,11 @@ const BYTES_MAX = 25 * 1024 * 1024;
 const PIXELS_MAX = 40_000_000;
 const SIDE_MAX = 8_192;
 
-const base64Length = (sizeBytes: number): number => 4 * Math.ceil(sizeBytes / 3);
+/** An upload as a field of an input. */
+export const fileIdField = Type.String({
+  pattern: "^file-[0-7][0-9a-hjkmnp-tv-z]{25}$",
+  description: "Id of an uploaded file (POST /v1/files) of the same API key",
+});
 
 /**
  * The schema of a picture: exactly one of `image_url` (http or https, public), `image_base64` (standard alphabet,
@@ -34,12 +39,7 @@ export const imageInput = (options: { readonly pixelsMax?: number } = {}) =>
           description: "The picture's bytes in padded base64, without a data: prefix or line breaks",
         }),
       ),
-      file_id: Type.Optional(
-        Type.String({
-          pattern: "^file-[0-7][0-9a-hjkmnp-tv-z]{25}$",
-          description: "Id of an uploaded file (POST /v1/files) of the same API key",
-        }),
-      ),
+      file_id: Type.Optional(fileIdField),
     },
     {
       minProperties: 1,
@@ -96,7 +96,7 @@ async function bytesOf(
   bytesMax: number,
   { fetch, readFile }: ReadImageOptions,
 ): Promise<Uint8Array> {
-  if (input.image_base64 !== undefined) return base64Bytes(input.image_base64, bytesMax);
+  if (input.image_base64 !== undefined) return sentBytes(input.image_base64, bytesMax);
   if (input.image_url !== undefined) return (await fetch(input.image_url)).bytes;
   if (input.file_id === undefined) {
     throw new AppError("invalid_input", "A picture needs image_url, image_base64 or file_id");
@@ -109,20 +109,16 @@ async function bytesOf(
   }
 }
 
-/** Strict: Node's decoder skips what it does not know, so that damaged text would become a damaged picture. */
-function base64Bytes(text: string, bytesMax: number): Uint8Array {
+function sentBytes(text: string, bytesMax: number): Uint8Array {
   if (text.startsWith("data:")) {
     throw new AppError("image_unreadable", "image_base64 takes the base64 text alone, without the data: prefix");
   }
   if (text.length > base64Length(bytesMax)) {
     throw new AppError("image_too_large", `The picture has more than ${bytesMax} bytes`);
   }
-  const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
-  const bytes = Buffer.from(text, "base64");
-  if (bytes.byteLength !== (text.length / 4) * 3 - padding || /[-_]/.test(text)) {
-    throw new AppError("image_unreadable", "image_base64 is not padded base64 of the standard alphabet in one line");
-  }
-  return bytes;
+  const bytes = base64Bytes(text);
+  if (bytes) return bytes;
+  throw new AppError("image_unreadable", "image_base64 is not padded base64 of the standard alphabet in one line");
 }
 
 /** The size as shown. The decoder reads the header anew; where it sees another picture than we did, it is refused. */

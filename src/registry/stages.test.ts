@@ -54,8 +54,7 @@ const hooked = (at: "prepare" | "infer" | "postprocess", hook: (ctx: RunnerConte
   });
 
 const job = (change: Partial<RunnerJob> = {}): RunnerJob => ({
-  task: { id: "0".repeat(26), model: "probe", attempt: 1, metadata: {} },
-  keyId: "test",
+  task: { id: "0".repeat(26), model: "probe", ownerId: "test", attempt: 1, metadata: {} },
   signal: new AbortController().signal,
   log: silentLog,
   readFile: () => Promise.reject(new Error("no file is read here")),

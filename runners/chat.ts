@@ -1,0 +1,171 @@
+// A conversation answered by a language model, as a durable task: the answer is streamed to watchers as it is made, and
+// when an attempt dies in the middle the next one goes on from what was said where the server can (vLLM), and starts
+// again elsewhere. The host calls it for tasks of the model `chat`; which server answers is the host's to decide.
+import { defineRunner, type RunnerContext, t } from "millrace";
+import {
+  generationFields,
+  MAX_ATTEMPTS,
+  mayContinue,
+  streamOptions,
+  TIMEOUT_MS,
+  tokenCounter,
+  tokensLeft,
+  type Usage,
+  unfinished,
+  usageSchema,
+  usageWith,
+  vllmStreamOptions,
+} from "./llm/generation.ts";
+import { type ChatDelta, GrowingMessage, type Message, mergeDeltas } from "./llm/message.ts";
+
+const openObject = (description: string) => t.Object({}, { additionalProperties: true, description });
+
+const message = t.Object(
+  {
+    role: t.Union(["system", "developer", "user", "assistant", "tool"].map((role) => t.Literal(role))),
+    content: t.Optional(t.Union([t.String(), t.Array(openObject("A part, such as `text`")), t.Null()])),
+  },
+  { additionalProperties: true, description: "A message, with the fields that OpenAI's API gives one of its role." },
+);
+
+const toolCall = t.Object({
+  id: t.String(),
+  type: t.Literal("function"),
+  function: t.Object({ name: t.String(), arguments: t.String({ description: "JSON text, as the model wrote it" }) }),
+});
+
+const input = t.Object({
+  messages: t.Array(message, { minItems: 1, maxItems: 10_000, description: "The conversation, oldest first." }),
+  max_completion_tokens: t.Optional(
+    t.Integer({ minimum: 1, maximum: 1_000_000, description: "As `max_tokens`, under OpenAI's newer name." }),
+  ),
+  tools: t.Optional(t.Array(openObject("A function"), { maxItems: 128, description: "Functions to be asked for." })),
+  tool_choice: t.Optional(t.Union([t.String(), openObject("A function")])),
+  parallel_tool_calls: t.Optional(t.Boolean()),
+  response_format: t.Optional(openObject("`text`, `json_object`, or `json_schema` with a JSON Schema.")),
+  reasoning_effort: t.Optional(t.String({ maxLength: 32 })),
+  ...generationFields,
+});
+
+type ChatInput = (typeof input)["static"];
+
+interface Answer {
+  readonly message: Message;
+  readonly finish_reason: string;
+  readonly usage: Usage;
+  readonly model: string;
+}
+
+export default defineRunner({
+  name: "chat",
+  version: "1.0.0",
+  summary: "Answers a conversation with a language model, streamed as deltas of content, reasoning and tool calls.",
+  input,
+  output: t.Object({
+    message: t.Object({
+      role: t.Literal("assistant"),
+      content: t.Union([t.String(), t.Null()]),
+      reasoning: t.Optional(t.String({ description: "What the model thought before, where its server tells." })),
+      tool_calls: t.Optional(t.Array(toolCall)),
+    }),
+    finish_reason: t.String({ description: "`stop`, `length`, `tool_calls`, …" }),
+    usage: usageSchema,
+    model: t.String({ description: "The language model that answered, as in models.yaml." }),
+  }),
+  example: { messages: [{ role: "user", content: "Say hello." }], max_tokens: 32 },
+  slots: 64, // the server batches
+  timeoutMs: TIMEOUT_MS,
+  maxAttempts: MAX_ATTEMPTS,
+  prepare: (asked) => asked,
+  infer: async (asked, ctx) => {
+    const earlier = (await ctx.earlierDeltas()) as readonly ChatDelta[];
+    const said = new GrowingMessage();
+    for (const delta of earlier) said.add(delta);
+    const { finish_reason, usage, model } = earlier.at(-1) ?? {};
+    if (finish_reason !== undefined && usage && model !== undefined) {
+      ctx.continueDeltas(); // all was said, only its result was not kept
+      return { message: said.finished(), finish_reason, usage, model };
+    }
+    return answer(asked, canContinue(asked, said) ? said : null, ctx);
+  },
+  postprocess: ({ message, finish_reason, usage, model }) => ({ message, finish_reason, usage: { ...usage }, model }),
+});
+
+/** The limit may stand under either name. */
+const limitOf = ({ max_tokens, max_completion_tokens, extra }: ChatInput) => {
+  const most = max_completion_tokens ?? max_tokens;
+  return { ...(most !== undefined && { max_tokens: most }), ...(extra && { extra }) };
+};
+
+/** What has a form (calls, JSON) is not whole in the middle, and thoughts are not part of the next prompt. */
+function canContinue(asked: ChatInput, said: GrowingMessage): boolean {
+  const isFree = !asked.tools?.length && ((asked.response_format as { type?: unknown })?.type ?? "text") === "text";
+  const isOpen = asked.messages.at(-1)?.role !== "assistant";
+  return isFree && isOpen && said.isText && mayContinue(limitOf(asked), said.tokens);
+}
+
+/** The same request to a vLLM, with the answer so far as its last message, to be gone on with. */
+function continued(asked: ChatInput, { content, tokens }: GrowingMessage): object {
+  const left = tokensLeft(limitOf(asked), tokens);
+  return {
+    messages: [...asked.messages, { role: "assistant", content }],
+    continue_final_message: true,
+    add_generation_prompt: false,
+    ...left,
+    ...(asked.max_completion_tokens !== undefined && { max_completion_tokens: left.max_tokens }),
+  };
+}
+
+async function answer(asked: ChatInput, said: GrowingMessage | null, ctx: RunnerContext<unknown>): Promise<Answer> {
+  const { extra, model = "", ...fields } = asked;
+  const request = {
+    ...extra,
+    ...fields,
+    ...streamOptions,
+    model,
+    vllm: { ...vllmStreamOptions, ...(said && continued(asked, said)) },
+  };
+  const { data, response } = await ctx.llm.chat.completions
+    .create(request as unknown as Parameters<typeof ctx.llm.chat.completions.create>[0] & { stream: true })
+    .withResponse();
+  const goesOn = said !== null && response.headers.get("x-millrace-provider-kind") === "vllm";
+  if (goesOn) ctx.continueDeltas();
+  const whole = goesOn ? said : new GrowingMessage();
+  const before = whole.tokens;
+  const count = tokenCounter();
+  let finishReason: string | null = null;
+  let usage: Omit<Usage, "total_tokens"> | null = null;
+  for await (const chunk of data) {
+    usage = chunk.usage ?? usage;
+    const choice = chunk.choices[0];
+    if (!choice) continue;
+    for (const delta of deltasOf(choice.delta)) {
+      const counted = { ...delta, tokens: count(chunk.usage) };
+      whole.add(counted);
+      ctx.emit(counted, mergeDeltas);
+    }
+    finishReason = choice.finish_reason ?? finishReason;
+  }
+  if (finishReason === null) throw unfinished();
+  const end = {
+    finish_reason: finishReason,
+    usage: usageWith(usage ?? { prompt_tokens: 0, completion_tokens: whole.tokens - before }, before),
+    model: response.headers.get("x-millrace-model") ?? "",
+  };
+  ctx.emit(end);
+  return { message: whole.finished(), ...end };
+}
+
+/** What a chunk says, one kind a delta; nothing for its role and for empty texts. */
+function deltasOf(delta: object): readonly ChatDelta[] {
+  const { content, reasoning, tool_calls } = delta as {
+    readonly content?: string | null;
+    readonly reasoning?: string | null;
+    readonly tool_calls?: ChatDelta["tool_calls"];
+  };
+  return [
+    ...(reasoning ? [{ reasoning }] : []),
+    ...(content ? [{ content }] : []),
+    ...(tool_calls?.length ? [{ tool_calls }] : []),
+  ];
+}

@@ -1,0 +1,123 @@
+// OpenAI's client as runners get it (`ctx.llm`): its requests become calls of an LlmCaller in this process and never
+// touch the network. An actor makes one for each task that asks for it. It must not retry (the caller does), and must
+// not load the `openai` package before somebody asks: that costs 20 MB and a tenth of a second of an idle core.
+import { createRequire } from "node:module";
+import type { OpenAI } from "openai";
+import { AppError, asAppError, errorKinds } from "../errors.ts";
+import { type LlmEndpoint, type LlmModels, llmEndpoints } from "../models/llm-models.ts";
+import type { LlmAnswer, LlmCaller, LlmRequest } from "./llm.ts";
+
+export interface LlmIdentity {
+  /** Id of the API key that is counted and limited. */
+  readonly keyId: string;
+  /** Names the first call; later ones of the same client get a number. */
+  readonly requestId: string;
+}
+
+export interface ClientOptions {
+  readonly caller: LlmCaller;
+  readonly models: Pick<LlmModels, "defaultModel">;
+  readonly identity: LlmIdentity;
+  /** Ends every call, down to the server's socket. */
+  readonly signal: AbortSignal;
+}
+
+/** Longer than any attempt: its own deadline aborts `signal`. */
+const NEVER_MS = 2_147_483_647;
+const BASE_URL = "http://llm.invalid/v1";
+
+/**
+ * A request may say two things beyond OpenAI's. The field `vllm`, an object: its fields take the place of those of the
+ * same name where a vLLM answers, and are left out elsewhere. The header `x-millrace-purpose: vision`: a model named ""
+ * is the default for pictures in a chat. The answer's headers say what has answered: `x-millrace-model`, and
+ * `x-millrace-provider-kind` (vllm, openai). Errors of the caller come as the client's own (`status`, `code`); what breaks
+ * off a stream that has begun is thrown as it is (AppError).
+ */
+export function openAiClient({ caller, models, identity, signal }: ClientOptions): OpenAI {
+  const { OpenAI: Client } = createRequire(import.meta.url)("openai") as typeof import("openai");
+  let calls = 0;
+  const answerOf = async (url: URL, init: RequestInit): Promise<Response> => {
+    const endpoint = url.pathname.replace("/v1/", "");
+    if (!isEndpoint(endpoint)) return refusal(new AppError("route_not_found", `ctx.llm has no ${endpoint}`));
+    calls++;
+    const requestId = calls === 1 ? identity.requestId : `${identity.requestId}-${calls}`;
+    const ended = init.signal ? AbortSignal.any([signal, init.signal]) : signal;
+    // The key's calls fall to one variant of a model, as they do at a gateway. One actor has one GPU: no affinity.
+    const { keyId } = identity;
+    const call = { endpoint, requestId, keyId, stickyKey: keyId, affinity: "", signal: ended };
+    try {
+      const asked = await readBody(init.body);
+      const isVision = new Headers(init.headers).get("x-millrace-purpose") === "vision";
+      const model = asked.model || (isVision && models.defaultModel("vision")) || "";
+      return responseOf(await caller.call({ ...call, ...asked, model }), requestId);
+    } catch (error) {
+      const known = asAppError(error);
+      if (!known) throw error;
+      return refusal(known);
+    }
+  };
+  return new Client({
+    baseURL: BASE_URL,
+    apiKey: "none",
+    organization: null,
+    project: null,
+    maxRetries: 0,
+    timeout: NEVER_MS,
+    logLevel: "off",
+    fetch: (input, init) => answerOf(new URL(input instanceof Request ? input.url : input), init ?? {}),
+  });
+}
+
+const isEndpoint = (path: string): path is LlmEndpoint => (llmEndpoints as readonly string[]).includes(path);
+
+type Asked = Pick<LlmRequest, "model" | "body" | "stream" | "streamUsage" | "vllm">;
+
+/** What the client wrote: JSON as text, or a form for a request with a file. */
+const readBody = async (body: RequestInit["body"]): Promise<Asked> =>
+  body instanceof FormData ? readForm(body) : readJson(String(body));
+
+function readJson(text: string): Asked {
+  const { vllm, ...value } = JSON.parse(text) as Record<string, unknown>;
+  const options = value.stream_options as { readonly include_usage?: unknown } | null | undefined;
+  return {
+    model: String(value.model ?? ""),
+    body: { kind: "json", value },
+    stream: value.stream === true,
+    streamUsage: options?.include_usage === true,
+    ...(vllm !== undefined && { vllm: vllm as Readonly<Record<string, unknown>> }),
+  };
+}
+
+async function readForm(form: FormData): Promise<Asked> {
+  const fields: [string, string][] = [];
+  const files: File[] = [];
+  form.forEach((value, name) => {
+    if (typeof value === "string") fields.push([name, value]);
+    else files.push(value);
+  });
+  const [sent] = files;
+  if (!sent) throw new TypeError("a form without a file");
+  const file = { name: sent.name, contentType: sent.type, bytes: await sent.bytes() };
+  const model = fields.find(([name]) => name === "model")?.[1] ?? "";
+  const stream = fields.some(([name, value]) => name === "stream" && value === "true");
+  return { model, body: { kind: "form", fields, file }, stream, streamUsage: false };
+}
+
+const responseOf = ({ target, status, contentType, body }: LlmAnswer, requestId: string): Response =>
+  new Response(body, {
+    status,
+    headers: {
+      "content-type": contentType,
+      "x-request-id": requestId,
+      "x-millrace-model": target.model,
+      "x-millrace-provider-kind": target.kind,
+    },
+  });
+
+/** In OpenAI's shape; the header tells our codes from those that a model server makes up. */
+function refusal({ code, message: text, fields }: AppError): Response {
+  const { status } = errorKinds[code];
+  const message = [text, ...fields.map(({ path, message: said }) => `${path} ${said}`)].join(" ");
+  const error = { message, type: status < 500 ? "invalid_request_error" : "server_error", param: null, code };
+  return Response.json({ error }, { status: status || 500, headers: { "x-millrace-code": code } });
+}
