@@ -113,7 +113,9 @@ describe("the catalogue", () => {
       broker.bus.publish(bucketSubject(buckets.actors, `mad-${i}`), text);
     }
     broker.bus.publish(bucketSubject(buckets.actors, "mad"), '{"v":1,"id":"mad","models":"echo"}');
-    await warned.until(() => warnings.length >= 2 * mad.length + 1);
+    const odd = { v: 1, id: "odd", gpu: "0", models: [], startedAtMs: 0, llm: { one: { models: "all", ready: true } } };
+    broker.bus.publish(bucketSubject(buckets.actors, "odd"), JSON.stringify(odd));
+    await warned.until(() => warnings.length >= 2 * mad.length + 2);
     expect(catalogue.list().map(({ name }) => name)).toEqual(known);
     expect(catalogue.liveActors().map(({ id }) => id)).not.toContain("mad");
     await announceModels(broker.bus, [model("after")]);

@@ -9,6 +9,7 @@ import type { Log } from "../log.ts";
 import { type Check, compileSchema, type Formats } from "../registry/schema.ts";
 import type { ActorEntry, ModelEntry } from "./announce.ts";
 import type { ModelDescription, Models } from "./models.ts";
+import { isOffers } from "./offers.ts";
 
 /** An actor that has not renewed its presence for so long is gone; it renews every 3 s. */
 const PRESENCE_MS_MAX = 10_000;
@@ -65,6 +66,7 @@ export async function openCatalogue(bus: Bus, formats: Formats, clock: Clock, lo
     if (entry?.v !== 1 || typeof entry.id !== "string" || !Array.isArray(entry.models)) {
       throw new TypeError("not an actor entry of version 1");
     }
+    if (entry.llm !== undefined && !isOffers(entry.llm)) throw new TypeError("its offers of models cannot be read");
     actors.set(entry.id, { entry, seenAtMs: clock.monotonicMs() });
   };
   const guarded = (what: string, learn: (subject: string, text: string) => void) => {

@@ -79,6 +79,9 @@ async function follow(
     const listed = await ask(access, name, signal);
     if (signal.aborted) return;
     const before = offers.get(name);
+    if (listed.outcome === "no-list" && !before && defaultModel === null) {
+      log.warn({ provider: name }, "the model server has no list of models: LLM_MODEL has to name the one to use");
+    }
     if (listed.outcome === "listed" || listed.outcome === "no-list") {
       if (failures > 0) log.info({ provider: name }, "the model server answers");
       failures = 0;

@@ -38,6 +38,13 @@ test("every example of the shipped file is good as it stands", () => {
   expect(file.defaults).toEqual({ chat: "assistant" });
 });
 
+test("so is the example of the manual", () => {
+  const manual = readFileSync(join(import.meta.dir, "../../docs/models.md"), "utf8");
+  const [, example = ""] = /```yaml\n([\s\S]*?)```/.exec(manual) ?? [];
+  const file = parseModelsFile(example, { OPENAI_API_KEY: "a", ANTHROPIC_API_KEY: "b" });
+  expect([...file.models.keys()]).toEqual(["assistant", "assistant-cloud"]);
+});
+
 test("all problems are told at once, each at its place", () => {
   const text = `
 providers:

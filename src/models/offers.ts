@@ -16,6 +16,21 @@ export interface LlmOffer {
 /** By provider; of a server that has not answered yet there is nothing. */
 export type LlmOffers = Readonly<Record<string, LlmOffer>>;
 
+/** Whether a value from the wire has this shape. */
+export const isOffers = (value: unknown): value is LlmOffers =>
+  isRecord(value) &&
+  Object.values(value).every(
+    (offer) =>
+      isRecord(offer) &&
+      (offer.models === null || (Array.isArray(offer.models) && offer.models.every((id) => typeof id === "string"))) &&
+      typeof offer.ready === "boolean" &&
+      (offer.kind === "vllm" || offer.kind === "openai") &&
+      typeof offer.perGpu === "boolean",
+  );
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
 /** An actor, as far as it concerns model servers. */
 export interface Offering {
   readonly id: string;
