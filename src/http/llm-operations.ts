@@ -73,6 +73,24 @@ const completion = {
   usage: { prompt_tokens: 5, completion_tokens: 4, total_tokens: 9 },
 };
 
+const embeddings = {
+  object: "list",
+  data: [
+    { object: "embedding", index: 0, embedding: [0.6, 0.8] },
+    { object: "embedding", index: 1, embedding: [0.8, 0.6] },
+  ],
+  model: "embed",
+  usage: { prompt_tokens: 4, total_tokens: 4 },
+};
+const pictures = { created, data: [{ b64_json: "iVBORw0KGgo=" }] };
+
+/** On answers to a key that has a quota. */
+const tokenHeaders = {
+  "x-ratelimit-limit-tokens": "Tokens of the key's UTC day, where it has a quota.",
+  "x-ratelimit-remaining-tokens": "What is left of them, without what calls under way have reserved.",
+  "x-ratelimit-reset-tokens": "Time to midnight UTC, as in `3600s`.",
+};
+
 export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
   "chat/completions": {
     id: "createChatCompletion",
@@ -85,7 +103,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
       example: { model: exampleModel, messages: [{ role: "user", content: "What turns the wheel?" }] },
     },
     answers: {
-      "200": orStream(json("The answer.", "ChatAnswer", chat), {
+      "200": orStream(json("The answer.", "ChatAnswer", chat, tokenHeaders), {
         ...chat,
         object: "chat.completion.chunk",
         choices: [{ index: 0, delta: { role: "assistant", content: "A" }, finish_reason: null }],
@@ -104,7 +122,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
       example: { model: exampleModel, prompt: "What turns the wheel is", max_tokens: 16 },
     },
     answers: {
-      "200": orStream(json("The continuation.", "CompletionAnswer", completion), {
+      "200": orStream(json("The continuation.", "CompletionAnswer", completion, tokenHeaders), {
         ...completion,
         choices: [{ index: 0, text: " a", finish_reason: null }],
       }),
@@ -118,15 +136,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     description: "A vector for each input, in their order; texts of like meaning lie near each other.",
     body: { schema: "EmbeddingRequest", example: { model: "embed", input: ["a mill", "a race"] } },
     answers: {
-      "200": json("The vectors.", "EmbeddingAnswer", {
-        object: "list",
-        data: [
-          { object: "embedding", index: 0, embedding: [0.6, 0.8] },
-          { object: "embedding", index: 1, embedding: [0.8, 0.6] },
-        ],
-        model: "embed",
-        usage: { prompt_tokens: 4, total_tokens: 4 },
-      }),
+      "200": json("The vectors.", "EmbeddingAnswer", embeddings, tokenHeaders),
     },
     errors: jsonErrors,
   },
@@ -136,7 +146,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     summary: "Make pictures",
     description: "One or more pictures from a text, in base64. Whoever can wait submits a task instead.",
     body: { schema: "ImageRequest", example: { model: "image", prompt: "A water mill at dawn", size: "512x512" } },
-    answers: { "200": json("The pictures.", "ImageAnswer", { created, data: [{ b64_json: "iVBORw0KGgo=" }] }) },
+    answers: { "200": json("The pictures.", "ImageAnswer", pictures, tokenHeaders) },
     errors: jsonErrors,
   },
   "audio/transcriptions": {
@@ -149,7 +159,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
       mediaType: "multipart/form-data",
       example: { model: "transcribe", file: "(bytes)" },
     },
-    answers: { "200": json("The words.", "TranscriptionAnswer", { text: "The wheel turns." }) },
+    answers: { "200": json("The words.", "TranscriptionAnswer", { text: "The wheel turns." }, tokenHeaders) },
     errors: ["request_timeout", "payload_too_large", "unsupported_media_type", ...modelErrors],
   },
   "audio/speech": {
@@ -159,7 +169,11 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     description: "The text as sound, in the format that was asked for.",
     body: { schema: "SpeechRequest", example: { model: "speech", input: "The wheel turns.", voice: "alloy" } },
     answers: {
-      "200": { description: "The sound.", content: { "audio/*": { schema: { type: "string", format: "binary" } } } },
+      "200": {
+        description: "The sound.",
+        headers: tokenHeaders,
+        content: { "audio/*": { schema: { type: "string", format: "binary" } } },
+      },
     },
     errors: jsonErrors,
   },
