@@ -33,8 +33,16 @@ const jsonErrors: readonly ErrorCode[] = [
   ...modelErrors,
 ];
 
+/** On answers to a key that has a quota. */
+const tokenHeaders = {
+  "x-ratelimit-limit-tokens": "Tokens of the key's UTC day, where it has a quota.",
+  "x-ratelimit-remaining-tokens": "What is left of them, without what calls under way have reserved.",
+  "x-ratelimit-reset-tokens": "Time to midnight UTC, as in `3600s`.",
+};
+
 const json = (description: string, schema: string, example: object): Answer => ({
   description,
+  headers: tokenHeaders,
   content: { "application/json": { schema: { $ref: `#/components/schemas/${schema}` }, example } },
 });
 
@@ -84,13 +92,6 @@ const embeddings = {
 };
 const pictures = { created, data: [{ b64_json: "iVBORw0KGgo=" }] };
 
-/** On answers to a key that has a quota. */
-const tokenHeaders = {
-  "x-ratelimit-limit-tokens": "Tokens of the key's UTC day, where it has a quota.",
-  "x-ratelimit-remaining-tokens": "What is left of them, without what calls under way have reserved.",
-  "x-ratelimit-reset-tokens": "Time to midnight UTC, as in `3600s`.",
-};
-
 export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
   "chat/completions": {
     id: "createChatCompletion",
@@ -103,7 +104,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
       example: { model: exampleModel, messages: [{ role: "user", content: "What turns the wheel?" }] },
     },
     answers: {
-      "200": orStream(json("The answer.", "ChatAnswer", chat, tokenHeaders), {
+      "200": orStream(json("The answer.", "ChatAnswer", chat), {
         ...chat,
         object: "chat.completion.chunk",
         choices: [{ index: 0, delta: { role: "assistant", content: "A" }, finish_reason: null }],
@@ -122,7 +123,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
       example: { model: exampleModel, prompt: "What turns the wheel is", max_tokens: 16 },
     },
     answers: {
-      "200": orStream(json("The continuation.", "CompletionAnswer", completion, tokenHeaders), {
+      "200": orStream(json("The continuation.", "CompletionAnswer", completion), {
         ...completion,
         choices: [{ index: 0, text: " a", finish_reason: null }],
       }),
@@ -136,7 +137,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     description: "A vector for each input, in their order; texts of like meaning lie near each other.",
     body: { schema: "EmbeddingRequest", example: { model: "embed", input: ["a mill", "a race"] } },
     answers: {
-      "200": json("The vectors.", "EmbeddingAnswer", embeddings, tokenHeaders),
+      "200": json("The vectors.", "EmbeddingAnswer", embeddings),
     },
     errors: jsonErrors,
   },
@@ -146,7 +147,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     summary: "Make pictures",
     description: "One or more pictures from a text, in base64. Whoever can wait submits a task instead.",
     body: { schema: "ImageRequest", example: { model: "image", prompt: "A water mill at dawn", size: "512x512" } },
-    answers: { "200": json("The pictures.", "ImageAnswer", pictures, tokenHeaders) },
+    answers: { "200": json("The pictures.", "ImageAnswer", pictures) },
     errors: jsonErrors,
   },
   "audio/transcriptions": {
@@ -159,7 +160,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
       mediaType: "multipart/form-data",
       example: { model: "transcribe", file: "(bytes)" },
     },
-    answers: { "200": json("The words.", "TranscriptionAnswer", { text: "The wheel turns." }, tokenHeaders) },
+    answers: { "200": json("The words.", "TranscriptionAnswer", { text: "The wheel turns." }) },
     errors: ["request_timeout", "payload_too_large", "unsupported_media_type", ...modelErrors],
   },
   "audio/speech": {
