@@ -43,6 +43,41 @@ describe("parseDurationMs", () => {
   });
 });
 
+describe("the server of language models", () => {
+  test("gets /v1 where its URL has no path; {gpu} stays where it is", () => {
+    const urls = {
+      "http://127.0.0.1:8001": "http://127.0.0.1:8001/v1",
+      "http://127.0.0.1:8001/": "http://127.0.0.1:8001/v1",
+      "https://x.example/openai/v1/": "https://x.example/openai/v1",
+      "http://127.0.0.1:800{gpu}": "http://127.0.0.1:800{gpu}/v1",
+      "http://host-{gpu}:8000/v2": "http://host-{gpu}:8000/v2",
+    };
+    for (const [given, url] of Object.entries(urls)) expect(loadConfig({ LLM_BASE_URL: given }).llm.baseUrl).toBe(url);
+    expect(loadConfig({}).llm).toEqual({ baseUrl: null, apiKey: null, model: null, modelsFile: null, command: null });
+  });
+
+  test("is the actor's own with VLLM_COMMAND", () => {
+    const { llm } = loadConfig({ VLLM_COMMAND: "vllm serve x --port {port}", MODELS_FILE: "some.yaml" });
+    expect(llm).toMatchObject({ baseUrl: "http://127.0.0.1:{port}/v1", command: "vllm serve x --port {port}" });
+    expect(isAbsolute(llm.modelsFile ?? "")).toBe(true);
+  });
+
+  test.each([
+    [{ LLM_BASE_URL: "gpu-host:8001" }, "LLM_BASE_URL"],
+    [{ LLM_BASE_URL: "http://user:password@x" }, "LLM_BASE_URL"],
+    [{ LLM_BASE_URL: "http://x/v1?key=1" }, "LLM_BASE_URL"],
+    [{ LLM_API_KEY: "two words" }, "LLM_API_KEY"],
+    [{ ENV: "prod", API_KEYS: "0123456789abcdef0", LLM_API_KEY: "token-abc123" }, "LLM_API_KEY"],
+    [{ VLLM_COMMAND: "vllm serve x" }, "VLLM_COMMAND"],
+    [{ VLLM_COMMAND: "vllm serve x --port {port}", LLM_BASE_URL: "http://x" }, "VLLM_COMMAND"],
+  ] as [Record<string, string>, string][])("%j is told", (env, name) => {
+    expect(problemsOf(env)).toEqual([name]);
+    for (const value of [env.LLM_API_KEY, env.LLM_BASE_URL]) {
+      if (value) expect(refused(env).message).not.toContain(value);
+    }
+  });
+});
+
 describe("loadConfig", () => {
   test("needs nothing in development", () => {
     const config = loadConfig({});

@@ -48,9 +48,22 @@ test("each actor has a server on its own GPU, which does not see the secrets of 
   ).toBe(true);
 });
 
-test("a server that is killed is down, and comes back", async () => {
+const answered = async (model: string): Promise<number> => {
+  const body = { model, messages: [{ role: "user", content: "Hello." }], max_tokens: 4 };
+  const response = await stack.call("POST", "/v1/chat/completions", body);
+  await response.body?.cancel();
+  return response.status;
+};
+
+test("a call goes to a GPU whose server has the model", async () => {
+  const calls = ["sim/gpu-0", "sim/gpu-1", "sim/none", "sim/gpu-1", "sim/gpu-0", "sim/none"];
+  expect(await Promise.all(calls.map(answered))).toEqual(calls.map(() => 200));
+});
+
+test("a server that is killed is down while another answers for it, and comes back", async () => {
   const killed = await next("0", 1);
   process.kill(killed, "SIGKILL");
+  expect(await Promise.all(Array.from({ length: 8 }, () => answered("sim/none")))).toEqual(Array(8).fill(200));
   await next("0", 2);
   await healthy("sim/gpu-0", true);
   expect(alive(killed)).toBe(false);
