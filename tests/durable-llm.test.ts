@@ -1,0 +1,190 @@
+// Language models as durable tasks, through the whole product: what watchers of a chat see when its actor is killed, its
+// server breaks off, or its owner cancels, on two gateways. The model server is the simulator, slow enough to be met in
+// the middle of an answer.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
+import { events, names, type ReadEvent, readEvents } from "./event-reader.ts";
+import { type SecondGateway, startSecondGateway } from "./second-gateway.ts";
+import { type Stack, startStack } from "./stack.ts";
+
+let simulator: Simulator;
+let stack: Stack;
+let second: SecondGateway;
+const cleanup = new AsyncDisposableStack();
+
+/** The same server twice: as the vLLM that it says it is, and as one of which nothing is known. */
+const modelsFile = `
+providers:
+  default: { base_url: "\${LLM_BASE_URL}", discover: true }
+  other: { kind: openai, base_url: "\${LLM_BASE_URL}" }
+models:
+  plain: { variants: [{ provider: other, model: millrace-sim }] }
+defaults: { chat: millrace-sim }
+`;
+
+beforeAll(async () => {
+  simulator = await startSimulator({ profile: "8b-h100" });
+  cleanup.defer(() => simulator.stop());
+  const folder = await mkdtemp(join(tmpdir(), "millrace models "));
+  cleanup.defer(() => rm(folder, { recursive: true }));
+  const file = join(folder, "models.yaml");
+  await writeFile(file, modelsFile);
+  const settings = { LLM_BASE_URL: simulator.url, MODELS_FILE: file, MODELS: "chat,completion" };
+  stack = await startStack({ settings });
+  cleanup.defer(() => stack.stop());
+  second = await startSecondGateway(stack, settings);
+  cleanup.defer(() => second.stop());
+}, 60_000);
+afterAll(() => cleanup.disposeAsync());
+
+interface Delta {
+  readonly content?: string;
+  readonly tokens?: number;
+  readonly finish_reason?: string;
+}
+interface Chat {
+  readonly message: { readonly content: string };
+  readonly finish_reason: string;
+  readonly usage: { readonly completion_tokens: number };
+}
+
+const story = "a mill turns where the water runs and ".repeat(12);
+const conversation = (marker: string, more: object = {}) => ({
+  model: "chat",
+  input: {
+    messages: [{ role: "user", content: `${marker}: ${story}` }],
+    extra: { ignore_eos: true },
+    max_tokens: 80,
+    ...more,
+  },
+});
+const submit = async (marker: string, more: object = {}): Promise<string> =>
+  (await stack.submit(conversation(marker, more))).task_id;
+
+/** What a client has who forgets at each reset. */
+const deltasOf = (seen: readonly ReadEvent[]): readonly Delta[] =>
+  seen
+    .slice(names(seen).lastIndexOf("reset") + 1)
+    .flatMap(({ event, data }) => (event === "delta" ? [data as Delta] : []));
+const textOf = (seen: readonly ReadEvent[]): string =>
+  deltasOf(seen)
+    .map(({ content }) => content ?? "")
+    .join("");
+const resultOf = (seen: readonly ReadEvent[]): Chat => seen.at(-1)?.data.result as Chat;
+
+/** The whole stream in pieces of a few events, each from the other gateway. */
+async function readInPieces(taskId: string): Promise<ReadEvent[]> {
+  const seen: ReadEvent[] = [];
+  const isEnd = (event: ReadEvent | undefined): boolean => ["SUCCESS", "FAILURE"].includes(event?.event ?? "");
+  for (let piece = 0; !isEnd(seen.at(-1)); piece++) {
+    const gateway = piece % 2 === 0 ? stack : { ...stack, url: second.url };
+    const from = seen.at(-1)?.id;
+    let read = 0;
+    for await (const event of events(gateway, taskId, from === undefined ? {} : { lastEventId: from })) {
+      seen.push(event);
+      if (++read === 3 || isEnd(event)) break;
+    }
+  }
+  return seen;
+}
+
+/** Resolves when so many deltas have come. */
+const begun = (taskId: string, count = 3): Promise<unknown> => {
+  let deltas = 0;
+  return readEvents(stack, taskId, { last: ({ event }) => event === "delta" && ++deltas === count });
+};
+
+function expectInOrder(seen: readonly ReadEvent[]): void {
+  const places = seen.map(({ id }) => id.split(".").map(Number));
+  for (const [i, [attempt = 0, n = 0]] of places.entries()) {
+    const [lastAttempt = 0, last = -1] = places[i - 1] ?? [];
+    expect(attempt > lastAttempt || n > last).toBe(true);
+  }
+}
+
+describe("a chat as a task", () => {
+  test("streams what becomes its message, at most twenty deltas a second", async () => {
+    const seen = await readEvents(stack, await submit("plainly"));
+    expect(textOf(seen)).toBe(resultOf(seen).message.content);
+    expect(resultOf(seen)).toMatchObject({ finish_reason: "length", usage: { completion_tokens: 80 } });
+    // 80 tokens of 12 ms.
+    const deltas = names(seen).filter((name) => name === "delta").length;
+    expect(deltas).toBeGreaterThan(10);
+    expect(deltas).toBeLessThan(40);
+    expectInOrder(seen);
+  });
+
+  test("a killed actor: the next attempt goes on, and nobody gets a token twice", async () => {
+    const ids = await Promise.all(["first", "second"].map((marker) => submit(marker)));
+    const watched = ids.flatMap((id) => [readEvents(stack, id), readInPieces(id)]);
+    await Promise.all(ids.map((id) => begun(id)));
+    process.kill(await stack.pidOf("actor-0"), "SIGKILL");
+    const streams = await Promise.all(watched);
+    for (const seen of streams) {
+      expect(textOf(seen)).toBe(resultOf(seen).message.content);
+      expect(resultOf(seen).usage.completion_tokens).toBe(80);
+      expect(seen.at(-1)?.data.attempt).toBe(2);
+      expectInOrder(seen);
+    }
+    // Were the process killed between counting an event and sending it, that one would have to start again.
+    const resets = streams.filter((seen) => names(seen).includes("reset"));
+    expect(resets.length).toBeLessThanOrEqual(2);
+    for (const seen of streams)
+      if (!resets.includes(seen)) expect(deltasOf(seen).some(({ tokens }) => tokens)).toBe(true);
+  }, 30_000);
+
+  /** The stream breaks off after ten tokens, once. */
+  const breakOnce = (marker: string, fault: string) =>
+    fetch(`${simulator.url}/admin/config`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ faults: [{ match: { content: marker }, fault, times: 1 }] }),
+    });
+
+  test("a server that breaks off: the next attempt goes on", async () => {
+    await breakOnce("broken", "after=20; cut");
+    const seen = await readEvents(stack, await submit("broken"));
+    expect(names(seen)).toContain("RETRY");
+    expect(names(seen)).not.toContain("reset");
+    expect(textOf(seen)).toBe(resultOf(seen).message.content);
+    expect(resultOf(seen).usage.completion_tokens).toBe(80);
+  });
+
+  test("where the server cannot go on, watchers are told to forget before it starts again", async () => {
+    await breakOnce("forgotten", "after=10; cut");
+    const more = { model: "plain", extra: {} };
+    const seen = await readEvents(stack, await submit("forgotten", more));
+    const order = names(seen).filter((name, i, all) => name !== all[i - 1]);
+    expect(order).toEqual(["PENDING", "STARTED", "delta", "RETRY", "STARTED", "reset", "delta", "SUCCESS"]);
+    const reset = seen.find(({ event }) => event === "reset");
+    expect(reset?.data).toMatchObject({ status: "STARTED", attempt: 2, model: "chat" });
+    expect(textOf(seen)).toBe(resultOf(seen).message.content);
+    expectInOrder(seen);
+  });
+
+  test("a full server is waited for", async () => {
+    await breakOnce("crowded", "status=429");
+    const seen = await readEvents(stack, await submit("crowded", { max_tokens: 5 }));
+    const retry = seen.find(({ event }) => event === "RETRY");
+    expect(retry?.data.error).toMatchObject({ code: "model_overloaded", retryable: true });
+    expect(seen.at(-1)?.event).toBe("SUCCESS");
+  });
+
+  test("what the server refuses is refused once", async () => {
+    const seen = await readEvents(stack, await submit("refused", { max_tokens: 900_000 }));
+    expect(names(seen)).not.toContain("RETRY");
+    expect(seen.at(-1)?.data.error).toMatchObject({ code: "invalid_input", retryable: false });
+  });
+
+  test("a cancel ends the request at the server", async () => {
+    const id = await submit("cancelled", { max_tokens: 20_000 });
+    await begun(id, 1);
+    expect(simulator.inflight()).toBe(1);
+    expect((await stack.call("POST", `/v1/tasks/${id}/cancel`)).status).toBe(202);
+    expect((await stack.ended(id)).status).toBe("CANCELLED");
+    await stack.until("no request", 1_000, async () => (simulator.inflight() === 0 ? true : null));
+  });
+});
