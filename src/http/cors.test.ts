@@ -22,7 +22,9 @@ test("an origin that is named may ask, call, and read the answer, errors too", a
     vary: "origin",
   });
   const headers = asked.headers.get("access-control-allow-headers")?.split(", ");
-  for (const name of ["x-api-key", "authorization", "content-type", "last-event-id"]) expect(headers).toContain(name);
+  const sdk = ["x-stainless-lang", "x-stainless-retry-count", "x-stainless-timeout"];
+  for (const name of ["x-api-key", "authorization", "content-type", "last-event-id", ...sdk])
+    expect(headers).toContain(name);
   expect(asked.headers.get("access-control-allow-credentials")).toBeNull();
 
   for (const [target, status] of [

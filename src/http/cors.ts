@@ -16,6 +16,20 @@ const allowedHeaders = [
   "traceparent",
   "x-api-key",
   "x-request-id",
+  "x-session-id",
+  // What OpenAI's SDK says of itself.
+  "openai-organization",
+  "openai-project",
+  "x-stainless-arch",
+  "x-stainless-helper-method",
+  "x-stainless-lang",
+  "x-stainless-os",
+  "x-stainless-package-version",
+  "x-stainless-poll-helper",
+  "x-stainless-retry-count",
+  "x-stainless-runtime",
+  "x-stainless-runtime-version",
+  "x-stainless-timeout",
 ].join(", ");
 
 /** What a page may read beside content-type, content-length, cache-control and the like. */
@@ -30,10 +44,12 @@ const exposedHeaders = [
   "ratelimit",
   "ratelimit-policy",
   "retry-after",
+  "retry-after-ms",
   "x-ratelimit-limit-tokens",
   "x-ratelimit-remaining-tokens",
   "x-ratelimit-reset-tokens",
   "x-request-id",
+  "x-should-retry",
 ].join(", ");
 
 /** Browsers ask again after this; Chromium keeps an answer for two hours at most. */

@@ -26,17 +26,20 @@ interface Place {
   readonly put: (url: string) => void;
 }
 
+export interface MediaParts {
+  readonly keyId: string;
+  readonly fetchMedia: FetchMedia;
+  /** Takes room for what was fetched. Throws `not_ready` where there is none. */
+  readonly reserve: (sizeBytes: number) => void;
+  readonly signal: AbortSignal;
+}
+
 /**
  * The body with every picture in it as a data URL; the same body where nothing was to be fetched. Throws
  * `invalid_request` for a picture that cannot be had, for sound or video behind a URL, and for parts that would make
  * the server read memory or caches of others.
  */
-export async function withMedia(
-  body: Fields,
-  keyId: string,
-  fetchMedia: FetchMedia,
-  signal: AbortSignal,
-): Promise<Fields> {
+export async function withMedia(body: Fields, parts: MediaParts): Promise<Fields> {
   if (!Array.isArray(body.messages) || !body.messages.some((message: Fields) => Array.isArray(message.content))) {
     return body;
   }
@@ -45,13 +48,13 @@ export async function withMedia(
     if (!Array.isArray(message.content)) return message;
     const content = message.content.map((part: unknown, p) =>
       typeof part === "object" && part !== null
-        ? copied({ ...part }, `messages/${m}/content/${p}`, keyId, places)
+        ? copied({ ...part }, `messages/${m}/content/${p}`, parts.keyId, places)
         : part,
     );
     return { ...message, content };
   });
   if (places.length > FETCHED_MAX) throw invalidField("messages", `have more than ${FETCHED_MAX} pictures by URL`);
-  await fetchAll(places, fetchMedia, signal);
+  await fetchAll(places, parts);
   return { ...body, messages };
 }
 
@@ -77,7 +80,7 @@ function copied(part: Record<string, unknown>, path: string, keyId: string, plac
   return part;
 }
 
-async function fetchAll(places: readonly Place[], fetchMedia: FetchMedia, signal: AbortSignal): Promise<void> {
+async function fetchAll(places: readonly Place[], { fetchMedia, reserve, signal }: MediaParts): Promise<void> {
   const waiting = [...places];
   const failed = new AbortController();
   const either = AbortSignal.any([signal, failed.signal]);
@@ -87,6 +90,7 @@ async function fetchAll(places: readonly Place[], fetchMedia: FetchMedia, signal
       const { bytes } = await fetchMedia(place.url, leftBytes, either).catch((error: unknown) => {
         throw unfetched(error, place?.path ?? "");
       });
+      reserve(bytes.byteLength);
       leftBytes -= bytes.byteLength;
       if (leftBytes < 0) throw invalidField(place.path, `the pictures have more than ${FETCHED_BYTES_MAX} bytes`);
       const header = readImageHeader(bytes);

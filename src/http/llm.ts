@@ -57,15 +57,22 @@ async function callModel(
   answerOf: AnswerOf,
 ): Promise<Response> {
   const sent = checkedBody(endpoint, await readJson(call));
+  const { keyId } = call.owner;
   const hold = parts.holds.open(call, "call");
+  const room = call.room.reserve(keyId);
   let isStreaming = false;
   try {
-    const body = await withMedia(sent, call.owner.keyId, parts.fetchMedia, hold.signal);
+    const { fetchMedia } = parts;
+    const body = await withMedia(sent, { keyId, fetchMedia, reserve: room.add, signal: hold.signal });
     const calling = parts.llm.call(requestOf(call, endpoint, sent, { kind: "json", value: body }, hold));
+    calling.then(room.release, room.release);
     if (sent.stream !== true) return await answerOf(call, await calling, sent);
     const response = await llmStream(call, calling, hold, parts.log, limits);
     isStreaming = response.status === 200;
     return response;
+  } catch (error) {
+    room.release();
+    throw error;
   } finally {
     if (!isStreaming) hold.release();
   }
