@@ -11,8 +11,10 @@ export interface Exchange {
   readonly path: string;
   /** What `*` stands for, percent-decoded; empty without one. */
   readonly rest: string;
-  /** Of routes with `body: "json"`; empty else. */
+  /** Of routes that read one: the JSON object, or the texts of the form; empty else. */
   readonly body: JsonBody;
+  /** The `file` of a form. */
+  readonly file: File | null;
   /** Aborts when the client leaves. */
   readonly signal: AbortSignal;
 }
@@ -21,8 +23,8 @@ export interface Route {
   readonly method: "GET" | "POST";
   /** Exact, or with `/*` at the end for the rest. */
   readonly path: string;
-  /** `json`: an object is read and checked before the handler. Default: none is read. */
-  readonly body?: "json";
+  /** What is read and checked before the handler: an object, or a form. Default: nothing. */
+  readonly body?: "json" | "form";
   handle(exchange: Exchange, simulation: Simulation): Response | Promise<Response>;
 }
 

@@ -1,14 +1,19 @@
 // The simulated vLLM server: HTTP in front of the engine. Started by the `sim` command in a process of its own and by
 // tests in theirs. It imports nothing of the runtime that it stands in for, and holds nothing outside of itself.
+import { adapterRoutes } from "./adapters.ts";
+import { audioRoutes } from "./audio.ts";
 import { chatRoutes } from "./chat.ts";
-import { isRecord } from "./chat-request.ts";
 import { completionRoutes } from "./completions.ts";
+import { embeddingRoutes } from "./embeddings.ts";
 import { createEngine } from "./engine.ts";
 import { wallClock } from "./engine-clock.ts";
+import { imageRoutes } from "./images.ts";
 import { loadProfile } from "./profile.ts";
-import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
+import { readBody } from "./request-body.ts";
+import type { Exchange, Route, Simulation } from "./routes.ts";
 import { createServedModels, modelRoutes } from "./served-models.ts";
 import { createSurface } from "./surface.ts";
+import { tokenRoutes } from "./tokens.ts";
 import { errorResponse, WireError } from "./wire-error.ts";
 
 export interface SimulatorOptions {
@@ -47,7 +52,12 @@ const IDLE_S = 255;
 const coreRoutes: readonly Route[] = [
   ...chatRoutes,
   ...completionRoutes,
+  ...embeddingRoutes,
+  ...imageRoutes,
+  ...audioRoutes,
+  ...tokenRoutes,
   ...modelRoutes,
+  ...adapterRoutes,
   {
     method: "GET",
     path: "/admin/inflight",
@@ -105,8 +115,8 @@ type FindRoute = (method: string, path: string) => { route: Route; rest: string 
 async function answer(request: Request, find: FindRoute, simulation: Simulation): Promise<Response> {
   const path = new URL(request.url).pathname;
   const { route, rest } = find(request.method, path);
-  const body = route.body === "json" ? await readJson(request) : {};
-  const exchange: Exchange = { request, path, rest, body, signal: request.signal };
+  const { body, file } = await readBody(request, route.body);
+  const exchange: Exchange = { request, path, rest, body, file, signal: request.signal };
   const fault = simulation.faults.pick(exchange);
   const instead = (await fault?.before?.()) ?? null;
   if (instead !== null) return instead;
@@ -135,15 +145,4 @@ function decoded(text: string): string {
   } catch {
     return text;
   }
-}
-
-async function readJson(request: Request): Promise<JsonBody> {
-  let body: unknown;
-  try {
-    body = await request.json();
-  } catch {
-    throw new WireError(400, "The body is not valid JSON");
-  }
-  if (!isRecord(body)) throw new WireError(400, "The body must be a JSON object");
-  return body;
 }

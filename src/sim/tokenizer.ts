@@ -65,7 +65,7 @@ export function pieceOf(id: number): string {
     bytes.unshift(rest % 256);
   }
   const piece = decode(bytes);
-  return idOf(piece) === id ? piece : "\ufffd";
+  return piece !== "" && idOf(piece) === id ? piece : "\ufffd";
 }
 
 /** UTF-8 by hand: TextDecoder has no halves of surrogate pairs. */
