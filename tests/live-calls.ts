@@ -1,11 +1,11 @@
 // What the tests of live calls stand on: a broker, actors' live servers and a gateway's caller on connections of their
 // own, model servers that the test gives, and plans that name them. For tests alone.
 
+import { openBus } from "../src/bus/connection.ts";
 import { systemClock } from "../src/clock.ts";
 import { type LiveCaller, openLiveCaller } from "../src/live/caller.ts";
 import { type LiveServer, type LiveServerOptions, startLiveServer } from "../src/live/server.ts";
 import type { LlmRequest } from "../src/llm/llm.ts";
-import type { LiveObserver } from "../src/llm/observer.ts";
 import { silentLog } from "../src/log.ts";
 import type { ActorEntry } from "../src/models/announce.ts";
 import type { ProviderAccess } from "../src/models/llm-catalogue.ts";
@@ -27,17 +27,31 @@ export interface LiveFixture {
   readonly caller: LiveCaller;
   readonly models: PlannedModels;
   readonly actors: ActorEntry[];
-  /** Starts an actor's live server that finds provider `p` at `baseUrl`. */
-  actor(
-    id: string,
-    baseUrl: string,
-    options?: Partial<LiveServerOptions> & { readonly timeouts?: Partial<ProviderTimeouts> },
-  ): Promise<LiveServer>;
+  /** Starts an actor's live server that finds its model server at `baseUrl`. */
+  actor(id: string, baseUrl: string, options?: ActorOptions): Promise<LiveServer>;
+  /** A further gateway, on a connection of its own; `vanish` cuts it as a death would. */
+  gateway(): Promise<{ readonly caller: LiveCaller; vanish(): Promise<void> }>;
+  /** As at the start: no actors, one target. */
+  reset(): Promise<void>;
   stop(): Promise<void>;
 }
 
+type ActorOptions = Pick<Partial<LiveServerOptions>, "callsMax"> & { readonly timeouts?: Partial<ProviderTimeouts> };
+
+/** What an actor that serves live calls says of itself. */
+export const entryOf = (id: string): ActorEntry => ({
+  v: 1,
+  id,
+  gpu: "0",
+  pid: 1,
+  models: [],
+  startedAtMs: 0,
+  llm: offers,
+});
+
 export interface PlannedModels extends LlmModels {
   targets: Target[];
+  inFlightMax: number | null;
   readonly reports: { readonly actorId: string; readonly variant: string; readonly outcome: TryOutcome }[];
 }
 
@@ -53,14 +67,20 @@ export const target = (over: Partial<Target> = {}): Target => ({
 
 export function plannedModels(targets: Target[] = [target()]): PlannedModels {
   const reports: PlannedModels["reports"] = [];
-  const blank = { aliases: [], version: null, stage: null, endpoints: null, inFlightMax: null };
-  const model: LlmModel = { id: "m", ...blank, healthy: true, createdS: 0 };
+  const blank = { aliases: [], version: null, stage: null, endpoints: null, healthy: true, createdS: 0 };
+  const modelOf = (name: string, inFlightMax: number | null): LlmModel | null =>
+    name === "m" ? { id: "m", ...blank, inFlightMax } : null;
   return {
     targets,
+    inFlightMax: null,
     reports,
-    list: () => [model],
-    find: (name) => (name === "m" ? model : null),
-    resolve: (name) => (name === "m" ? model : null),
+    list: () => [],
+    find(name) {
+      return modelOf(name, this.inFlightMax);
+    },
+    resolve(name) {
+      return modelOf(name, this.inFlightMax);
+    },
     defaultModel: () => "m",
     plan() {
       return this.targets;
@@ -87,44 +107,42 @@ export function llmRequest(over: Partial<LlmRequest> = {}, value: object = {}): 
   };
 }
 
-export async function startLive(observer?: LiveObserver): Promise<LiveFixture> {
+export async function startLive(): Promise<LiveFixture> {
   const broker = await startBroker({ partitions: 0 });
   const actors: ActorEntry[] = [];
   const models = plannedModels();
   const servers: LiveServer[] = [];
-  const bus = await broker.connect();
-  const caller = openLiveCaller({
-    bus,
-    models,
-    liveActors: () => actors,
-    clock: systemClock,
-    log: silentLog,
-    ...(observer && { observer }),
-  });
+  const shared = { models, liveActors: () => actors, clock: systemClock, log: silentLog };
+  const caller = openLiveCaller({ ...shared, bus: await broker.connect() });
+  const reset = async (): Promise<void> => {
+    for (const { id } of actors.splice(0)) caller.actorGone(id);
+    for (const server of servers.splice(0)) await server.stop(0);
+    models.targets = [target()];
+    models.inFlightMax = null;
+    models.reports.length = 0;
+  };
   return {
     broker,
     caller,
     models,
     actors,
+    reset,
     async actor(id, baseUrl, { timeouts, ...options } = {}) {
       const access: ProviderAccess = { baseUrl, apiKey: null, headers: {}, timeouts: { ...timeLimits, ...timeouts } };
-      const server = startLiveServer({
-        bus: await broker.connect(),
-        actorId: id,
-        gpu: "0",
-        provider: () => access,
-        clock: systemClock,
-        log: silentLog,
-        ...options,
-      });
-      servers.push(server);
-      actors.push({ v: 1, id, gpu: "0", pid: 1, models: [], startedAtMs: 0, llm: offers });
-      await broker.bus.flush(5_000);
-      return server;
+      const bus = await broker.connect();
+      const place = { actorId: id, gpu: "0", provider: () => access };
+      servers.push(startLiveServer({ ...options, ...place, bus, clock: systemClock, log: silentLog }));
+      actors.push(entryOf(id));
+      await bus.flush(5_000);
+      return servers.at(-1) as LiveServer;
+    },
+    async gateway() {
+      const bus = await openBus(broker.url, "test", silentLog);
+      return { caller: openLiveCaller({ ...shared, bus }), vanish: () => bus.close() };
     },
     async stop() {
+      await reset();
       caller.stop();
-      for (const server of servers) await server.stop(0);
       await broker.stop();
     },
   };

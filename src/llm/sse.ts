@@ -18,6 +18,7 @@ const CR = 13;
 const SPACE = 32;
 const DATA_PREFIX = Buffer.from("data: ");
 const DATA_FIELD = Buffer.from("data");
+const BYTE_ORDER_MARK = Uint8Array.of(0xef, 0xbb, 0xbf);
 const EMPTY = new Uint8Array();
 
 export class SseSplitter {
@@ -38,12 +39,8 @@ export class SseSplitter {
     const bytes = joined ? this.#append(chunk) : chunk;
     const events: SseEvent[] = [];
     let start = 0;
-    if (!this.#begun && bytes.length > 0) {
-      this.#begun = true;
-      if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) start = 3;
-    }
-    let lineStart = Math.max(start, this.#lineStart);
-    let searchFrom = Math.max(start, this.#searchFrom);
+    let lineStart = this.#lineStart;
+    let searchFrom = this.#searchFrom;
     for (;;) {
       const lineFeed = bytes.indexOf(LF, searchFrom);
       if (lineFeed < 0) break;
@@ -51,7 +48,9 @@ export class SseSplitter {
       const isEmpty = lineFeed === lineStart || (lineFeed === lineStart + 1 && bytes[lineStart] === CR);
       lineStart = searchFrom;
       if (!isEmpty) continue;
-      const event = eventOf(bytes.subarray(start, lineFeed + 1));
+      const block = bytes.subarray(start, lineFeed + 1);
+      const event = eventOf(!this.#begun && startsWith(block, BYTE_ORDER_MARK) ? block.subarray(3) : block);
+      this.#begun = true;
       start = searchFrom;
       if (event) events.push(event);
     }
