@@ -31,7 +31,7 @@ function answerCompletion(exchange: Exchange, simulation: Simulation): Response 
   }
   const { maxModelLen } = simulation.engine.profile();
   const plans = prompts.flatMap((prompt) => {
-    const room = roomFor(prompt.length, sampling.maxTokens, maxModelLen);
+    const room = roomFor(prompt.length, sampling, maxModelLen);
     const { response_format, structured_outputs, vllm_xargs } = body;
     const messages = [{ role: "user", content: prompt.join("") }];
     const request = { messages, response_format, structured_outputs, vllm_xargs };

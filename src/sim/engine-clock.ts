@@ -4,7 +4,7 @@
 export interface EngineClock {
   /** Microseconds on a clock that never goes back; only differences mean anything. */
   nowUs(): number;
-  /** Calls back once, when `atUs` is reached or as soon after as it can; never before it returns. */
+  /** Calls back once, as near to `atUs` as it can; never before it returns. */
   at(atUs: number, call: () => void): void;
 }
 
@@ -14,7 +14,7 @@ export const wallClock: EngineClock = {
   at(atUs, call) {
     const waitMs = atUs / 1_000 - performance.now();
     if (waitMs < 0.5) setImmediate(call);
-    else setTimeout(call, waitMs);
+    else setTimeout(call, waitMs).unref(); // a server that has stopped waits for no step
   },
 };
 

@@ -203,7 +203,7 @@ export function createEngine(options: EngineOptions): Engine {
         cachedTokens: () => Math.max(0, sequence.cached),
         abort() {
           scheduler.abort(sequence);
-          wake();
+          if (!scheduler.idle()) wake();
         },
       };
     },

@@ -29,8 +29,27 @@ export const CHOICES_MAX = 128;
 const STOPS_MAX = 16;
 const STOP_CHARS_MAX = 1_000;
 
+/** Tokens that a request may have made whatever there is to say: all of its choices are planned before the first. */
+const FORCED_TOKENS_MAX = 1_048_576;
+
+/** What has no effect here and is checked all the same, with vLLM's bounds. */
+const ranges: Readonly<Record<string, readonly [min: number, max: number]>> = {
+  temperature: [0, Number.MAX_VALUE],
+  top_p: [Number.MIN_VALUE, 1],
+  min_p: [0, 1],
+  presence_penalty: [-2, 2],
+  frequency_penalty: [-2, 2],
+  repetition_penalty: [Number.MIN_VALUE, Number.MAX_VALUE],
+};
+
 /** Throws WireError. */
 export function readSampling(body: JsonBody, maxTokensFields: readonly string[]): Sampling {
+  for (const [name, [min, max]] of Object.entries(ranges)) {
+    const value = body[name] ?? null;
+    if (value === null || (typeof value === "number" && value >= min && value <= max)) continue;
+    const bounds = `${min === Number.MIN_VALUE ? "above 0" : `at least ${min}`}${max < 3 ? ` and at most ${max}` : ""}`;
+    throw new WireError(400, `${name} must be a number ${bounds}.`, name);
+  }
   const maxTokens = maxTokensFields.map((name) => readInteger(body, name, 1)).find((value) => value !== null) ?? null;
   const minTokens = readInteger(body, "min_tokens", 0) ?? 0;
   if (maxTokens !== null && minTokens > maxTokens) {
@@ -92,26 +111,26 @@ function readStop(value: unknown): string[] {
 }
 
 /**
- * How many tokens may be generated behind a prompt of `promptTokens`. Throws WireError, in vLLM's words, where nothing
+ * How many tokens each choice may have behind a prompt of `promptTokens`. Throws WireError, in vLLM's words, where nothing
  * or less than was asked for fits into `maxModelLen`.
  */
-export function roomFor(promptTokens: number, maxTokens: number | null, maxModelLen: number): number {
-  const room = maxModelLen - promptTokens;
+export function roomFor(promptTokens: number, sampling: Sampling, maxModelLen: number): number {
+  const { maxTokens, minTokens, ignoreEos, n } = sampling;
+  const left = maxModelLen - promptTokens;
   const context = `This model's maximum context length is ${maxModelLen} tokens.`;
-  if (room <= 0) {
-    throw new WireError(
-      400,
-      `${context} However, your request has ${promptTokens} input tokens. Please reduce the length of the input messages.`,
-      "input_tokens",
-    );
+  if (left <= 0) {
+    const advice = "Please reduce the length of the input messages.";
+    const message = `${context} However, your request has ${promptTokens} input tokens. ${advice}`;
+    throw new WireError(400, message, "input_tokens");
   }
-  if (maxTokens !== null && maxTokens > room) {
-    throw new WireError(
-      400,
-      `'max_tokens' or 'max_completion_tokens' is too large: ${maxTokens}. ${context} Your request has ${promptTokens} ` +
-        `input tokens (${maxTokens} > ${maxModelLen} - ${promptTokens}).`,
-      "max_tokens",
-    );
+  if (maxTokens !== null && maxTokens > left) {
+    const asked = `'max_tokens' or 'max_completion_tokens' is too large: ${maxTokens}.`;
+    const sum = `Your request has ${promptTokens} input tokens (${maxTokens} > ${maxModelLen} - ${promptTokens}).`;
+    throw new WireError(400, `${asked} ${context} ${sum}`, "max_tokens");
   }
-  return maxTokens ?? room;
+  const room = maxTokens ?? left;
+  if (n * (ignoreEos ? room : Math.min(minTokens, room)) > FORCED_TOKENS_MAX) {
+    throw new WireError(400, `at most ${FORCED_TOKENS_MAX} tokens of all choices together may be forced`, "n");
+  }
+  return room;
 }

@@ -138,6 +138,9 @@ test("limits and errors are vLLM's", async () => {
   expect(await refused({ messages: [{ role: "user", content: "no ".repeat(17_000) }] })).toContain("Please reduce");
   expect(await refused({ continue_final_message: true })).toContain("Cannot set both");
   expect(await refused({ top_logprobs: 3 })).toContain("`logprobs` must be set to true");
+  expect(await refused({ temperature: -1 })).toContain("temperature must be a number at least 0.");
+  expect(await refused({ top_p: 0 })).toContain("top_p must be a number above 0 and at most 1.");
+  expect(await refused({ n: 128, ignore_eos: true })).toContain("may be forced");
   expect(await refused({ stream_options: {} })).toContain("only be defined when");
   const notJson = await fetch(`${simulator.url}/v1/chat/completions`, { method: "POST", body: "{" });
   expect(notJson.status).toBe(400);
