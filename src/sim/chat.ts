@@ -9,7 +9,7 @@ import { readChatLogprobs } from "./logprobs.ts";
 import { planAnswer } from "./plan.ts";
 import { createRng } from "./rng.ts";
 import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
-import { readFlag, readSampling, roomFor, type Sampling } from "./sampling.ts";
+import { checkForced, readFlag, readSampling, roomFor, type Sampling } from "./sampling.ts";
 import { servedModel } from "./served-models.ts";
 import { WireError } from "./wire-error.ts";
 
@@ -31,7 +31,8 @@ function answerChat(exchange: Exchange, simulation: Simulation): Response | Prom
     throw new WireError(400, "Cannot set both `continue_final_message` and `add_generation_prompt` to True.");
   }
   const prompt = renderChat(messages, { tools: body.tools, addGenerationPrompt, continueFinalMessage: continued });
-  const room = roomFor(prompt.length, sampling, simulation.engine.profile().maxModelLen);
+  const room = roomFor(prompt.length, sampling.maxTokens, simulation.engine.profile().maxModelLen);
+  checkForced(sampling, room, sampling.n);
   const last = messages.at(-1);
   const prefix = continued && last?.role === "assistant" ? textOf(last) : null;
   const request: ChatRequest = { ...body, messages: prefix === null ? messages : messages.slice(0, -1) };

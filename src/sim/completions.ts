@@ -6,7 +6,7 @@ import { generate } from "./generate.ts";
 import { readTextLogprobs } from "./logprobs.ts";
 import { planAnswer } from "./plan.ts";
 import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
-import { CHOICES_MAX, readFlag, readSampling, roomFor } from "./sampling.ts";
+import { CHOICES_MAX, checkForced, readFlag, readSampling, roomFor } from "./sampling.ts";
 import { servedModel } from "./served-models.ts";
 import { textSender } from "./text-sender.ts";
 import { pieceOf, tokenize } from "./tokenizer.ts";
@@ -31,7 +31,8 @@ function answerCompletion(exchange: Exchange, simulation: Simulation): Response 
   }
   const { maxModelLen } = simulation.engine.profile();
   const plans = prompts.flatMap((prompt) => {
-    const room = roomFor(prompt.length, sampling, maxModelLen);
+    const room = roomFor(prompt.length, sampling.maxTokens, maxModelLen);
+    checkForced(sampling, room, prompts.length * sampling.n);
     const { response_format, structured_outputs, vllm_xargs } = body;
     const messages = [{ role: "user", content: prompt.join("") }];
     const request = { messages, response_format, structured_outputs, vllm_xargs };

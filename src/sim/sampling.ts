@@ -114,8 +114,7 @@ function readStop(value: unknown): string[] {
  * How many tokens each choice may have behind a prompt of `promptTokens`. Throws WireError, in vLLM's words, where nothing
  * or less than was asked for fits into `maxModelLen`.
  */
-export function roomFor(promptTokens: number, sampling: Sampling, maxModelLen: number): number {
-  const { maxTokens, minTokens, ignoreEos, n } = sampling;
+export function roomFor(promptTokens: number, maxTokens: number | null, maxModelLen: number): number {
   const left = maxModelLen - promptTokens;
   const context = `This model's maximum context length is ${maxModelLen} tokens.`;
   if (left <= 0) {
@@ -128,9 +127,11 @@ export function roomFor(promptTokens: number, sampling: Sampling, maxModelLen: n
     const sum = `Your request has ${promptTokens} input tokens (${maxTokens} > ${maxModelLen} - ${promptTokens}).`;
     throw new WireError(400, `${asked} ${context} ${sum}`, "max_tokens");
   }
-  const room = maxTokens ?? left;
-  if (n * (ignoreEos ? room : Math.min(minTokens, room)) > FORCED_TOKENS_MAX) {
-    throw new WireError(400, `at most ${FORCED_TOKENS_MAX} tokens of all choices together may be forced`, "n");
-  }
-  return room;
+  return maxTokens ?? left;
+}
+
+/** `room` is of one choice, `choices` are all of the request. Throws WireError 400. */
+export function checkForced({ minTokens, ignoreEos }: Sampling, room: number, choices: number): void {
+  if (choices * (ignoreEos ? room : Math.min(minTokens, room)) <= FORCED_TOKENS_MAX) return;
+  throw new WireError(400, `at most ${FORCED_TOKENS_MAX} tokens of all choices together may be forced`, "n");
 }
