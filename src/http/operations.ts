@@ -195,7 +195,9 @@ const streamTaskEvents: Operation = {
   description:
     "Server-sent events: `event` is the new status, or `progress`, `delta`, `log`, `reset`; `id` is `<attempt>.<n>`. " +
     "The stream ends after the final status. A comment is sent after 5 seconds of silence. A client that returns " +
-    "with `Last-Event-ID` goes on where it was.",
+    "with `Last-Event-ID` goes on where it was. A `delta` is a piece of output, of `chat` `{content}`, `{reasoning}` or " +
+    "`{tool_calls}` with its `tokens`; their sum is the result's message. At a `reset` forget all deltas so far: its data " +
+    "is the task as it is, because events were lost or the next attempt started again.",
   parameters: [
     taskId,
     {
