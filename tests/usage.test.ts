@@ -7,7 +7,7 @@ import { runKeysCommand } from "../src/keys/run-command.ts";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
 import { type Exposition, readExposition } from "./exposition.ts";
 import { type SecondGateway, startSecondGateway } from "./second-gateway.ts";
-import { type Stack, startStack } from "./stack.ts";
+import { type Stack, startStack, type TaskJson } from "./stack.ts";
 
 setDefaultTimeout(60_000);
 
@@ -16,7 +16,7 @@ let stack: Stack;
 let second: SecondGateway;
 beforeAll(async () => {
   sim = await startSimulator({ profile: "8b-h100", speedup: 4 });
-  const settings = { MODELS: "echo", LLM_BASE_URL: sim.url };
+  const settings = { MODELS: "chat", LLM_BASE_URL: sim.url };
   stack = await startStack({ settings });
   second = await startSecondGateway(stack, settings);
   for (const url of [stack.url, second.url]) {
@@ -210,6 +210,35 @@ test("a quota is one over both gateways: what is left is told, and used up it is
   const all = await stack.call("GET", "/v1/usage?key=*&group_by=key,provider");
   const { data } = (await all.json()) as { data: readonly Record<string, unknown>[] };
   expect(data.find(({ key_id }) => key_id === id)).toMatchObject({ requests: used.requests });
+});
+
+test("tasks are charged to their owner, and refused at the model when the day is used up", async () => {
+  const { key } = await newKey(60);
+  const submit = async (): Promise<TaskJson> => {
+    const input = { messages: ask("Which wheel?").messages, max_tokens: 50 };
+    const task = await stack.submit({ model: "chat", input, max_attempts: 1 }, { "x-api-key": key });
+    return stack.until("the task has ended", 20_000, async () => {
+      const headers = { "x-api-key": key, prefer: "wait=10" };
+      const read = (await (
+        await stack.call("GET", `/v1/tasks/${task.task_id}`, undefined, headers)
+      ).json()) as TaskJson;
+      return read.finished_at ? read : null;
+    });
+  };
+  let task = await submit();
+  expect(task.status).toBe("SUCCESS");
+  const { usage } = task.result as { usage: { prompt_tokens: number; completion_tokens: number } };
+  const counted = await stack.until("the task is counted", 5_000, async () => {
+    const found = await usageOf(key);
+    return found.used.requests === 1 ? found : null;
+  });
+  expect(counted.used).toMatchObject({
+    prompt_tokens: usage.prompt_tokens,
+    completion_tokens: usage.completion_tokens,
+  });
+  for (let i = 0; i < 20 && task.status === "SUCCESS"; i++) task = await submit();
+  expect(task.error).toMatchObject({ code: "insufficient_quota", retryable: false });
+  expect(await statusOf(clientOf(key).chat.completions.create(ask("And now?")))).toBe(429);
 });
 
 test("a gateway that is killed loses a second of what it counted at most", async () => {

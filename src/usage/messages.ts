@@ -1,6 +1,5 @@
 // What an actor and a gateway say to each other about usage, on `millrace.usage`: a batch to be counted, and whether a key
 // has tokens left. Checked at both ends; a message of another form is answered with `unknown` and changes nothing.
-import { type AppError, errorKinds } from "../errors.ts";
 import { HOUR_MS, type UsageRow } from "./store.ts";
 
 export type UsageQuestion =
@@ -10,7 +9,8 @@ export type UsageQuestion =
 /** `failed`: not now, to be sent again. */
 export type UsageAnswer =
   | { readonly v: 1; readonly type: "counted" | "admitted" | "failed" | "unknown" }
-  | { readonly v: 1; readonly type: "refused"; readonly code: AppError["code"]; readonly message: string };
+  /** The key's day is used up. */
+  | { readonly v: 1; readonly type: "refused"; readonly message: string };
 
 /** Rows of one message: below 1 MiB however long their names are. */
 export const rowsMax = 1_000;
@@ -33,11 +33,9 @@ export function parseQuestion(text: string): UsageQuestion | null {
 
 /** `unknown` for text of another form. */
 export function parseAnswer(text: string): UsageAnswer {
-  const { v, type, code, message } = objectIn(text) ?? {};
+  const { v, type, message } = objectIn(text) ?? {};
   if (v === 1 && (type === "counted" || type === "admitted" || type === "failed")) return { v, type };
-  if (v === 1 && type === "refused" && typeof message === "string" && Object.hasOwn(errorKinds, String(code))) {
-    return { v, type, code: code as AppError["code"], message };
-  }
+  if (v === 1 && type === "refused" && typeof message === "string") return { v, type, message };
   return { v: 1, type: "unknown" };
 }
 

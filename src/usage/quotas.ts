@@ -134,6 +134,10 @@ function refusalOf({ limit, held }: Share, nowMs: number): AppError {
     const why = `Calls under way hold the rest of this key's ${limit} tokens of the day.`;
     return new AppError("rate_limited", why, RETRY_SOON);
   }
+  return usedUp(limit, nowMs);
+}
+
+export function usedUp(limit: number, nowMs: number): AppError {
   const why = `This key has used its ${limit} tokens of this day; the next one begins at midnight UTC.`;
   return new AppError("insufficient_quota", why, { retryAfterS: resetS(nowMs) });
 }

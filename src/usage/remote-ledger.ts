@@ -61,7 +61,7 @@ export function openRemoteLedger({ bus, clock, log }: RemoteLedgerOptions): Remo
     let refusal: AppError | null = null;
     try {
       const answer = await ask({ v: 1, type: "admit", keyId }, ADMIT_MS_MAX);
-      if (answer.type === "refused") refusal = new AppError(answer.code, answer.message);
+      if (answer.type === "refused") refusal = new AppError("insufficient_quota", answer.message);
     } catch {
       // No gateway now: the call goes on, and is charged when there is one.
     }

@@ -9,7 +9,7 @@ import type { Usage } from "./usage.ts";
 
 export interface UsageServiceOptions {
   readonly bus: Pick<Bus, "subscribe" | "respond">;
-  readonly usage: Pick<Usage, "count" | "reserve">;
+  readonly usage: Pick<Usage, "count" | "requireQuota">;
   readonly log: Log;
 }
 
@@ -43,19 +43,21 @@ export function startUsageService({ bus, usage, log }: UsageServiceOptions): { s
   };
 }
 
-async function answerTo(question: UsageQuestion | null, usage: Pick<Usage, "count" | "reserve">): Promise<UsageAnswer> {
+async function answerTo(
+  question: UsageQuestion | null,
+  usage: Pick<Usage, "count" | "requireQuota">,
+): Promise<UsageAnswer> {
   if (question === null) return { v: 1, type: "unknown" };
   if (question.type === "count") {
     await usage.count(question.id, question.rows);
     return { v: 1, type: "counted" };
   }
   try {
-    const reservation = await usage.reserve(question.keyId, () => 1);
-    reservation?.settle(0); // an actor's calls are charged when they have ended
+    await usage.requireQuota(question.keyId);
     return { v: 1, type: "admitted" };
   } catch (error) {
     const refusal = asAppError(error);
-    if (refusal?.code !== "insufficient_quota" && refusal?.code !== "rate_limited") throw error;
-    return { v: 1, type: "refused", code: refusal.code, message: refusal.message };
+    if (refusal?.code !== "insufficient_quota") throw error;
+    return { v: 1, type: "refused", message: refusal.message };
   }
 }

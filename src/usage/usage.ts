@@ -7,7 +7,7 @@ import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createBatches } from "./batches.ts";
 import type { Ledger } from "./ledger.ts";
-import { createQuotas, dayOf } from "./quotas.ts";
+import { createQuotas, dayOf, usedUp } from "./quotas.ts";
 import { readUsage, tokensOfDay, type UsageQuery, type UsageSum } from "./report.ts";
 import { countBatch, DAY_MS, HOUR_MS, prune, takeTokens, type UsageRow } from "./store.ts";
 
@@ -24,6 +24,8 @@ export interface QuotaState {
 export interface Usage extends Ledger {
   /** Counts what an actor has counted, once for each id, against the quotas of the keys too. Throws as the database does. */
   count(id: string, rows: readonly UsageRow[]): Promise<void>;
+  /** Throws `insufficient_quota` where the calls of the key that have ended used up its day. */
+  requireQuota(keyId: string): Promise<void>;
   /** Calls that ended here are in it; those of other gateways and of actors about a second later. */
   report(query: UsageQuery): Promise<UsageSum[]>;
   /** Null where the key has no quota. */
@@ -82,6 +84,11 @@ export function openUsageLedger({ sql, limitOf, clock, log }: UsageOptions): Usa
       }
       const days = [...tokens].map(([keyId, used]) => ({ keyId, dayMs, tokens: used }));
       await countBatch(sql, { id, rows, days }, clock.now());
+    },
+    async requireQuota(keyId) {
+      const limit = limitOf(keyId);
+      const nowMs = clock.now();
+      if (limit > 0 && (await tokensOfDay(sql, keyId, dayOf(nowMs))) >= limit) throw usedUp(limit, nowMs);
     },
     async report(query) {
       await batches.flush();
