@@ -1,4 +1,7 @@
 // What OpenAPI says about token usage. Data only, like operations.ts.
+import { reportRowsMax } from "../usage/report.ts";
+import { DAY_MS } from "../usage/store.ts";
+import { USAGE_KEPT_MS } from "../usage/usage.ts";
 import { json } from "./operations.ts";
 import type { Operation, Parameter } from "./route.ts";
 import { usageQuerySchema } from "./usage-schemas.ts";
@@ -20,7 +23,7 @@ const getUsage: Operation = {
   description:
     "Calls and tokens of the key, live calls and those of tasks, by the hour in which they ended. Aborted calls count " +
     "with the tokens that were made until then; calls that got no answer do not count. Calls of other gateways and of " +
-    "tasks appear within about two seconds. Kept for 400 days. At most 10,000 entries.",
+    `tasks appear within about two seconds. Kept for ${USAGE_KEPT_MS / DAY_MS} days. At most ${reportRowsMax} entries.`,
   parameters: [
     query("from", from, "2026-11-01T00:00:00Z"),
     query("to", to, "2026-12-01T00:00:00Z"),

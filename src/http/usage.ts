@@ -6,15 +6,12 @@ import { requireScope } from "../keys/principal.ts";
 import { compileSchema } from "../registry/schema.ts";
 import type { TokenQuota } from "../usage/ledger.ts";
 import type { UsageGroup, UsageSum } from "../usage/report.ts";
+import { DAY_MS, HOUR_MS } from "../usage/store.ts";
 import type { QuotaState, Usage } from "../usage/usage.ts";
 import { queryOf } from "./prefer.ts";
 import { type KeyedCall, type KeyedRoute, replyJson } from "./route.ts";
 import { usageOperations } from "./usage-operations.ts";
 import { usageQuerySchema } from "./usage-schemas.ts";
-
-/** Sums are by the hour. */
-const HOUR_MS = 3_600_000;
-const DAY_MS = 86_400_000;
 
 interface Fields {
   readonly from?: string;
