@@ -20,8 +20,8 @@ export interface EventStreamOptions {
 
 /** Events that may wait for a client that reads slowly. */
 const WAITING_EVENTS_MAX = 64;
-/** Bun sends the headers with the first bytes, vLLM at once: a comment brings them to who waits for the first token. */
-const HEADERS_MS_MAX = 20;
+/** Bun sends the headers with the first bytes, vLLM at once: a comment brings them to who waits long for a token. */
+const HEADERS_MS_MAX = 250;
 const encoder = new TextEncoder();
 
 export function createEventStream({ onReady, onLeft }: EventStreamOptions): EventStream {

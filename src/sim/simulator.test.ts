@@ -28,7 +28,7 @@ interface Chunk {
 }
 
 async function chunksOf(response: Response): Promise<Chunk[]> {
-  const events = (await response.text()).split("\n\n").filter(Boolean);
+  const events = (await response.text()).split("\n\n").filter((event) => event !== "" && !event.startsWith(":"));
   expect(events.pop()).toBe("data: [DONE]");
   return events.map((event) => JSON.parse(event.slice("data: ".length)) as Chunk);
 }
@@ -208,7 +208,7 @@ test("logprobs stand beside every token, none above 0", async () => {
 
 /** Resolves when nothing is in the engine. */
 async function idle(simulator: Simulator): Promise<unknown> {
-  for (const deadline = performance.now() + 5_000; performance.now() < deadline; ) {
+  for (const deadline = performance.now() + 15_000; performance.now() < deadline; ) {
     const load = (await (await fetch(`${simulator.url}/admin/inflight`)).json()) as { inflight: number };
     if (load.inflight === 0) return load;
   }
@@ -237,15 +237,15 @@ test("a client that does not read gets all of it later, in fewer events, and hol
   const body = {
     stream: true,
     ignore_eos: true,
-    max_tokens: 100_000,
+    max_tokens: 60_000,
     stream_options: { include_usage: true },
     messages,
   };
   const slow = await chat(simulator, body);
   expect(await idle(simulator)).toMatchObject({ inflight: 0 });
   const chunks = await chunksOf(slow);
-  expect(chunks.at(-1)?.usage?.completion_tokens).toBe(100_000);
-  expect(chunks.length).toBeLessThan(90_000);
+  expect(chunks.at(-1)?.usage?.completion_tokens).toBe(60_000);
+  expect(chunks.length).toBeLessThan(50_000);
   const text = chunks.flatMap((chunk) => chunk.choices.map((choice) => choice.delta.content ?? "")).join("");
-  expect(text).toBe(textOf(await wholeOf(simulator, { ignore_eos: true, max_tokens: 100_000, messages })));
+  expect(text).toBe(textOf(await wholeOf(simulator, { ignore_eos: true, max_tokens: 60_000, messages })));
 }, 30_000);
