@@ -94,6 +94,18 @@ test("key and headers go to the server; a refused key is not tried again until t
   });
   const { discovery, warned, until } = discover(one(url, `, api_key: k, headers: { x-org: o }`));
   await until(() => warned.length === 1);
+  const others = signal();
+  let failed = 0;
+  discover(
+    one(
+      serve(() => {
+        failed++;
+        others.notify();
+        return new Response(null, { status: 500 });
+      }),
+    ),
+  );
+  await others.until(() => failed === 3); // so long a server that only fails is asked again and again
   expect([warned[0], asked, discovery.offers()]).toEqual(["it does not take the key", 1, {}]);
   discovery.restart();
   await until(() => warned.length === 2);
@@ -116,7 +128,7 @@ test("an answer is a stranger's: odd names are left out, long, broken and redire
   expect(discovery.offers().one).toMatchObject({ models: ["a/b:c"], kind: "openai" });
   const elsewhere = serve(() => list("elsewhere"));
   for (const answer of [
-    () => new Response("x".repeat(2_000_000)),
+    () => Response.json({ data: [{ id: "long", pad: "x".repeat(2_000_000) }] }),
     () => new Response("{"),
     () => Response.json({ data: "m" }),
     () => Response.redirect(`${elsewhere}/v1/models`),

@@ -74,10 +74,10 @@ const defaultTimeouts: ProviderTimeouts = {
 
 /** The file behind `text`. Throws `invalid_config` with every problem as a field, never with a value. */
 export function parseModelsFile(text: string, variables: Variables): ModelsFile {
-  const document = parseDocument(text, { prettyErrors: false });
+  const document = parseDocument(text);
   if (document.errors.length > 0) {
     const at = (offset: number): number => text.slice(0, offset).split("\n").length;
-    // Its own words quote the line, which may hold a key.
+    // Not in its own words: they quote the line, which may hold a key.
     throw invalid(document.errors.map(({ code, pos }) => ({ path: "", message: `line ${at(pos[0])}: ${code}` })));
   }
   const problems: FieldProblem[] = [];

@@ -123,6 +123,11 @@ describe("plans", () => {
     expect(plan("big-1")).toEqual([]);
   });
 
+  test("a server that lists its models answers for those alone", () => {
+    actors = [{ id: "a-0", llm: { local, shared: offer(["small-1"]), cloud } }];
+    expect(plan("assistant")).toEqual(["small", "cloud", "local"]);
+  });
+
   test("what no live actor reaches is left out", () => {
     actors = [{ id: "a-0", llm: { cloud } }, { id: "a-1" }];
     expect(plan("assistant")).toEqual(["cloud"]);
