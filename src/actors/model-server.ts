@@ -32,8 +32,8 @@ const START_MS_MAX = 1_800_000;
 const START_ASKED_EVERY_MS = 250;
 const ASKED_EVERY_MS = 5_000;
 const HEALTH_MS_MAX = 5_000;
-/** A server under load may be slow to say that it is well; one that says nothing for half a minute hangs. */
-const SILENCES_MAX = 6;
+/** A server under load may be slow to say that it is well; one that has not said it three times in a row hangs. */
+const SILENCES_MAX = 3;
 const LINE_CHARS_MAX = 2_000;
 /** For its last lines; a daemon that it has left may hold its output open for ever. */
 const OUTPUT_MS_MAX = 1_000;
@@ -97,7 +97,7 @@ async function runOnce(options: ModelServerOptions, stop: AbortSignal, isUp: (po
   stop.addEventListener("abort", end, { once: true });
   if (stop.aborted) end();
   const reading = Promise.all([logLines(guard.stdout, log), logLines(guard.stderr, log)]);
-  const watching = watchHealth(port, AbortSignal.any([stop, over.signal]), () => {
+  const watching = watchHealth(port, clock, AbortSignal.any([stop, over.signal]), () => {
     log.info({ port, ready_ms: Math.round(clock.monotonicMs() - begunMs) }, "the model server is up");
     isUp(port);
   }).then((why) => {
@@ -113,10 +113,10 @@ async function runOnce(options: ModelServerOptions, stop: AbortSignal, isUp: (po
 }
 
 /** Resolves to why the server is to be ended; to null once `signal` aborts. */
-async function watchHealth(port: number, signal: AbortSignal, onUp: () => void): Promise<string | null> {
-  const deadlineMs = performance.now() + START_MS_MAX;
+async function watchHealth(port: number, clock: Clock, signal: AbortSignal, onUp: () => void): Promise<string | null> {
+  const deadlineMs = clock.monotonicMs() + START_MS_MAX;
   while (!signal.aborted && !(await isHealthy(port, signal))) {
-    if (performance.now() > deadlineMs) return "it does not come up in time";
+    if (clock.monotonicMs() > deadlineMs) return "it does not come up in time";
     await pause(START_ASKED_EVERY_MS, signal);
   }
   if (signal.aborted) return null;

@@ -81,7 +81,7 @@ export function parseModelsFile(text: string, variables: Variables): ModelsFile 
     throw invalid(document.errors.map(({ code, pos }) => ({ path: "", message: `line ${at(pos[0])}: ${code}` })));
   }
   const problems: FieldProblem[] = [];
-  const filled = fill(document.toJS() ?? {}, "", variables, problems);
+  const filled = fill(withoutEmpty(document.toJS()), "", variables, problems);
   problems.push(...compileSchema(fileSchema)(filled));
   if (problems.length > 0) throw invalid(problems);
   const raw = filled as RawFile;
@@ -99,6 +99,12 @@ function invalid(problems: readonly FieldProblem[]): AppError {
   const lines = problems.map(({ path, message }) => `${path} ${message}`.trim()).join("; ");
   return new AppError("invalid_config", `the models file is not valid: ${lines}`, { fields: problems });
 }
+
+/** Without headings that have nothing but comments below them. */
+const withoutEmpty = (value: unknown): unknown =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+    ? Object.fromEntries(Object.entries(value).filter(([, part]) => part !== null))
+    : (value ?? {});
 
 /** The value with its variables put in: after the YAML is parsed, so that none of them can add to its structure. */
 function fill(value: unknown, path: string, variables: Variables, problems: FieldProblem[]): unknown {
