@@ -51,6 +51,7 @@ export function openLiveCaller(options: LiveCallerOptions): LiveCaller {
       if ((ofModel.get(id) ?? 0) >= (model?.inFlightMax ?? MODEL_CALLS_MAX)) {
         throw new AppError("model_overloaded", "the model has no room", { retryAfterS: 1 });
       }
+      const { affinity } = request; // all that is kept of it: see AnswerOptions
       let at: string | null = null;
       const leave = (): void => {
         if (at !== null) add(atActor, at, -1);
@@ -66,7 +67,7 @@ export function openLiveCaller(options: LiveCallerOptions): LiveCaller {
               seat: seatOf(id, pid),
               inFlight: atActor.get(id) ?? 0,
             }));
-            const chosen = chooseActor(loads, request.affinity, Math.random());
+            const chosen = chooseActor(loads, affinity, Math.random());
             if (chosen === null || models.admits(target, chosen)) return chosen;
             candidates.splice(
               candidates.findIndex(({ id }) => id === chosen),

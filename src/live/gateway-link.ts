@@ -15,6 +15,7 @@ const STREAM_WINDOW_BYTES = 32 * 1024;
 const WHOLE_WINDOW_BYTES = 512 * 1024;
 /** An actor beats every 5 s; one that is silent for so long is gone, or stopped. */
 const SILENCE_MS_MAX = 20_000;
+const EMPTY = new Uint8Array();
 
 export interface GatewayLink {
   /** Throws TryFailure, or the signal's reason. */
@@ -63,10 +64,11 @@ export function createGatewayLink(bus: Bus, watchdog: Watchdog, log: Log): Gatew
         if (bus.connected) bus.publish(subject, encodeToActor(frame, bytes), `${inbox}.${id}`);
       };
       const of = { call: id, reply: inbox };
-      let sent = 0;
+      // Let go of when it is sent: what these functions hold lives as long as the answer.
+      let rest: Uint8Array | null = body.bytes;
       const nextPart = (): Uint8Array => {
-        const part = body.bytes.subarray(sent, sent + PART_BYTES_MAX);
-        sent += part.length;
+        const part = rest?.subarray(0, PART_BYTES_MAX) ?? EMPTY;
+        rest = rest && rest.length > part.length ? rest.subarray(part.length) : null;
         return part;
       };
       const promptEstimate = estimatePromptTokens(request.body);
@@ -74,7 +76,8 @@ export function createGatewayLink(bus: Bus, watchdog: Watchdog, log: Log): Gatew
       const openedAtMs = watchdog.now();
       const silentSinceMs = (): number => Math.max(openedAtMs, heardAtMs.get(actorId) ?? 0);
       const call = new RemoteCall({
-        attempt,
+        actorId,
+        signal: attempt.signal,
         promptEstimate,
         window,
         onTaken: () => publish({ ...of, tag: "part" }, nextPart()),

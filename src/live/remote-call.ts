@@ -6,7 +6,7 @@
 //      └── failed ──┴── failed, a missing frame, actor gone, cancel ──► over
 import { AppError } from "../errors.ts";
 import type { TokenUsage } from "../llm/llm.ts";
-import { type Try, type TryAnswer, TryFailure } from "../llm/try.ts";
+import { type TryAnswer, TryFailure } from "../llm/try.ts";
 import { UsageCount } from "../llm/usage-count.ts";
 import { type Head, parseCounted, parseFailed, parseHead, type ToGateway } from "./frames.ts";
 
@@ -14,7 +14,8 @@ import { type Head, parseCounted, parseFailed, parseHead, type ToGateway } from 
 const COPIED_BYTES_MAX = 64 * 1024;
 
 export interface RemoteCallParts {
-  readonly attempt: Try;
+  readonly actorId: string;
+  readonly signal: AbortSignal;
   readonly promptEstimate: number;
   /** Bytes that the actor may send before it is given credit. */
   readonly window: number;
@@ -43,11 +44,11 @@ export class RemoteCall implements TryAnswer {
     this.#parts = parts;
     this.#count = new UsageCount(parts.promptEstimate);
     this.opened = this.#opening.promise;
-    parts.attempt.signal.addEventListener("abort", this.#onAbort, { once: true });
+    parts.signal.addEventListener("abort", this.#onAbort, { once: true });
   }
 
   get actorId(): string {
-    return this.#parts.attempt.actorId;
+    return this.#parts.actorId;
   }
 
   get status(): number {
@@ -158,7 +159,7 @@ export class RemoteCall implements TryAnswer {
   }
 
   readonly #onAbort = (): void => {
-    if (this.#state === "opening") this.#opening.reject(this.#parts.attempt.signal.reason);
+    if (this.#state === "opening") this.#opening.reject(this.#parts.signal.reason);
     this.cancel();
   };
 
@@ -188,7 +189,7 @@ export class RemoteCall implements TryAnswer {
   #end(early: boolean): void {
     if (this.#state === "over") return;
     this.#state = "over";
-    this.#parts.attempt.signal.removeEventListener("abort", this.#onAbort);
+    this.#parts.signal.removeEventListener("abort", this.#onAbort);
     this.#parts.onOver(early);
   }
 }

@@ -2,11 +2,12 @@
 // (local-caller.ts, src/live/caller.ts) hand it out. It reads only when it is read, and frees everything on each way out.
 import { AppError, asAppError } from "../errors.ts";
 import type { Opened } from "./attempts.ts";
-import type { LlmAnswer, LlmEnd, LlmRequest } from "./llm.ts";
+import type { LlmAnswer, LlmEnd } from "./llm.ts";
 import type { Watchdog } from "./watchdog.ts";
 
 export interface AnswerOptions {
-  readonly request: LlmRequest;
+  /** Of the request, and nothing else of it: its body must not stay in memory for as long as its answer. */
+  readonly signal: AbortSignal;
   readonly opened: Opened;
   /** From the call to the first content. */
   readonly firstTokenMs: number;
@@ -18,7 +19,7 @@ export interface AnswerOptions {
 }
 
 export function answerOf(options: AnswerOptions): LlmAnswer {
-  const { request, opened, watchdog, deadlineMs } = options;
+  const { signal, opened, watchdog, deadlineMs } = options;
   const { target, answer } = opened;
   const { promise: ended, resolve } = Promise.withResolvers<LlmEnd>();
   let open = true;
@@ -27,7 +28,7 @@ export function answerOf(options: AnswerOptions): LlmAnswer {
     if (!open) return false;
     open = false;
     watched.stop();
-    request.signal.removeEventListener("abort", onAbort);
+    signal.removeEventListener("abort", onAbort);
     if (outcome === "cancelled" || outcome === "failed") answer.cancel();
     const firstTokenMs = answer.status === 200 ? options.firstTokenMs : null;
     const end: LlmEnd = { outcome, usage: answer.usage(), error, firstTokenMs };
@@ -39,10 +40,10 @@ export function answerOf(options: AnswerOptions): LlmAnswer {
     if (close("failed", error)) controller?.error(error);
   };
   const onAbort = (): void => {
-    if (close("cancelled", null)) controller?.error(request.signal.reason);
+    if (close("cancelled", null)) controller?.error(signal.reason);
   };
   const watched = watchdog.watch(deadlineMs, () => fail(new AppError("upstream_timeout", "the answer took too long")));
-  request.signal.addEventListener("abort", onAbort, { once: true });
+  signal.addEventListener("abort", onAbort, { once: true });
   const body = new ReadableStream<Uint8Array>(
     {
       start(own) {
@@ -65,6 +66,6 @@ export function answerOf(options: AnswerOptions): LlmAnswer {
     },
     { highWaterMark: 0 },
   );
-  if (request.signal.aborted) onAbort();
+  if (signal.aborted) onAbort();
   return { target, status: answer.status, contentType: answer.contentType, body, ended };
 }

@@ -29,7 +29,7 @@ export interface CallWays extends Pick<Ways, "choose" | "open"> {
 /** The answer of the first target that gives one. Throws as LlmCaller.call does. */
 export async function callTargets(request: LlmRequest, parts: CallParts, ways: CallWays): Promise<LlmAnswer> {
   const { models, clock, watchdog, observer } = parts;
-  const { endpoint } = request;
+  const { endpoint, stream, signal } = request;
   const model = models.resolve(request.model, endpoint)?.id;
   if (model === undefined) {
     ways.onOver();
@@ -51,7 +51,7 @@ export async function callTargets(request: LlmRequest, parts: CallParts, ways: C
     });
   } catch (error) {
     ways.onOver();
-    const code = request.signal.aborted ? "cancelled" : (asAppError(error)?.code ?? "internal");
+    const code = signal.aborted ? "cancelled" : (asAppError(error)?.code ?? "internal");
     observer.refused(model, endpoint, code, sinceMs());
     throw error;
   }
@@ -62,14 +62,14 @@ export async function callTargets(request: LlmRequest, parts: CallParts, ways: C
     models.report(target, actorId, outcomeFor(end));
     ways.onOver();
     const gaps = end.usage.completionTokens - 1;
-    const streamed = request.stream && end.firstTokenMs !== null && gaps > 0;
+    const streamed = stream && end.firstTokenMs !== null && gaps > 0;
     const durationMs = sinceMs();
     observer.ended(model, endpoint, end, {
       durationMs,
       tokenGapMs: streamed ? (durationMs - firstTokenMs) / gaps : null,
     });
   };
-  return answerOf({ request, opened, firstTokenMs, watchdog, deadlineMs, onEnd });
+  return answerOf({ signal, opened, firstTokenMs, watchdog, deadlineMs, onEnd });
 }
 
 /** A client that left says nothing against a server that had begun to answer. */

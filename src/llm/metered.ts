@@ -9,7 +9,8 @@ import type { LlmAnswer, LlmCaller, LlmEnd, LlmRequest } from "./llm.ts";
 export function meter(caller: LlmCaller, ledger: Ledger): LlmCaller {
   return {
     async call(request) {
-      const asked = ledger.reserve(request.keyId, () => estimateTokens(request));
+      const { keyId } = request; // alone: the body must not stay for as long as the answer
+      const asked = ledger.reserve(keyId, () => estimateTokens(request));
       const reservation = asked instanceof Promise ? await asked : asked;
       let answer: LlmAnswer;
       try {
@@ -18,7 +19,7 @@ export function meter(caller: LlmCaller, ledger: Ledger): LlmCaller {
         reservation?.settle(0);
         throw error;
       }
-      void answer.ended.then((end) => settle(ledger, reservation, request.keyId, answer, end));
+      void answer.ended.then((end) => settle(ledger, reservation, keyId, answer, end));
       return reservation?.quota ? { ...answer, quota: reservation.quota } : answer;
     },
   };
