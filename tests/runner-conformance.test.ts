@@ -30,6 +30,9 @@ const optionsFor: Readonly<Record<string, ConformanceOptions>> = {
     ],
   },
   completion: { inputs: [{ prompt: "The mill" }, { prompt: "The race", max_tokens: 4 }] },
+  embed: { inputs: [{ input: "a" }, { input: ["b", "c"] }, { input: "d", dimensions: 8 }] },
+  "image-generate": { inputs: [{ prompt: "a cat" }, { prompt: "a dog", size: "32x32" }] },
+  speech: { inputs: [{ text: "One." }, { text: "Two and three.", speed: 2 }] },
   "word-count": { inputs: [{ text: "one" }, { text: "one two" }, { text: "" }] },
 };
 
