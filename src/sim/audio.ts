@@ -3,7 +3,7 @@
 import { requestIdOf } from "./chat.ts";
 import { ContentError } from "./chat-request.ts";
 import { leftResponse, workInEngine } from "./engine-work.ts";
-import { generate } from "./generate.ts";
+import { generate, refuseFull } from "./generate.ts";
 import { planAnswer } from "./plan.ts";
 import type { Exchange, Route, Simulation } from "./routes.ts";
 import { readSampling, roomFor } from "./sampling.ts";
@@ -108,6 +108,7 @@ function streamTranscript(
   const includeUsage = exchange.body.stream_include_usage === "true";
   const given = { stream: true, ...(includeUsage && { stream_options: { include_usage: true } }) };
   const sampling = readSampling(given, []);
+  refuseFull(simulation);
   const room = roomFor(prompt.length, null, simulation.engine.profile().maxModelLen);
   const plan = planAnswer({ parts: [{ kind: "content", text }], finishReason: "stop" }, sampling, room);
   const id = `trsc-${requestIdOf(exchange)}`;

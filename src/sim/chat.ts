@@ -4,7 +4,7 @@ import { type Answer, composeAnswer } from "./answer.ts";
 import { type ChatMessage, type ChatRequest, ContentError, isRecord, textOf } from "./chat-request.ts";
 import { chatSender } from "./chat-sender.ts";
 import { renderChat } from "./chat-template.ts";
-import { generate } from "./generate.ts";
+import { generate, refuseFull } from "./generate.ts";
 import { readChatLogprobs } from "./logprobs.ts";
 import { planAnswer } from "./plan.ts";
 import { createRng } from "./rng.ts";
@@ -24,6 +24,7 @@ function answerChat(exchange: Exchange, simulation: Simulation): Response | Prom
   const { body } = exchange;
   const model = servedModel(body, simulation.models);
   const sampling = readSampling(body, ["max_completion_tokens", "max_tokens"]);
+  refuseFull(simulation);
   const messages = readMessages(body);
   const continued = readFlag(body, "continue_final_message");
   const addGenerationPrompt = body.add_generation_prompt == null || readFlag(body, "add_generation_prompt");

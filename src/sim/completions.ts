@@ -2,7 +2,7 @@
 // its only message would be told.
 import { composeFor, requestIdOf } from "./chat.ts";
 import { isRecord } from "./chat-request.ts";
-import { generate } from "./generate.ts";
+import { generate, refuseFull } from "./generate.ts";
 import { readTextLogprobs } from "./logprobs.ts";
 import { planAnswer } from "./plan.ts";
 import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
@@ -26,6 +26,7 @@ function answerCompletion(exchange: Exchange, simulation: Simulation): Response 
   const given = readSampling(body, ["max_tokens"]);
   const sampling = { ...given, maxTokens: given.maxTokens ?? Math.max(MAX_TOKENS_DEFAULT, given.minTokens) };
   const prompts = readPrompts(body.prompt);
+  refuseFull(simulation);
   if (prompts.length * sampling.n > CHOICES_MAX) {
     throw new WireError(400, `at most ${CHOICES_MAX} choices, of all prompts together`, "prompt");
   }

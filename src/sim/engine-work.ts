@@ -2,9 +2,9 @@
 // take memory and are counted like any other request, and a client that leaves frees both. What they answer is worked
 // out by their own files.
 import type { Generation } from "./engine.ts";
+import { refuseFull } from "./generate.ts";
 import type { Exchange, Simulation } from "./routes.ts";
 import { roomFor } from "./sampling.ts";
-import { WireError } from "./wire-error.ts";
 
 /** A part of a request that the engine works on by itself, such as one of many inputs. */
 export interface Work {
@@ -21,10 +21,11 @@ export interface Work {
 export async function workInEngine(
   works: readonly Work[],
   salt: string,
-  { engine }: Simulation,
+  simulation: Simulation,
   { signal }: Exchange,
 ): Promise<boolean> {
-  if (engine.isFull()) throw new WireError(429, "Too many requests are waiting.");
+  refuseFull(simulation);
+  const { engine } = simulation;
   const { maxModelLen } = engine.profile();
   for (const { prompt, steps } of works) roomFor(Math.max(prompt.length, 1), steps, maxModelLen);
   const done = Promise.withResolvers<boolean>();

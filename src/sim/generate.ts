@@ -30,9 +30,12 @@ export interface GenerateOptions {
   readonly sender: Sender;
 }
 
-/** Throws WireError 429 where too many wait. */
+/** Throws WireError 429 where too many wait: asked before an answer is composed, which costs more than all the rest. */
+export function refuseFull({ engine }: Simulation): void {
+  if (engine.isFull()) throw new WireError(429, "Too many requests are waiting.");
+}
+
 export function generate(options: GenerateOptions): Response | Promise<Response> {
-  if (options.simulation.engine.isFull()) throw new WireError(429, "Too many requests are waiting.");
   return options.sampling.stream ? streamed(options) : whole(options);
 }
 

@@ -124,7 +124,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     if (needed > 0) {
       const taken = kv.take([], needed);
       if (taken === null) return false;
-      sequence.blocks.push(...taken);
+      for (const block of taken) sequence.blocks.push(block);
     }
     return true;
   };

@@ -26,9 +26,7 @@ export class WireError extends Error {
   }
 }
 
-export const errorBody = (status: number, message: string, param: string | null = null) => ({
-  error: { message, type: types[status] ?? "InternalServerError", param, code: status },
-});
-
-export const errorResponse = (status: number, message: string, param: string | null = null): Response =>
-  Response.json(errorBody(status, message, param), { status });
+export function errorResponse(status: number, message: string, param: string | null = null): Response {
+  const error = { message, type: types[status] ?? "InternalServerError", param, code: status };
+  return Response.json({ error }, { status });
+}
