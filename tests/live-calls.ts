@@ -30,13 +30,15 @@ export interface LiveFixture {
   /** Starts an actor's live server that finds its model server at `baseUrl`. */
   actor(id: string, baseUrl: string, options?: ActorOptions): Promise<LiveServer>;
   /** A further gateway, on a connection of its own; `vanish` cuts it as a death would. */
-  gateway(): Promise<{ readonly caller: LiveCaller; vanish(): Promise<void> }>;
+  gateway(options?: { readonly silenceMs: number }): Promise<{ readonly caller: LiveCaller; vanish(): Promise<void> }>;
   /** As at the start: no actors, one target. */
   reset(): Promise<void>;
   stop(): Promise<void>;
 }
 
-type ActorOptions = Pick<Partial<LiveServerOptions>, "callsMax"> & { readonly timeouts?: Partial<ProviderTimeouts> };
+type ActorOptions = Pick<Partial<LiveServerOptions>, "callsMax" | "beatMs"> & {
+  readonly timeouts?: Partial<ProviderTimeouts>;
+};
 
 /** What an actor that serves live calls says of itself. */
 export const entryOf = (id: string): ActorEntry => ({
@@ -136,9 +138,9 @@ export async function startLive(): Promise<LiveFixture> {
       await bus.flush(5_000);
       return servers.at(-1) as LiveServer;
     },
-    async gateway() {
+    async gateway(options) {
       const bus = await openBus(broker.url, "test", silentLog);
-      return { caller: openLiveCaller({ ...shared, bus }), vanish: () => bus.close() };
+      return { caller: openLiveCaller({ ...shared, ...options, bus }), vanish: () => bus.close() };
     },
     async stop() {
       await reset();

@@ -274,6 +274,31 @@ test("an actor that nobody hears any more is known at once, and another one answ
   }
 });
 
+test.each([
+  ["beats", 20, 200],
+  ["is silent", 60_000, "model_unavailable"],
+] as const)("an actor that %s while its server thinks", async (_, beatMs, outcome) => {
+  const base = serve(async (request) => {
+    const timer = Promise.withResolvers<void>();
+    const thinking = setTimeout(timer.resolve, 400);
+    request.signal.addEventListener("abort", () => clearTimeout(thinking));
+    await timer.promise;
+    return begun();
+  });
+  await live.actor("a", base, { beatMs });
+  const gateway = await live.gateway({ silenceMs: 150 });
+  const leaving = new AbortController();
+  const call = gateway.caller.call(llmRequest({ signal: leaving.signal }));
+  const seen = await call.then(
+    (answer) => answer.status,
+    (error: unknown) => asAppError(error)?.code,
+  );
+  expect(seen).toBe(outcome);
+  leaving.abort();
+  gateway.caller.stop();
+  await gateway.vanish();
+});
+
 test("a gateway that is gone: its calls are cancelled at the server", async () => {
   const left = Promise.withResolvers<void>();
   const base = serve((request) => {

@@ -23,6 +23,8 @@ export interface LiveCallerOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly observer?: LiveObserver;
+  /** Given by tests alone. */
+  readonly silenceMs?: number;
 }
 
 export interface LiveCaller extends LlmCaller {
@@ -40,7 +42,7 @@ const MODEL_CALLS_MAX = 2_048;
 export function openLiveCaller(options: LiveCallerOptions): LiveCaller {
   const { bus, models, liveActors, clock, log, observer = silentObserver } = options;
   const watchdog = new Watchdog(clock);
-  const link = createGatewayLink(bus, watchdog, log);
+  const link = createGatewayLink(bus, watchdog, log, options.silenceMs);
   const parts: CallParts = { models, clock, watchdog, random: Math.random, observer };
   const atActor = new Map<string, number>();
   const ofModel = new Map<string, number>();
@@ -49,6 +51,8 @@ export function openLiveCaller(options: LiveCallerOptions): LiveCaller {
       const model = models.resolve(request.model, request.endpoint);
       const id = model?.id ?? "";
       if ((ofModel.get(id) ?? 0) >= (model?.inFlightMax ?? MODEL_CALLS_MAX)) {
+        observer.began(id, request.endpoint);
+        observer.refused(id, request.endpoint, "model_overloaded", 0);
         throw new AppError("model_overloaded", "the model has no room", { retryAfterS: 1 });
       }
       const { affinity } = request; // all that is kept of it: see AnswerOptions

@@ -13,7 +13,7 @@
 //   piece   a part of an event that is too large for one frame; `data` ends it
 //   end     all of the answer has been sent (JSON)
 //   failed  the try, or the answer, has failed (JSON)
-//   beat    the actor lives; of no call
+//   beat    the call lives, though there is nothing to tell
 // `number` counts the frames of a call from 0: one that is missing is a failure of the call.
 import { type LlmEndpoint, llmEndpoints } from "../models/llm-models.ts";
 

@@ -10,10 +10,12 @@ import type { Log } from "../log.ts";
 import { BODY_BYTES_MAX, encodeToActor, PART_BYTES_MAX, parseToGateway, type ToActor } from "./frames.ts";
 import { RemoteCall } from "./remote-call.ts";
 
-/** What a stream may be ahead of its reader: two hundred tokens, which a round trip never needs. */
-const STREAM_WINDOW_BYTES = 32 * 1024;
-const WHOLE_WINDOW_BYTES = 512 * 1024;
-/** An actor beats every 5 s; one that is silent for so long is gone, or stopped. */
+/**
+ * What an answer may be ahead of its reader: two hundred tokens, which a round trip never needs. A thousand calls that
+ * nobody reads stay below what a connection may hold back.
+ */
+const WINDOW_BYTES = 32 * 1024;
+/** A call beats every 5 s; one that is silent for so long has lost its actor, or that one its senses. */
 const SILENCE_MS_MAX = 20_000;
 const EMPTY = new Uint8Array();
 
@@ -25,10 +27,10 @@ export interface GatewayLink {
   stop(): void;
 }
 
-export function createGatewayLink(bus: Bus, watchdog: Watchdog, log: Log): GatewayLink {
+/** `silenceMs` is given by tests alone. */
+export function createGatewayLink(bus: Bus, watchdog: Watchdog, log: Log, silenceMs = SILENCE_MS_MAX): GatewayLink {
   const inbox = bus.inbox();
   const calls = new Map<number, RemoteCall>();
-  const heardAtMs = new Map<string, number>();
   let nextCall = 1;
 
   const hear = (message: BusMessage): void => {
@@ -41,7 +43,7 @@ export function createGatewayLink(bus: Bus, watchdog: Watchdog, log: Log): Gatew
     const whole = parseToGateway(message.data, (frame) => {
       const call = calls.get(frame.call);
       if (call === undefined) return; // cancelled a moment ago
-      heardAtMs.set(call.actorId, nowMs);
+      call.heardAtMs = nowMs;
       call.take(frame);
     });
     if (!whole) log.warn({}, "a message of live frames is not readable");
@@ -72,14 +74,12 @@ export function createGatewayLink(bus: Bus, watchdog: Watchdog, log: Log): Gatew
         return part;
       };
       const promptEstimate = estimatePromptTokens(request.body);
-      const window = request.stream ? STREAM_WINDOW_BYTES : WHOLE_WINDOW_BYTES;
       const openedAtMs = watchdog.now();
-      const silentSinceMs = (): number => Math.max(openedAtMs, heardAtMs.get(actorId) ?? 0);
       const call = new RemoteCall({
         actorId,
         signal: attempt.signal,
         promptEstimate,
-        window,
+        window: WINDOW_BYTES,
         onTaken: () => publish({ ...of, tag: "part" }, nextPart()),
         giveCredit: (bytes) => publish({ ...of, tag: "credit", bytes }),
         onOver(early) {
@@ -89,22 +89,21 @@ export function createGatewayLink(bus: Bus, watchdog: Watchdog, log: Log): Gatew
         },
       });
       const onSilence = (): void => {
-        const dueMs = silentSinceMs() + SILENCE_MS_MAX;
+        const dueMs = Math.max(openedAtMs, call.heardAtMs) + silenceMs;
         if (dueMs <= watchdog.now()) return call.lost();
         watched = watchdog.watch(dueMs, onSilence);
       };
-      let watched = watchdog.watch(openedAtMs + SILENCE_MS_MAX, onSilence);
+      let watched = watchdog.watch(openedAtMs + silenceMs, onSilence);
       calls.set(id, call);
       const { provider } = attempt.target;
       const { endpoint, stream, streamUsage, requestId } = request;
       const timeMs = Math.max(1, Math.ceil(attempt.deadlineMs - openedAtMs));
-      const told = { provider, endpoint, stream, streamUsage, requestId, promptEstimate, timeMs, window };
+      const told = { provider, endpoint, stream, streamUsage, requestId, promptEstimate, timeMs, window: WINDOW_BYTES };
       const { contentType, bytes } = body;
       publish({ ...of, ...told, tag: "open", contentType, bodyBytes: bytes.length }, nextPart());
       return call.opened;
     },
     actorGone(actorId) {
-      heardAtMs.delete(actorId);
       for (const call of [...calls.values()]) if (call.actorId === actorId) call.lost();
     },
     stop() {

@@ -28,6 +28,8 @@ export interface RemoteCallParts {
 
 export class RemoteCall implements TryAnswer {
   readonly opened: Promise<TryAnswer>;
+  /** When a frame of it came last, by the watchdog's clock. */
+  heardAtMs = 0;
   readonly #parts: RemoteCallParts;
   readonly #opening = Promise.withResolvers<TryAnswer>();
   readonly #count: UsageCount;

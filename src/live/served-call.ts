@@ -22,6 +22,8 @@ export interface ServedCallParts {
   readonly upstream: Upstream;
   readonly watchdog: Watchdog;
   readonly outbox: Outbox;
+  /** Called when its body is held no more. */
+  readonly onBodyGone: () => void;
   /** Called once, when nothing of the call is left. */
   readonly onOver: () => void;
 }
@@ -30,7 +32,7 @@ export class ServedCall {
   readonly #parts: ServedCallParts;
   readonly #controller = new AbortController();
   readonly #deadlineMs: number;
-  readonly #body: Uint8Array;
+  #body: Uint8Array;
   #received = 0;
   #number = 0;
   #credit: number;
@@ -48,11 +50,6 @@ export class ServedCall {
 
   readonly #watched: ReturnType<Watchdog["watch"]>;
 
-  /** Body bytes held for it. */
-  get bodyBytes(): number {
-    return this.#body.length;
-  }
-
   part(bytes: Uint8Array): void {
     if (this.#over || this.#received + bytes.length > this.#body.length) return this.cancel();
     this.#body.set(bytes, this.#received);
@@ -66,6 +63,11 @@ export class ServedCall {
   credit(bytes: number): void {
     this.#credit += bytes;
     this.#onCredit?.();
+  }
+
+  /** Tells the gateway that the call lives, and finds out whether the gateway does. */
+  beat(): void {
+    this.#send("beat", EMPTY);
   }
 
   /** Closes the server's socket; nothing is sent any more. Idempotent. */
@@ -83,6 +85,7 @@ export class ServedCall {
     try {
       const signal = this.#controller.signal;
       answer = await upstream.open({ ...open, provider: address, body, signal, deadlineMs: this.#deadlineMs });
+      this.#dropBody();
       const { status, contentType } = answer;
       this.#send("head", jsonBytes({ status, contentType }));
       await this.#pump(answer);
@@ -128,9 +131,15 @@ export class ServedCall {
     if (!this.#over) this.#parts.outbox.send(tag, this.#parts.open.call, this.#number++, Math.max(0, tokens), bytes);
   }
 
+  #dropBody(): void {
+    if (this.#body.length > 0) this.#parts.onBodyGone();
+    this.#body = EMPTY;
+  }
+
   #end(): void {
     if (this.#over) return;
     this.#over = true;
+    this.#dropBody();
     this.#watched.stop();
     this.#parts.onOver();
   }
@@ -144,7 +153,7 @@ function failedOf(error: unknown): Omit<Failed, keyof typeof noUsage> {
   const code = cause?.code;
   return {
     outcome: failure?.outcome ?? "failed",
-    blamed: "server",
+    blamed: failure?.blamed ?? "server",
     code:
       code === "upstream_timeout" || code === "model_overloaded" || code === "model_unavailable"
         ? code

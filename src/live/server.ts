@@ -24,6 +24,8 @@ export interface LiveServerOptions {
   readonly log: Log;
   /** Calls at once; a gateway looks for another actor beyond it. */
   readonly callsMax?: number;
+  /** Given by tests alone. */
+  readonly beatMs?: number;
 }
 
 export interface LiveServer {
@@ -36,9 +38,8 @@ export interface LiveServer {
 const CALLS_MAX = 1_024;
 /** Bodies that wait for their parts, or for their server, together. */
 const BODIES_BYTES_MAX = 256 * 1024 * 1024;
-/** How often a gateway with calls here hears of this actor, and the actor of a gateway that is gone. */
-export const BEAT_MS = 5_000;
-const EMPTY = new Uint8Array();
+/** How often a gateway hears of each call, and the actor of a gateway that is gone. */
+const BEAT_MS = 5_000;
 
 interface Link {
   readonly outbox: Outbox;
@@ -78,8 +79,8 @@ class Server {
       if (message.status === 503) this.#drop(message.subject.slice(this.#inbox.length + 1));
     });
     const beats = setInterval(() => {
-      for (const { outbox } of this.#links.values()) outbox.send("beat", 0, 0, 0, EMPTY);
-    }, BEAT_MS);
+      for (const { calls } of this.#links.values()) for (const call of calls.values()) call.beat();
+    }, options.beatMs ?? BEAT_MS);
     const stopLost = bus.onDisconnect(() => {
       for (const gateway of [...this.#links.keys()]) this.#drop(gateway);
     });
@@ -118,6 +119,7 @@ class Server {
   #open(open: OpenFrame, bytes: Uint8Array): void {
     const { actorId, gpu, provider, callsMax = CALLS_MAX } = this.#options;
     const link = this.#linkTo(open.reply);
+    if (link.calls.has(open.call)) return; // said twice
     const address = found(() => provider(open.provider, gpu));
     const full = this.size >= callsMax || this.#bodiesBytes + open.bodyBytes > BODIES_BYTES_MAX;
     if (this.#draining || address === null || full) {
@@ -128,14 +130,24 @@ class Server {
     }
     this.size++;
     this.#bodiesBytes += open.bodyBytes;
+    const onBodyGone = (): void => {
+      this.#bodiesBytes -= open.bodyBytes;
+    };
     const onOver = (): void => {
       this.size--;
-      this.#bodiesBytes -= open.bodyBytes;
       link.calls.delete(open.call);
       if (link.calls.size === 0) this.#links.delete(open.reply);
       if (this.size === 0) this.#onIdle?.();
     };
-    const parts = { open, address, upstream: this.#upstream, watchdog: this.#watchdog, outbox: link.outbox, onOver };
+    const parts = {
+      open,
+      address,
+      upstream: this.#upstream,
+      watchdog: this.#watchdog,
+      outbox: link.outbox,
+      onBodyGone,
+      onOver,
+    };
     const call = new ServedCall(parts);
     link.calls.set(open.call, call);
     this.#options.log.debug({ request_id: open.requestId, actor: actorId }, "live call");

@@ -43,7 +43,7 @@ async function run(
   const tried: string[] = [];
   const reports: string[] = [];
   const retries: TryOutcome[] = [];
-  const answer: TryAnswer = wholeAnswer(200, "text/plain", Buffer.from("x"));
+  const answer: TryAnswer = wholeAnswer({ status: 200, contentType: "text/plain", bytes: Buffer.from("x") });
   const opened = openFirst(targets, request(), performance.now() + 1_000, {
     choose: (_, excluded) => actors.find((id) => !excluded.has(id)) ?? null,
     async open({ target: { variant }, actorId }) {

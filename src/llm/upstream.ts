@@ -5,6 +5,7 @@ import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { ProviderAccess } from "../models/llm-catalogue.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
+import { AnswerRoom } from "./answer-room.ts";
 import type { EncodedBody } from "./encode.ts";
 import { Exchange } from "./exchange.ts";
 import { openStream } from "./stream-answer.ts";
@@ -39,6 +40,7 @@ export interface Upstream {
 
 export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
   const heardAtMs = new Map<string, number>();
+  const room = new AnswerRoom();
   return {
     async open(request) {
       const { provider, endpoint, body, signal, deadlineMs, requestId } = request;
@@ -50,15 +52,15 @@ export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
         log.child({ request_id: requestId }),
       );
       try {
-        if (watchdog.now() - (heardAtMs.get(provider.baseUrl) ?? Number.NEGATIVE_INFINITY) > HEARD_MS_MAX) {
-          watchConnect(provider.baseUrl, exchange);
-        }
+        const heardMs = watchdog.now() - (heardAtMs.get(provider.baseUrl) ?? Number.NEGATIVE_INFINITY);
+        const connected = heardMs > HEARD_MS_MAX ? watchConnect(provider.baseUrl, exchange) : () => {};
         const response = await send(`${provider.baseUrl}/${endpoint}`, provider, body, requestId, exchange.signal);
+        connected();
         heardAtMs.set(provider.baseUrl, watchdog.now());
         if (response.status === 200) {
           return request.stream
             ? await openStream(response, exchange, request)
-            : await openWhole(response, exchange, endpoint);
+            : await openWhole(response, exchange, endpoint, room.hold());
         }
         return await refusal(response, exchange);
       } catch (error) {
@@ -96,10 +98,13 @@ function send(
   } as RequestInit);
 }
 
-/** Gives the request up where the server's port does not answer: fetch by itself waits for the kernel's two minutes. */
-function watchConnect(baseUrl: string, exchange: Exchange): void {
+/**
+ * Gives the request up where the server's port does not answer: fetch by itself waits for the kernel's two minutes. The
+ * returned function ends the watch.
+ */
+function watchConnect(baseUrl: string, exchange: Exchange): () => void {
   const { protocol, hostname, port } = new URL(baseUrl);
-  if (protocol !== "http:") return; // others may lie behind a proxy
+  if (protocol !== "http:") return () => {}; // others may lie behind a proxy
   const timer = setTimeout(() => {
     exchange.fail("upstream_failed", "the model server cannot be reached");
   }, exchange.limits.connectMs);
@@ -107,6 +112,7 @@ function watchConnect(baseUrl: string, exchange: Exchange): void {
   exchange.signal.addEventListener("abort", settle, { once: true });
   const socket = { open: (opened: Bun.Socket) => void opened.end(), data: () => {} };
   Bun.connect({ hostname: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 80), socket }).then(settle, settle);
+  return settle;
 }
 
 /** An answer that blames the request; throws a TryFailure for one that blames the server. */
@@ -124,7 +130,7 @@ async function refusal(response: Response, exchange: Exchange): Promise<TryAnswe
   if (status < 400 || status >= 500 || status === 408) {
     throw new TryFailure("failed", new AppError("upstream_failed", "the model server failed", { retryAfterS: 1 }));
   }
-  return wholeAnswer(status, response.headers.get("content-type") ?? "application/json", bytes);
+  return wholeAnswer({ status, contentType: response.headers.get("content-type") ?? "application/json", bytes });
 }
 
 /** Too many requests, or a full server: not one that is ill. */

@@ -2,6 +2,7 @@
 // costs the client nothing. upstream.ts calls it.
 import { AppError } from "../errors.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
+import type { HeldRoom } from "./answer-room.ts";
 import type { Exchange } from "./exchange.ts";
 import type { TokenUsage } from "./llm.ts";
 import type { TryAnswer } from "./try.ts";
@@ -12,10 +13,30 @@ const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
 /** Beyond it the usage is looked for where it stands, near the end. */
 const PARSED_BYTES_MAX = 1024 * 1024;
 const USAGE_CHARS_MAX = 2_048;
-const PIECE_BYTES_MAX = 256 * 1024;
+const PIECE_BYTES_MAX = 16 * 1024;
+const EMPTY = new Uint8Array();
 
-export async function openWhole(response: Response, exchange: Exchange, endpoint: LlmEndpoint): Promise<TryAnswer> {
-  const bytes = await readUpTo(response, ANSWER_BYTES_MAX + 1);
+export async function openWhole(
+  response: Response,
+  exchange: Exchange,
+  endpoint: LlmEndpoint,
+  room: HeldRoom,
+): Promise<TryAnswer> {
+  try {
+    return await takeWhole(response, exchange, endpoint, room);
+  } catch (error) {
+    room.release();
+    throw error;
+  }
+}
+
+async function takeWhole(
+  response: Response,
+  exchange: Exchange,
+  endpoint: LlmEndpoint,
+  room: HeldRoom,
+): Promise<TryAnswer> {
+  const bytes = await readUpTo(response, ANSWER_BYTES_MAX + 1, (size) => room.take(size));
   if (bytes.length > ANSWER_BYTES_MAX) throw new AppError("upstream_failed", "the model server's answer is too large");
   exchange.done();
   const contentType = response.headers.get("content-type") ?? "";
@@ -24,17 +45,23 @@ export async function openWhole(response: Response, exchange: Exchange, endpoint
   if (!isJson && (!sound || /^text\/html\b/i.test(contentType))) {
     throw new AppError("upstream_failed", "the model server answered something else than asked", { retryAfterS: 1 });
   }
-  return wholeAnswer(200, contentType, bytes, isJson ? usageIn(bytes, endpoint) : noUsage);
+  const usage = isJson ? usageIn(bytes, endpoint) : noUsage;
+  return wholeAnswer({ status: 200, contentType, bytes, usage, onGone: () => room.release() });
 }
 
-/** At most `bytesMax` of a body; the rest is not waited for. */
-export async function readUpTo(response: Response, bytesMax: number): Promise<Uint8Array> {
+/** At most `bytesMax` of a body; the rest is not waited for. `onPiece` may refuse more of it by throwing. */
+export async function readUpTo(
+  response: Response,
+  bytesMax: number,
+  onPiece: (size: number) => void = () => {},
+): Promise<Uint8Array> {
   const reader = response.body?.getReader();
   const pieces: Uint8Array[] = [];
   let size = 0;
   while (reader && size < bytesMax) {
     const { done, value } = await reader.read();
     if (done) break;
+    onPiece(value.length);
     pieces.push(value);
     size += value.length;
   }
@@ -42,25 +69,36 @@ export async function readUpTo(response: Response, bytesMax: number): Promise<Ui
   return Buffer.concat(pieces).subarray(0, bytesMax);
 }
 
-export function wholeAnswer(
-  status: number,
-  contentType: string,
-  bytes: Uint8Array,
-  usage: TokenUsage = noUsage,
-): TryAnswer {
+export interface WholeOptions {
+  readonly status: number;
+  readonly contentType: string;
+  readonly bytes: Uint8Array;
+  readonly usage?: TokenUsage;
+  /** It has been read, or nobody wants it any more. May be called twice. */
+  readonly onGone?: () => void;
+}
+
+export function wholeAnswer({ status, contentType, usage = noUsage, onGone, ...rest }: WholeOptions): TryAnswer {
+  let { bytes } = rest;
   let at = 0;
+  const drop = (): void => {
+    bytes = EMPTY;
+    at = 0;
+    onGone?.();
+  };
   return {
     status,
     contentType,
     async read() {
-      if (at >= bytes.length) return null;
+      if (at >= bytes.length) {
+        drop();
+        return null;
+      }
       const piece = bytes.subarray(at, at + PIECE_BYTES_MAX);
       at += piece.length;
       return piece;
     },
-    cancel() {
-      at = bytes.length;
-    },
+    cancel: drop,
     usage: () => usage,
   };
 }
