@@ -107,12 +107,15 @@ async function runSim({ sim }: Config): Promise<void> {
   await simulator.stop();
 }
 
+/** A proxy of the environment is for other machines: keys and prompts for servers of this one would go through it. */
+function keepLoopbackDirect(): void {
+  const here = ["127.0.0.1", "localhost", "::1", process.env.NO_PROXY ?? process.env.no_proxy ?? ""];
+  process.env.NO_PROXY = process.env.no_proxy = here.filter(Boolean).join(",");
+}
+
 /** The `tasks` commands on the streams of this process. */
 async function runTasksHere(args: string[]): Promise<number> {
   const { runTasks } = await import("./cli/tasks.ts");
-  // A proxy of the environment is for other machines; this one's key would go through it.
-  const here = ["127.0.0.1", "localhost", "::1", process.env.NO_PROXY ?? process.env.no_proxy ?? ""];
-  process.env.NO_PROXY = process.env.no_proxy = here.filter(Boolean).join(",");
   const interrupt = new AbortController();
   process.once("SIGINT", () => {
     interrupt.abort();
@@ -183,6 +186,7 @@ async function runKeys(args: string[]): Promise<void> {
   await new Promise((resolve) => process.stdout.write(text, resolve));
 }
 
+keepLoopbackDirect();
 if (process.argv[2] === "tasks") {
   process.exit(
     await runTasksHere(process.argv.slice(3)).catch(async (error: unknown) => {

@@ -39,8 +39,13 @@ beforeAll(async () => {
   ]);
   cleanup.defer(async () => void (await Promise.all([main.stop(), spare.stop()])));
   await write(modelsFile(""));
-  const settings = { LLM_BASE_URL: main.url, MODELS_FILE: join(folder, "models.yaml"), MODELS: "echo" };
-  stack = await startStack({ settings });
+  // Nobody answers as that proxy: servers on this machine are reached without it.
+  const settings = {
+    LLM_BASE_URL: main.url,
+    MODELS_FILE: join(folder, "models.yaml"),
+    HTTP_PROXY: "http://127.0.0.1:1",
+  };
+  stack = await startStack({ settings: { ...settings, MODELS: "echo" } });
   cleanup.defer(() => stack.stop());
   client = new OpenAI({ baseURL: `${stack.url}/v1`, apiKey: stack.key, maxRetries: 0 });
   await stack.until("the model", 10_000, async () => (await healthOf("assistant")) || null);

@@ -28,7 +28,7 @@ export interface TargetHealth {
 export interface Routing extends LlmModels {
   /** After the file was loaded anew. */
   reloaded(): void;
-  /** Every target of every model, for metrics. */
+  /** Every target of every model that is not archived, for metrics. */
   targets(): readonly TargetHealth[];
 }
 
@@ -129,6 +129,7 @@ export function createRouting(options: RoutingOptions): Routing {
     },
     targets: () =>
       [...known.now().models.values()]
+        .filter(({ stage }) => stage !== "archived")
         .flatMap(targetsOf)
         .map((target) => ({ target, callable: callable(target), breaker: health.stateOf(target) })),
   };

@@ -28,8 +28,8 @@ const POLL_MS = 500;
 /** Resolves when it was read. Throws `invalid_config` where it is missing or not valid. */
 export async function watchModelsFile({ path, variables, log, onChange }: WatchOptions): Promise<WatchedFile> {
   const here = path ?? foundPath();
+  let applied = await signatureOf(here); // first: what changes in between is seen as a change
   let file = await load(here, variables);
-  let applied = await signatureOf(here);
   let seen = applied;
   let looking = false;
   const look = async (): Promise<void> => {
