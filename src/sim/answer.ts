@@ -1,11 +1,16 @@
 // Decides what the simulator answers to a chat request: text, tool calls or structured output. The engine calls it
 // once for every choice and streams the parts. It is pure: the same request and seed give the same answer.
 import { type ChatRequest, isRecord, lastTextOf } from "./chat-request.ts";
+import { describePictures, picturesIn } from "./pictures.ts";
 import type { Rng } from "./rng.ts";
+import { obey, readConstraint, schemaInProse } from "./structured.ts";
+import type { SuggestionSource } from "./suggestions.ts";
 import { randomText } from "./text/draft.ts";
 import { languageOf } from "./text/language.ts";
 import { composeReply } from "./text/reply.ts";
-import { readConversation } from "./text/statements.ts";
+import { type Conversation, readConversation } from "./text/statements.ts";
+import { tellResults } from "./text/tool-results.ts";
+import { chooseToolCalls, toolResults } from "./tools.ts";
 
 export type AnswerPart =
   | { readonly kind: "reasoning" | "content"; readonly text: string }
@@ -23,13 +28,59 @@ export interface Answer {
  * Throws ContentError (a 400) for what cannot be answered.
  */
 export function composeAnswer(request: ChatRequest, rng: Rng): Answer {
-  return { parts: [{ kind: "content", text: textFor(request, rng) }], finishReason: "stop" };
+  const { messages } = request;
+  const constraint = readConstraint(request);
+  const conversation = readConversation(messages);
+  const results = toolResults(messages);
+  const pictures = describePictures(picturesIn(messages));
+  const reply = once(() =>
+    results.length > 0 ? tellResults(results, conversation.question) : textFor(request, conversation, pictures, rng),
+  );
+  const sourceFor = (entity: number): SuggestionSource => ({
+    asked: [conversation.given, conversation.question, pictures].filter((text) => text !== "").join("\n"),
+    rest: [
+      ...results,
+      ...conversation.statements.filter(({ source }) => source !== "assistant").map(({ text }) => text),
+    ].join("\n"),
+    reply,
+    entity,
+  });
+  const thoughts: AnswerPart[] = thinks(request) ? [{ kind: "reasoning", text: thoughtsOn(conversation) }] : [];
+  const calls = chooseToolCalls(request, conversation, sourceFor, rng);
+  if (calls.length > 0) {
+    // As vLLM: a call of a named function ends like a text.
+    const finishReason = isRecord(request.tool_choice) ? "stop" : "tool_calls";
+    return { parts: [...thoughts, ...calls.map((call) => ({ kind: "tool_call" as const, ...call }))], finishReason };
+  }
+  const inProse =
+    constraint === null ? schemaInProse([conversation.question, conversation.given, conversation.prompt]) : null;
+  const wanted = inProse === null ? constraint : ({ kind: "json", schema: inProse, param: "messages" } as const);
+  const text = wanted === null ? reply() : obey(wanted, sourceFor(0), conversation, rng);
+  return { parts: [...thoughts, { kind: "content", text }], finishReason: "stop" };
 }
 
-function textFor(request: ChatRequest, rng: Rng): string {
+function textFor(request: ChatRequest, conversation: Conversation, pictures: string, rng: Rng): string {
   const mode = isRecord(request.vllm_xargs) ? request.vllm_xargs.sim_mode : undefined;
   const asked = lastTextOf(request.messages, "user");
   if (mode === "echo" && asked !== "") return asked;
   if (mode === "random") return randomText(languageOf(asked), rng);
-  return composeReply(readConversation(request.messages), rng);
+  return pictures !== "" ? pictures : composeReply(conversation, rng);
 }
+
+function once<Value>(make: () => Value): () => Value {
+  let made: { readonly value: Value } | null = null;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
+
+/** Reasoning is asked for by effort, or by the template's switch as Qwen and DeepSeek have it. */
+function thinks({ reasoning_effort, chat_template_kwargs: switches }: ChatRequest): boolean {
+  if (typeof reasoning_effort === "string") return reasoning_effort !== "none" && reasoning_effort !== "minimal";
+  return isRecord(switches) && (switches.enable_thinking === true || switches.thinking === true);
+}
+
+/** Says what is done, and nothing of the prompt. */
+const thoughtsOn = ({ question, statements }: Conversation): string =>
+  `The user says: “${question.slice(0, 200)}”. I look through ${statements.length} statements of the conversation for what answers it.`;

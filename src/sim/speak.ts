@@ -37,9 +37,7 @@ export function speak(text: string, { voice, speed, format }: SpeechOptions): Ui
 
 /** A pitch in hertz for every syllable, 0 for a pause: groups of vowels, or characters of scripts that write syllables. */
 function beatsOf(text: string, baseHz: number): number[] {
-  const beats = text.match(
-    /[aeiouyäöüàâéèêíóúаеёиоуыэюя]+|[^\p{Script=Latin}\p{Script=Cyrillic}\W]|[\p{Lo}]|\d|[\s,.;:!?。,、!?]+/giu,
-  );
+  const beats = text.match(/[aeiouyäöüàâéèêíóúаеёиоуыэюя]+|\p{Lo}|\d|[\s\p{P}]+/giu);
   const pitches = (beats ?? []).map((beat) =>
     /^[\s\p{P}]/u.test(beat) ? 0 : baseHz * (1 + (hash32(beat, 3) % 8) / 12),
   );

@@ -23,7 +23,7 @@ export function transcribe(bytes: Uint8Array): Transcript {
   const wave = readWave(bytes);
   const durationS = round(wave?.durationS ?? mpegDurationS(bytes) ?? flacDurationS(bytes) ?? 0);
   const text = wave?.spokenText ?? unheard(durationS, bytes.length);
-  const sentences = text.match(/[^.!?。!?\n]+[.!?。!?]*\s*/g) ?? [text];
+  const sentences = text.match(/[^.!?。\uff01\uff1f\n]+[.!?。\uff01\uff1f]*\s*/g) ?? [text];
   const words = text.split(/\s+/).filter(Boolean);
   return {
     text,

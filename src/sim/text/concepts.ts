@@ -6,12 +6,13 @@ import { normalised, stem, wordsOf } from "./words.ts";
 const table = `
 pain ache aching hurt hurts hurting sore painful discomfort schmerz schmerzen weh 痛 疼 不舒服 难受 통증 아프
 pain 아파
+onset begin begins began begun start started starts since ago beginn begann begonnen angefangen seit 开始 几天 시작 부터
 medication medicine medicines drug drugs pill pills tablet tablets dose medikament medikamente
-medication tabletten arznei 药 약을 약이
+medication tabletten arznei 药 头孢 布洛芬 二甲双胍 阿司匹林 약을 약이
 allergy allergic allergies allergie allergisch 过敏 알레르기
 occupation job work working profession employed beruf arbeit arbeiten arbeitest 工作 职业 上班 做什么的 工人 施工
 occupation 직업
-age old aged alt alter 岁 年龄 多大 나이
+age aged alter 岁 年龄 多大 나이
 name called heissen heisse heisst 名字 姓名 叫什么 贵姓 이름
 smoke smoking smoker cigarette cigarettes tobacco rauchen rauchst rauche raucht zigaretten 烟 담배
 alcohol drink drinking drinks wine beer alkohol trinken trinkst trinke bier wein 酒 술을
@@ -27,7 +28,7 @@ nausea vomit vomiting vomited nauseous übelkeit erbrechen übel 恶心 呕吐 �
 family mother father parents sister brother wife husband children relatives familie mutter vater
 family geschwister 家里 家人 父母 媳妇 老婆 丈夫 孩子 爸 妈 가족
 illness disease condition conditions diagnosed chronic history vorerkrankung vorerkrankungen
-illness krankheit erkrankung 慢性病 病史 以前 得过 身体 병력
+illness krankheit erkrankung 慢性病 病史 以前 得过 身体 血糖 血压 糖尿病 心脏病 병력
 surgery operation operated operiert 手术 开刀 수술
 worse worsen aggravate aggravates schlimmer stärker 加重 更厉害 심해
 better relieve relieves relief helps improve besser linderung lindert 缓解 好转 见好 减轻 나아
@@ -89,16 +90,27 @@ function read(lines: string): Concepts {
   return { byStem, inside };
 }
 
-/** The concepts that a text speaks of, each once, as `#name`. */
-export function conceptsOf(text: string): Set<string> {
-  const found = new Set<string>();
+/** Each concept that a text speaks of, as `#name`, with the stems or pieces that say so. */
+export function conceptsIn(text: string): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  const add = (concept: string, said: string): void => {
+    found.set(concept, [...(found.get(concept) ?? []), said]);
+  };
   for (const word of wordsOf(text)) {
-    const concept = concepts.byStem.get(stem(word));
-    if (concept !== undefined) found.add(concept);
+    const root = stem(word);
+    const concept = concepts.byStem.get(root) ?? (drug.test(word) ? "#medication" : undefined);
+    if (concept !== undefined) add(concept, root);
   }
+  if (sentBack.test(text)) add("#return", "back");
   if (paired.test(text)) {
     const flat = normalised(text);
-    for (const [piece, concept] of concepts.inside) if (flat.includes(piece)) found.add(concept);
+    for (const [piece, concept] of concepts.inside) if (flat.includes(piece)) add(concept, piece);
   }
   return found;
 }
+
+export const conceptsOf = (text: string): ReadonlySet<string> => new Set(conceptsIn(text).keys());
+
+/** Endings of the names of common drugs. */
+const drug = /(?:profen|cillin|statin|azole?|mycin|formin|cetamol|pril|olol|sartan|oxacin|pirin)$/;
+const sentBack = /\b(?:send|bring|give|schick\w*)\b.{0,25}\b(?:back|zurück)\b/i;

@@ -23,7 +23,7 @@ const sketches: Readonly<Record<"en" | "de" | "zh", Sketch>> = {
       "A small example shows more of {t} than a long explanation.",
       "In the end, what counts about {t} is whether it helps somebody.",
     ],
-    topic: /\b(?:about|on|of|for)\s+(?:the\s+|an?\s+)?([\p{L}\p{N}' -]{2,60})/iu,
+    topic: /\b(?:about|on|of|for)\s+((?:the\s+|an?\s+)?[\p{L}\p{N}' -]{2,60})/iu,
     nameless: "the matter",
   },
   de: {
@@ -42,14 +42,14 @@ const sketches: Readonly<Record<"en" | "de" | "zh", Sketch>> = {
     nameless: "dieses Thema",
   },
   zh: {
-    opening: "我是模拟器,只能写个梗概。",
+    opening: "我是模拟器，只能写个梗概。",
     sentences: [
-      "说到{t},问题容易提,答案却不容易找。",
-      "熟悉{t}的人都知道,细节比计划更重要。",
+      "说到{t}，问题容易提，答案却不容易找。",
+      "熟悉{t}的人都知道，细节比计划更重要。",
       "第一步是看看已经有什么。",
       "第二步是去掉没有用的东西。",
-      "时间久了,{t}就成了习惯。",
-      "也有人不这么看,这很正常。",
+      "时间久了，{t}就成了习惯。",
+      "也有人不这么看，这很正常。",
       "一个小例子胜过长篇的解释。",
       "最后要看{t}是不是真的帮到了人。",
     ],

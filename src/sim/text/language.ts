@@ -11,7 +11,7 @@ const marks: Readonly<Record<"en" | "de" | "fr" | "es", ReadonlySet<string>>> = 
     ),
   ),
   de: new Set(
-    "der die das ist sind du sie ihr dein mein ich hast haben habe was wann wo wer wie warum und nicht ein eine für seit bitte hallo danke guten tag".split(
+    "der die das ist sind du sie ihr dein mein ich hast haben habe was wann wo wer wie warum und nicht ein eine für seit bitte hallo danke guten tag gibt es in welche welcher wie haben nehmen ihnen ihre".split(
       " ",
     ),
   ),
@@ -36,7 +36,8 @@ export function languageOf(text: string, otherwise: Language = "en"): Language {
   let best: Language = otherwise;
   let most = 0;
   for (const [language, set] of Object.entries(marks)) {
-    const count = words.filter((word) => set.has(word)).length;
+    // A tie goes to the language that was spoken before.
+    const count = words.filter((word) => set.has(word)).length + (language === otherwise ? 0.5 : 0);
     if (count > most) [best, most] = [language as Language, count];
   }
   return best;
@@ -124,15 +125,15 @@ const phrases: Readonly<Record<Language, Phrases>> = {
   zh: {
     unsure: ["不清楚。", "没注意。", "这个我不知道。"],
     unknown: [
-      "我不知道:对话里没有提到这一点,我是模拟器,只根据对话内容回答。",
-      "您给的内容里没有这个信息。我是模拟器,只根据对话内容回答。",
+      "我不知道：对话里没有提到这一点，我是模拟器，只根据对话内容回答。",
+      "您给的内容里没有这个信息。我是模拟器，只根据对话内容回答。",
     ],
-    greeting: ["您好!有什么可以帮您?", "您好,请说。"],
+    greeting: ["您好！有什么可以帮您？", "您好，请说。"],
     thanks: ["不客气。", "不用谢。"],
     farewell: ["再见。"],
-    refusal: ["您说的我听不明白,咱们说点别的吧。", "这个我说不上来。您还想问什么?"],
-    noted: ["好的,记住了。", "好的,明白了。"],
-    wellbeing: ["还好,谢谢。您想问什么?"],
+    refusal: ["您说的我听不明白，咱们说点别的吧。", "这个我说不上来。您还想问什么？"],
+    noted: ["好的，记住了。", "好的，明白了。"],
+    wellbeing: ["还好，谢谢。您想问什么？"],
     yes: "是的",
     no: "没有",
   },

@@ -1,6 +1,6 @@
 // Ranks statements by how well they answer a question: BM25 (Robertson and Zaragoza 2009) over stems, concepts and like
 // spellings, with a bonus for the kind of answer that is asked for. Called by reply.ts and the choice of values.
-import { conceptsOf } from "./concepts.ts";
+import { conceptsIn, conceptsOf } from "./concepts.ts";
 import type { Statement } from "./statements.ts";
 import { likeness, termsOf } from "./words.ts";
 
@@ -55,64 +55,79 @@ interface Indexed {
   readonly length: number;
 }
 
+/** A word of the question: matched by its stem, its concept or its spelling, whatever a statement has. */
+interface Lookup {
+  readonly near: readonly (readonly [term: string, quality: number])[];
+  readonly weight: number;
+}
+
 /** Best first; statements that share nothing with the question are left out. `hints` count half: earlier questions. */
 export function rank(question: string, statements: readonly Statement[], hints: readonly string[] = []): Ranked[] {
-  const wanted = weightsOf(question, hints);
-  if (wanted.size === 0 || statements.length === 0) return [];
-  const indexed = statements.map(({ text, heading }) => indexOf(`${heading === "" ? "" : `${heading} `}${text}`));
+  if (statements.length === 0) return [];
+  const indexed = statements.map((statement, at) => indexOf(statement, statements[at - 1]));
   const vocabulary = new Set(indexed.flatMap(({ terms }) => [...terms.keys()]));
-  const averageLength = indexed.reduce((sum, { length }) => sum + length, 0) / indexed.length || 1;
-  const lookups = [...wanted].map(([term, weight]) => {
-    const near = nearTerms(term, vocabulary);
+  const lookups = [
+    ...lookupsOf(question, 1, vocabulary),
+    ...hints.flatMap((hint) => lookupsOf(hint, 0.5, vocabulary)),
+  ].map(({ near, weight }): Lookup => {
     const documents = indexed.filter(({ terms }) => near.some(([one]) => terms.has(one))).length;
-    const rarity = Math.log(1 + (indexed.length - documents + 0.5) / (documents + 0.5));
-    // What no statement holds at all still counts against all of them.
+    // A word that no statement has counts like one that a single statement has: it may be a manner of speaking.
+    const rarity = Math.log(1 + (indexed.length - Math.max(1, documents) + 0.5) / (Math.max(1, documents) + 0.5));
     return { near, weight: weight * Math.max(rarity, 0.2) };
   });
-  const total = lookups.reduce((sum, { weight }) => sum + weight, 0);
+  const total = lookups.reduce((sum, { weight }) => sum + weight, 0) || 1;
+  const averageLength = indexed.reduce((sum, { length }) => sum + length, 0) / indexed.length;
   const kind = kindOf(question);
-  return indexed
-    .map(({ terms, length }, at): Ranked => {
-      let [score, covered] = [0, 0];
-      for (const { near, weight } of lookups) {
-        const match = bestMatch(near, terms);
-        if (match === null) continue;
-        score +=
-          weight *
-          match.quality *
-          ((match.count * (K1 + 1)) / (match.count + K1 * (1 - B + (B * length) / averageLength)));
-        covered += weight * match.quality;
-      }
-      const statement = statements[at] as Statement;
-      const suits = kind !== "other" && looks[kind].test(statement.text);
-      return {
-        statement,
-        at,
-        score: score * (suits ? 1.5 : 1),
-        coverage: Math.min(1, (covered / total) * (suits ? 1.25 : 1)),
-      };
-    })
+  const ranked = indexed.map(({ terms, length }, at): Ranked => {
+    let [score, covered] = [0, 0];
+    for (const { near, weight } of lookups) {
+      const match = bestMatch(near, terms);
+      if (match === null) continue;
+      const saturation = (match.count * (K1 + 1)) / (match.count + K1 * (1 - B + (B * length) / averageLength));
+      score += weight * match.quality * saturation;
+      covered += weight * match.quality * Math.min(1, match.count);
+    }
+    const statement = statements[at] as Statement;
+    const suits = kind === "other" ? 1 : looks[kind].test(statement.text) ? 1.5 : 0.75;
+    return { statement, at, score: score * suits, coverage: Math.min(1, (covered / total) * Math.min(1.25, suits)) };
+  });
+  return ranked
     .filter(({ score }) => score > 0)
     .sort((a, b) => b.score - a.score || b.statement.turn - a.statement.turn || a.at - b.at);
 }
 
-function weightsOf(question: string, hints: readonly string[]): Map<string, number> {
-  const weights = new Map<string, number>();
-  const add = (text: string, weight: number): void => {
-    const concepts = conceptsOf(text);
-    for (const term of termsOf(text)) weights.set(term, Math.max(weight, weights.get(term) ?? 0));
-    for (const concept of concepts) weights.set(concept, Math.max(weight * CONCEPT_WEIGHT, weights.get(concept) ?? 0));
-  };
-  for (const hint of hints) add(hint, 0.5);
-  add(question, 1);
-  return weights;
+function lookupsOf(text: string, weight: number, vocabulary: ReadonlySet<string>): Lookup[] {
+  const concepts = [...conceptsIn(text)];
+  const terms = [...new Set(termsOf(text))];
+  const lookups = terms.map((term): Lookup => {
+    const own = concepts.filter(([, said]) =>
+      said.some((one) => one === term || (pairedTerm.test(term) && one.includes(term))),
+    );
+    const near = [...nearTerms(term, vocabulary), ...own.map(([concept]) => [concept, CONCEPT_WEIGHT] as const)];
+    return { near, weight: weight * (pairedTerm.test(term) ? [...term].length / 3 : 1) };
+  });
+  // Concepts whose words are particles here and no terms.
+  const loose = concepts.filter(
+    ([, said]) =>
+      !said.some((one) => terms.some((term) => one === term || (pairedTerm.test(term) && one.includes(term)))),
+  );
+  return [...lookups, ...loose.map(([concept]): Lookup => ({ near: [[concept, CONCEPT_WEIGHT]], weight }))];
 }
 
-function indexOf(text: string): Indexed {
+const pairedTerm = /^[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]+$/u;
+/** A sentence that goes on about what the one before named. */
+const goesOn = /^(?:it|its|they|he|she|this|that|these|there|es|er|sie|dies\w*|它|他|她|这|그)\b|^(?:它|他|她|这)/i;
+const CARRIED = 0.4;
+
+function indexOf({ text, heading, turn }: Statement, before: Statement | undefined): Indexed {
   const terms = new Map<string, number>();
-  const all = termsOf(text);
+  const all = termsOf(`${heading} ${text}`);
   for (const term of all) terms.set(term, (terms.get(term) ?? 0) + 1);
-  for (const concept of conceptsOf(text)) terms.set(concept, 1);
+  for (const concept of conceptsOf(`${heading} ${text}`)) terms.set(concept, 1);
+  if (before !== undefined && before.turn === turn && goesOn.test(text)) {
+    for (const term of [...termsOf(before.text), ...conceptsOf(before.text)])
+      if (!terms.has(term)) terms.set(term, CARRIED);
+  }
   return { terms, length: Math.max(1, all.length) };
 }
 

@@ -2,6 +2,7 @@
 // fit, in the persona's first person. Called by answer.ts; where nothing fits it says so, and it never tells the prompt.
 import { drawOne, type Rng } from "../rng.ts";
 import { arithmeticIn } from "./arithmetic.ts";
+import { conceptsOf } from "./concepts.ts";
 import { draftAbout } from "./draft.ts";
 import { type Language, languageOf, phrasesOf } from "./language.ts";
 import { describedToFirst, toFirstPerson, toSecondPerson } from "./person.ts";
@@ -24,9 +25,20 @@ interface Scene {
   readonly rng: Rng;
 }
 
+/** The answer, or an honest word that there is none. */
 export function composeReply(conversation: Conversation, rng: Rng): string {
+  const scene = sceneOf(conversation, rng);
+  const answer = answerIn(scene);
+  const phrases = phrasesOf(scene.language);
+  return answer ?? drawOne(rng, scene.persona ? phrases.unsure : phrases.unknown);
+}
+
+/** What answers the question, null where nothing does: for fields that want prose. */
+export const findAnswer = (conversation: Conversation, rng: Rng): string | null => answerIn(sceneOf(conversation, rng));
+
+function sceneOf(conversation: Conversation, rng: Rng): Scene {
   const { question, prompt } = conversation;
-  const scene: Scene = {
+  return {
     conversation,
     language: languageOf(question, languageOf(prompt)),
     persona: isPersona(conversation),
@@ -36,17 +48,18 @@ export function composeReply(conversation: Conversation, rng: Rng): string {
       ),
     rng,
   };
-  const replies = [smallTalk, refusal, sum, extract, lead, found, acknowledgement, draft];
-  for (const reply of replies) {
+}
+
+function answerIn(scene: Scene): string | null {
+  for (const reply of [smallTalk, refusal, sum, extract, lead, found, acknowledgement, draft]) {
     const text = reply(scene);
     if (text !== null && text !== "") return text;
   }
-  const phrases = phrasesOf(scene.language);
-  return drawOne(rng, scene.persona ? phrases.unsure : phrases.unknown);
+  return null;
 }
 
 const assistantRole =
-  /(?:you are|you're|du bist|sie sind|你是|您是|당신은|あなたは)[^.。,,\n]{0,60}(?:assistant|agent|\bbot\b|chatbot|expert|model|support|advisor|tutor|teacher|helper|reviewer|editor|analyst|engineer|writer|generator|assistent|berater|experte|助手|客服|助理|教师|专家|机器人|工程师|어시스턴트|비서|도우미|アシスタント)/i;
+  /(?:you are|you're|du bist|sie sind|你是|您是|당신은|あなたは)[^.。,\uff0c\n]{0,60}(?:assistant|agent|\bbot\b|chatbot|expert|model|support|advisor|tutor|teacher|helper|reviewer|editor|analyst|engineer|writer|generator|assistent|berater|experte|助手|客服|助理|教师|专家|机器人|工程师|어시스턴트|비서|도우미|アシスタント)/i;
 const personaRole =
   /\b(?:you are|you're|you have|your name|du bist|du heißt|sie sind)\b|你是|你就是|你叫|我是谁|당신은|\bI am\b|我的情况/i;
 
@@ -65,13 +78,13 @@ function smallTalk({ conversation, language, persona, rng }: Scene): string | nu
   if (question.trim() === "") return drawOne(rng, phrases.greeting);
   // A greeting before a question is answered by the answer.
   const alone = (pattern: RegExp): boolean =>
-    termsOf(question.replace(pattern, "")).length <= 1 && !/[??].*[^??\s]/.test(question);
+    termsOf(question.replace(pattern, "")).length <= 1 && !/[?\uff1f].*[^?\uff1f\s]/.test(question);
   if (wellbeing.test(question) && !persona) return drawOne(rng, phrases.wellbeing);
-  if (greetings.test(question) && alone(greetings) && !/[??]/.test(question)) {
+  if (greetings.test(question) && alone(greetings) && !/[?\uff1f]/.test(question)) {
     if (!persona) return drawOne(rng, phrases.greeting);
     const name = identityOf(conversation);
     return joined([
-      `${drawOne(rng, phrases.greeting).split(/[!.,,!。]/)[0]}${language === "zh" ? "!" : "!"}`,
+      `${drawOne(rng, phrases.greeting).split(/[!.,\uff0c\uff01。]/)[0]}${language === "zh" || language === "ja" ? "\uff01" : "!"}`,
       ...(name === null ? [] : [name]),
     ]);
   }
@@ -120,59 +133,68 @@ const opening =
 const identity =
   /\b(?:who are you|what is your name|what's your name|your name|introduce yourself|tell me about yourself|wer (?:bist du|sind sie)|wie hei(?:ß|ss)(?:t du|en sie)|stell\w* (?:dich|sie sich) vor)\b|你是谁|您是谁|叫什么|贵姓|自我介绍|이름이|누구/i;
 const more =
-  /^\W*(?:anything else|what else|something else|and then|go on|sonst noch|noch etwas|was noch|还有吗|还有什么|还有呢|其他的?呢|또|더 있)/i;
+  /^\W*(?:(?:is there )?anything else|what else|something else|and then|go on|sonst noch|noch etwas|was noch|还有(?:吗|什么|呢|别的|其他)|其他的?呢|또|더 있)/i;
 
-/** Open questions: who one is, what one comes for, what else there is. */
+/** Open questions: who one is, how old, what one comes for, what else there is. */
 function lead(scene: Scene): string | null {
   const { conversation, persona } = scene;
   const { question } = conversation;
   if (identity.test(question)) return identityOf(conversation);
+  if (persona && ageQuestion.test(question)) {
+    const aged = conversation.statements.find(({ source, text }) => source === "prompt" && ageStatement.test(text));
+    if (aged !== undefined) return joined([voiced(aged, scene)]);
+  }
   const goesOn = more.test(question);
   if (!goesOn && !(persona && opening.test(question))) return null;
   const told = conversation.earlierAnswers.join("\n");
   const fresh = conversation.statements
     .filter(({ source }) => source === "prompt" || source === "context")
-    .filter((statement) => !isIdentity(statement.text) && !told.includes(bare(voiced(statement, scene))));
-  // A complaint before a habit: what hurts is what one comes for.
-  const complaints = rank(
-    "pain ache problem complaint schmerz beschwerden 痛 不舒服 发烧 咳 主诉 통증 worried",
-    fresh,
-  ).map(({ statement }) => statement);
-  const chosen = goesOn ? fresh.slice(0, 1) : [...(complaints.length > 0 ? complaints.slice(0, 1) : fresh.slice(0, 1))];
-  return chosen.length === 0 ? null : joined(chosen.map((statement) => voiced(statement, scene)));
+    .filter((statement) => !isIdentity(statement) && !told.includes(bare(voiced(statement, scene))));
+  // A complaint before a habit: what hurts is what one comes for, and not what hurts others.
+  const own = fresh.filter(({ text }) => !conceptsOf(text).has("#family") && !conceptsOf(text).has("#contact"));
+  const complaint = rank(complaints, own).toSorted((a, b) => b.score / (b.at + 8) - a.score / (a.at + 8))[0]?.statement;
+  const chosen = goesOn ? fresh[0] : (complaint ?? fresh[0]);
+  return chosen === undefined ? null : joined([voiced(chosen, scene)]);
 }
+
+const complaints = "pain complaint problem fever cough schmerz beschwerden fieber husten 痛 不舒服 主诉 发烧 咳 통증";
+const ageQuestion = /\bhow old\b|\byour age\b|\bwie alt\b|\bdein alter\b|\bihr alter\b|多大|几岁|年龄|나이|몇 살/i;
+const ageStatement =
+  /\b\d{1,3}[ -]?(?:years?|jahre|y\/?o\b)|\d\s*岁|\d\s*[세살]|,\s*(?:aged?\s*)?\d{1,3}\s*(?:[,.]|$)|\bage:?\s*\d/i;
 
 const identityStart =
   /^(?:you are|your name is|i am|i'm|my name is|du bist|du hei(?:ß|ss)t|ich (?:bin|hei(?:ß|ss)e)|sie (?:sind|hei(?:ß|ss)en)|你是|你叫|你就是|我是|我叫|name:|姓名|당신은|저는)/i;
-const isIdentity = (text: string): boolean => identityStart.test(text.trim());
+const identityHeading = /我是谁|who (?:i am|you are)|identity|wer du bist/i;
+const isIdentity = ({ text, heading }: Statement): boolean =>
+  identityStart.test(text.trim()) || identityHeading.test(heading);
 
 function identityOf({ statements }: Conversation): string | null {
   const own = statements.filter(({ source }) => source === "prompt");
-  const found = own.find(
-    ({ text, heading }) => isIdentity(text) || /我是谁|who (?:i am|you are)|identity|wer du bist/i.test(heading),
-  );
-  return found === undefined
-    ? null
-    : joined([found.heading.includes("谁") ? `我是${found.text}` : toFirstPerson(found.text)]);
+  const found = own.find(({ heading }) => identityHeading.test(heading)) ?? own.find(isIdentity);
+  if (found === undefined) return null;
+  return joined([found.heading.includes("谁") ? `我是${found.text}` : toFirstPerson(found.text)]);
 }
 
 const detailed =
   /\b(?:describe|explain|tell me (?:more|about|everything)|everything|details?|list|all (?:the|your|of)|erzähl\w*|beschreib\w*|erklär\w*|alles|genau)\b|详细|介绍|说说|哪些|都有|자세히|설명/i;
-const followUp = /^\W*(?:and|or|but|so|what about|how about|und|oder|aber|那|那么|呢|그럼|그리고)\b|^那|呢[??]?$/i;
+const followUp = /^\W*(?:and|or|but|so|what about|how about|und|oder|aber|那|那么|呢|그럼|그리고)\b|^那|呢[?\uff1f]?$/i;
 
 /** What was said that fits the question best. */
 function found(scene: Scene): string | null {
   const { conversation } = scene;
   const { question, earlierQuestions, earlierAnswers } = conversation;
   const ofMe = /\b(?:my|mine|i|me|mein\w*|ich|mir|mich)\b|我/i.test(question);
-  const thin = termsOf(question).length <= 1 || followUp.test(question);
-  const hints = thin ? earlierQuestions.slice(-2) : [];
-  const statements = conversation.statements.filter(
-    ({ source, text }) =>
-      source !== "assistant" && !/[??]\s*$/.test(text) && !(source === "user" && isInstruction(text)),
-  );
+  const terms = termsOf(question).length;
+  const hints = terms === 0 || followUp.test(question) ? earlierQuestions.slice(-2) : [];
+  const statements = conversation.statements.filter(({ source, text }) => {
+    if (source === "assistant" || /[?\uff1f]\s*$/.test(text)) return false;
+    return source !== "user" || (telling.test(text) && !isInstruction(text));
+  });
   const told = earlierAnswers.join("\n");
+  // A follow-up's own words must match too: "And fever?" is not answered by the pain that was asked for before.
+  const matching = new Set(rank(question, statements).map(({ at }) => at));
   const ranked = rank(question, statements, hints)
+    .filter(({ at }) => terms === 0 || matching.has(at))
     .map((one) => {
       const repeated = told.includes(bare(voiced(one.statement, scene))) ? 0.6 : 1;
       const own = one.statement.source !== "user" ? 1 : ofMe && !scene.persona ? 1.3 : 0.6;
@@ -180,7 +202,7 @@ function found(scene: Scene): string | null {
     })
     .toSorted((a, b) => b.score - a.score);
   const best = ranked[0];
-  if (best === undefined || best.coverage < (thin ? COVERAGE_MIN / 2 : COVERAGE_MIN)) return null;
+  if (best === undefined || best.coverage < (hints.length > 0 ? COVERAGE_MIN / 2 : COVERAGE_MIN)) return null;
   const chosen = chooseFrom(ranked, best, question);
   const text = joined(chosen.map((statement) => voiced(statement, scene)));
   return `${verdict(question, best, scene)}${text}`;
@@ -213,7 +235,7 @@ function verdict(question: string, best: Ranked, { language }: Scene): string {
 function voiced({ text, source }: Statement, { persona, described, language }: Scene): string {
   if (source === "user") return toSecondPerson(text);
   if (source !== "prompt" || !persona) return text;
-  const labelled = /^([\p{L}][\p{L} ]{1,30})[::]\s*(.+)$/u.exec(text);
+  const labelled = /^([\p{L}][\p{L} ]{1,30})[:\uff1a]\s*(.+)$/u.exec(text);
   if (labelled !== null) return labelledAs(labelled[1] ?? "", labelled[2] ?? "", language);
   return described ? describedToFirst(text) : toFirstPerson(text);
 }
@@ -226,14 +248,14 @@ function labelledAs(label: string, value: string, language: Language): string {
   return `My ${label.toLowerCase()} ${/[^su]s$/.test(label) ? "are" : "is"} ${value.replace(/[.]$/, "")}.`;
 }
 
-const bare = (text: string): string => text.replace(/[.。!?!?]+$/, "");
+const bare = (text: string): string => text.replace(/[.。\uff01\uff1f!?]+$/, "");
 
 const telling =
   /\b(?:i am|i'm|i have|i live|i like|i was|i want|my \w+ (?:is|are)|ich (?:bin|habe|heiße|wohne|mag|war)|mein\w* \w+ (?:ist|sind))\b|^(?:我是|我叫|我有|我住|저는|제)/i;
 
 /** Told something, and not asked. */
 function acknowledgement({ conversation: { question }, language, persona, rng }: Scene): string | null {
-  if (/[??]/.test(question) || !telling.test(question) || persona) return null;
+  if (/[?\uff1f]/.test(question) || !telling.test(question) || persona) return null;
   return drawOne(rng, phrasesOf(language).noted);
 }
 

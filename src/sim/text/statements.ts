@@ -64,7 +64,7 @@ export function readConversation(all: readonly ChatMessage[]): Conversation {
 const isPrompt = ({ role }: ChatMessage): boolean => role === "system" || role === "developer";
 
 const questionTag = /<(student|question|query|user_query|user_input|user|input)>([\s\S]*?)<\/\1>/i;
-const questionLabel = /(?:^|\n)[ \t]*(?:user question|question|query|frage|问题|提问|질문)[ \t]*[::]/gi;
+const questionLabel = /(?:^|\n)[ \t]*(?:user question|question|query|frage|问题|提问|질문)[ \t]*[:\uff1a]/gi;
 /** A request that is followed by what it is about. */
 const requestStart =
   /^\s*(please |bitte |请)?(summari[sz]e|write|extract|translate|classify|rate|score|review|analy[sz]e|describe|list|rewrite|explain|create|generate|draft|fill|answer|fass\w*|schreib\w*|extrahier\w*|übersetz\w*|bewert\w*|beschreib\w*|erstell\w*|总结|概括|写|生成|提取|翻译|分析|评价|根据|요약|작성)/i;
@@ -82,7 +82,7 @@ export function splitQuestion(message: string): { question: string; given: strin
   const pieces = sentencesOf(text);
   if (pieces.length <= 1) return splitAtColon(text);
   const request = pieces.findIndex((piece) => requestStart.test(piece));
-  const asked = pieces.findLastIndex((piece) => /[??]["')]?\s*$/.test(piece));
+  const asked = pieces.findLastIndex((piece) => /[?\uff1f]["')]?\s*$/.test(piece));
   if (pieces.length <= 3 && text.length < 300 && request < 0) {
     // A few sentences to one another: the question, and what was told before it.
     return asked < 0
@@ -101,7 +101,7 @@ const others = (pieces: readonly string[], at: number): string => pieces.filter(
 
 /** "Summarise: the text" on one line. */
 function splitAtColon(text: string): { question: string; given: string } {
-  const colon = /^([^::\n]{4,160})[::]\s*(\S.*)$/s.exec(text.trim());
+  const colon = /^([^:\uff1a\n]{4,160})[:\uff1a]\s*(\S.*)$/s.exec(text.trim());
   if (colon === null || !requestStart.test(text) || (colon[2] ?? "").length < 20)
     return { question: text.trim(), given: "" };
   return { question: colon[1] ?? "", given: colon[2] ?? "" };
@@ -121,7 +121,7 @@ const abbreviation = /(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|vs|etc|e\.g|i\.e|ca|bzw|z\.\s
 function splitLine(line: string): string[] {
   const pieces: string[] = [];
   let from = 0;
-  for (const end of line.matchAll(/[.!?…]+["')\]]*\s+|[。!?]+["”』」)]*\s*/g)) {
+  for (const end of line.matchAll(/[.!?…]+["')\]]*\s+|[。\uff01\uff1f]+["”』」)]*\s*/g)) {
     const to = end.index + end[0].length;
     if (abbreviation.test(line.slice(from, to).trimEnd())) continue;
     pieces.push(line.slice(from, to));
@@ -131,7 +131,8 @@ function splitLine(line: string): string[] {
 }
 
 /** A line that stands over others: "## Facts", "【我的情况】…", "Facts:". */
-const headingLine = /^(?:#{1,6}\s+(.+?)\s*#*|【([^】]+)】(.*)|\*\*([^*]+)\*\*:?|([^.!?。!?,,::]{2,40})[::])$/;
+const headingLine =
+  /^(?:#{1,6}\s+(.+?)\s*#*|【([^】]+)】(.*)|\*\*([^*]+)\*\*:?|([^.!?。\uff01\uff1f,\uff0c:\uff1a]{2,40})[:\uff1a])$/;
 const hiddenHeading =
   /rules?\b|instruction|guideline|constraint|\bstyle\b|\bformat\b|output|\btone\b|regeln|anweisung|vorgaben|stil\b|规则|要求|格式|说不明白|脾气|说话|暗号|不好意思|已看到|设定|轮次|규칙|지침|secret|geheim/i;
 /** What tells the model how to behave, or must not be told to anyone. */
@@ -155,7 +156,10 @@ function statementsOf(text: string, source: Statement["source"], turn: number): 
   const plain = text
     .slice(0, TEXT_CHARS_MAX)
     .replace(/<\/?[a-z_]{2,20}>/gi, "\n")
-    .replace(/[((][^()()]*(?:才说|问到|if asked|when asked|nur auf nachfrage)[^()()]*[))]/gi, "");
+    .replace(
+      /[(\uff08][^()\uff08\uff09]*(?:才说|问到|if asked|when asked|nur auf nachfrage)[^()\uff08\uff09]*[)\uff09]/gi,
+      "",
+    );
   for (const line of plain.split("\n")) {
     const titled = headingLine.exec(line.trim());
     // The rest of a line with a heading in brackets belongs to it alone.
@@ -171,7 +175,7 @@ function statementsOf(text: string, source: Statement["source"], turn: number): 
   return found;
 }
 
-const hiddenLabel = /^[^::]{0,30}(?:暗号|不好意思说|已看到|轮次|secret|password)[^::]{0,30}[::]/i;
+const hiddenLabel = /^[^:\uff1a]{0,30}(?:暗号|不好意思说|已看到|轮次|secret|password)[^:\uff1a]{0,30}[:\uff1a]/i;
 
 /** A numbered list in a prompt of which some are instructions is one of rules. */
 function hasNumberedRules(text: string): boolean {

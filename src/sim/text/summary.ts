@@ -42,7 +42,7 @@ export function summaryWishOf(question: string): SummaryWish {
     return found === undefined ? null : (numbers[found] ?? (Number(found) || null));
   };
   const headings =
-    /(?:sections?|headings?|abschnitten?|überschriften)\s*(?:are|named|called|:)?\s*:?\s*([^.\n]+)|(?:章节|包括|分为)[::]?\s*([^。\n]+)/i.exec(
+    /(?:sections?|headings?|abschnitten?|überschriften)\s*(?:are|named|called|:)?\s*:?\s*([^.\n]+)|(?:章节|包括|分为)[:\uff1a]?\s*([^。\n]+)/i.exec(
       question,
     );
   return {
@@ -149,12 +149,13 @@ function underHeadings(sentences: readonly string[], headings: readonly string[]
 export function joined(sentences: readonly string[]): string {
   return sentences
     .map((sentence) =>
-      /[.!?。!?…:]["')”」]?$/.test(sentence)
+      /[.!?。\uff01\uff1f…:]["')”」]?$/.test(sentence)
         ? sentence
         : `${sentence}${/\p{Script=Han}[^\p{L}]*$/u.test(sentence) ? "。" : "."}`,
     )
     .reduce(
-      (text, sentence) => (text === "" ? sentence : /[。!?]$/.test(text) ? text + sentence : `${text} ${sentence}`),
+      (text, sentence) =>
+        text === "" ? sentence : /[。\uff01\uff1f]$/.test(text) ? text + sentence : `${text} ${sentence}`,
       "",
     );
 }

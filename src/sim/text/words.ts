@@ -21,6 +21,7 @@ const stopWords = words(
     "hast hat hatte kann kannst können soll muss darf ich mich mir mein meine meinen du dich dir dein deine deinen er ihn " +
     "ihm sie ihr ihre wir uns es man was welche welcher wer wem wen wann wo warum wie da hier bitte sag mal auch sehr noch " +
     "schon denn doch etwa gibt gib zum zur ja " +
+    "long lange lang many much viel viele old alt often oft far weit something etwas anything everything " +
     "le la les un une des du de et ou à au aux en est sont je tu il elle nous vous que qui quoi quel quelle " +
     "el los las una y o en es son yo tú usted que qué cual cuál como cómo su mi",
 );
@@ -86,7 +87,7 @@ const plain: Readonly<Record<string, string>> = { ä: "a", ö: "o", ü: "u" };
 
 /**
  * The terms of a text in order, repeated as often as they stand in it: stems without stop words, pairs of characters
- * for paired scripts (and the single character of a run of one). A text of stop words alone has none.
+ * and the characters for paired scripts. A text of stop words alone has none.
  */
 export function termsOf(text: string): string[] {
   const terms: string[] = [];
@@ -103,18 +104,21 @@ export function termsOf(text: string): string[] {
   return terms;
 }
 
-/** Pairs of neighbours without particles, and the negations and numerals that stand alone. */
+/** What asks and says nothing else. */
+const askingPieces =
+  /什么时候|什么|怎么样|怎么|怎样|多长时间|多少|多大|多久|哪里|哪儿|哪些|有没有|是不是|请问|为什么|一下|时候/g;
+
+/** Characters without particles, and the pairs of neighbours: few statements share a pair, many a character. */
 function pairsOf(run: string): string[] {
-  const characters = [...run].filter((character) => !pairedStops.has(character));
-  if (characters.length === 1) return characters;
-  const pairs: string[] = [];
-  for (let index = 0; index < characters.length; index++) {
-    const character = characters[index] ?? "";
-    if (negations.has(character)) pairs.push(character);
-    const next = characters[index + 1];
-    if (next !== undefined) pairs.push(character + next);
+  const terms: string[] = [];
+  for (const piece of run.replace(askingPieces, " ").replaceAll("疼", "痛").split(" ")) {
+    const characters = [...piece].filter((character) => !pairedStops.has(character));
+    characters.forEach((character, at) => {
+      terms.push(character);
+      if (at > 0) terms.push(`${characters[at - 1]}${character}`);
+    });
   }
-  return pairs;
+  return terms;
 }
 
 /** How alike two terms are by their groups of three characters, 0 to 1 (Dice). */
