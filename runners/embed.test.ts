@@ -39,7 +39,7 @@ beforeAll(async () => {
     readImage: unused,
     openLlm: ({ task, signal }) => {
       const identity = { keyId: task.ownerId, requestId: task.id };
-      return openAiClient({ caller, models: server.models, identity, signal });
+      return openAiClient({ caller, models: server.models, fetchMedia: unused, identity, signal });
     },
   });
 });

@@ -9,6 +9,7 @@ import { systemClock } from "./clock.ts";
 import { AppError } from "./errors.ts";
 import { randomTaskId } from "./ids.ts";
 import { openAiClient } from "./llm/client.ts";
+import type { FetchMedia } from "./llm/media.ts";
 import { type OneServer, openOneServer } from "./llm/one-server.ts";
 import { silentLog } from "./log.ts";
 import type { RunnerJob } from "./registry/context.ts";
@@ -93,7 +94,7 @@ async function withRunner<T>(
       blobs: folderBlobs(folder),
       clock: systemClock,
       fetchInput,
-      ...(server && { openLlm: ({ task, signal }) => openTestClient(server, task, signal) }),
+      ...(server && { openLlm: ({ task, signal }) => openTestClient(server, fetchInput, task, signal) }),
       readImage: (input, { readFile }) => readImage(input, { fetch: fetchInput, readFile }),
     });
     try {
@@ -107,8 +108,12 @@ async function withRunner<T>(
   }
 }
 
-const openTestClient = ({ caller, models }: OneServer, { id, ownerId }: RunnerTask, signal: AbortSignal) =>
-  openAiClient({ caller, models, identity: { keyId: ownerId, requestId: id }, signal });
+const openTestClient = (
+  { caller, models }: OneServer,
+  fetchMedia: FetchMedia,
+  { id, ownerId }: RunnerTask,
+  signal: AbortSignal,
+) => openAiClient({ caller, models, fetchMedia, identity: { keyId: ownerId, requestId: id }, signal });
 
 type Sinks = Pick<RunnerJob, "onProgress" | "onDelta" | "onReset">;
 

@@ -6,6 +6,7 @@ import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
 import { startLiveServer } from "../live/server.ts";
 import { createLocalCaller } from "../llm/local-caller.ts";
+import type { FetchMedia } from "../llm/media.ts";
 import { meter } from "../llm/metered.ts";
 import { createLlmMetrics } from "../llm/metrics.ts";
 import type { Log } from "../log.ts";
@@ -14,6 +15,7 @@ import { startDiscovery } from "../models/discovery.ts";
 import { type LlmCatalogue, openLlmModels } from "../models/llm-catalogue.ts";
 import { exposeModelHealth } from "../models/metrics.ts";
 import type { LlmOffers } from "../models/offers.ts";
+import { fetchInput } from "../net/fetch-input.ts";
 import { openRemoteLedger } from "../usage/remote-ledger.ts";
 import { keepModelServer, type ModelServer } from "./model-server.ts";
 import { type OpenLlm, openRunnerLlm } from "./runner-llm.ts";
@@ -59,9 +61,11 @@ export async function openActorLlm(
   const ledger = openRemoteLedger({ bus: tokens, clock: systemClock, log });
   const live = startLiveServer({ ...shared, bus: tokens });
   const caller = meter(createLocalCaller({ ...shared, models, observer: createLlmMetrics(metrics) }), ledger);
+  const fetchMedia: FetchMedia = (url, sizeBytesMax, signal) =>
+    fetchInput(url, { allowHosts: config.fetchAllowHosts, sizeBytesMax, signal });
   return {
     ...models,
-    openClient: openRunnerLlm(caller, models, discovery.offers),
+    openClient: openRunnerLlm(caller, models, fetchMedia, discovery.offers),
     drain: (graceMs) => live.stop(graceMs),
     onOffers(listener) {
       tell = listener;

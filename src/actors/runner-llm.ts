@@ -4,6 +4,7 @@
 import { AppError, asAppError } from "../errors.ts";
 import { openAiClient } from "../llm/client.ts";
 import type { LlmCaller } from "../llm/llm.ts";
+import type { FetchMedia } from "../llm/media.ts";
 import type { LlmCatalogue } from "../models/llm-catalogue.ts";
 import type { LlmOffers } from "../models/offers.ts";
 import type { RunnerHost } from "../registry/context.ts";
@@ -14,6 +15,7 @@ export type OpenLlm = NonNullable<RunnerHost["openLlm"]>;
 export function openRunnerLlm(
   caller: LlmCaller,
   models: Pick<LlmCatalogue, "providers" | "defaultModel">,
+  fetchMedia: FetchMedia,
   offers: () => LlmOffers,
 ): OpenLlm {
   /** A model that nobody knows may be of a server that has not answered yet. */
@@ -30,6 +32,6 @@ export function openRunnerLlm(
   };
   return ({ task: { id, attempt, ownerId }, signal }) => {
     const identity = { keyId: ownerId, requestId: attempt === 1 ? id : `${id}-a${attempt}` };
-    return openAiClient({ caller: patient, models, identity, signal });
+    return openAiClient({ caller: patient, models, fetchMedia, identity, signal });
   };
 }

@@ -2,6 +2,7 @@
 // is read and checked, pictures are fetched, the call is made, its answer sent on. Who answers is the caller's to
 // decide (src/llm/llm.ts); nothing here knows of a server.
 import type { LlmAnswer, LlmBody, LlmCaller } from "../llm/llm.ts";
+import { type FetchMedia, withMedia } from "../llm/media.ts";
 import type { Log } from "../log.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
 import { readJson } from "./body.ts";
@@ -9,7 +10,6 @@ import type { Hold, Holds } from "./holds.ts";
 import { affinityOf, stickyKeyOf } from "./llm-affinity.ts";
 import { embeddingsReply, jsonReply, mediaReply } from "./llm-answer.ts";
 import { readForm } from "./llm-form.ts";
-import { type FetchMedia, withMedia } from "./llm-media.ts";
 import { llmOperations } from "./llm-operations.ts";
 import { checkedBody, type Fields, type JsonEndpoint } from "./llm-request.ts";
 import { type LlmStreamLimits, llmStream, llmStreamLimits } from "./llm-stream.ts";

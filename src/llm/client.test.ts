@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { until } from "../../tests/stack.ts";
-import { asAppError } from "../errors.ts";
+import { AppError, asAppError } from "../errors.ts";
+import { failureOf } from "../registry/failure.ts";
 import { type Simulator, startSimulator } from "../sim/simulator.ts";
 import { openAiClient } from "./client.ts";
 import type { LlmCaller, LlmRequest } from "./llm.ts";
+import type { FetchMedia } from "./media.ts";
 import { type OneServer, openOneServer } from "./one-server.ts";
 
 let simulator: Simulator;
@@ -27,8 +29,16 @@ function open(signal: AbortSignal = new AbortController().signal) {
     },
   };
   const identity = { keyId: "owner", requestId: "task" };
-  return { asked, llm: openAiClient({ caller, models: server.models, identity, signal }) };
+  return { asked, llm: openAiClient({ caller, models: server.models, fetchMedia, identity, signal }) };
 }
+
+/** A WebP of 8 x 6 pixels. */
+const picture = Buffer.from("UklGRioAAABXRUJQVlA4TB4AAAAvB0ABALmM6H/sIqL/ASEB4ZP/7yQLhmQAYwKQWjY=", "base64");
+const fetchMedia: FetchMedia = (url) => {
+  if (url.endsWith("/picture")) return Promise.resolve({ bytes: picture, contentType: "", url });
+  const code = url.endsWith("/slow") ? "fetch_timeout" : "fetch_blocked";
+  return Promise.reject(new AppError(code, "it could not be fetched"));
+};
 
 const messages = [{ role: "user" as const, content: "Tell me about rivers." }];
 
@@ -77,13 +87,31 @@ test("errors are the client's own, with our codes", async () => {
   expect(asAppError(unknown)).toBeNull();
 });
 
+test("no URL reaches a server: pictures go as data, in what a vLLM gets too", async () => {
+  const { llm, asked } = open();
+  const showing = (url: string) => [
+    { role: "user" as const, content: [{ type: "image_url" as const, image_url: { url } }] },
+  ];
+  const withUrl = showing("https://example.com/picture");
+  await llm.chat.completions.create({ model: "", messages: withUrl, vllm: { messages: withUrl } } as never);
+  const data = showing(`data:image/webp;base64,${picture.toString("base64")}`);
+  expect(asked[0]?.body).toMatchObject({ value: { messages: data } });
+  expect(asked[0]?.vllm).toEqual({ messages: data });
+  const refused = (url: string) =>
+    llm.chat.completions
+      .create({ model: "", messages: showing(url) })
+      .catch((error) => failureOf(error, "infer", false));
+  expect(await refused("http://10.0.0.1/x")).toMatchObject({ failure: { code: "invalid_input", retryable: false } });
+  expect(await refused("http://10.0.0.1/slow")).toMatchObject({ failure: { code: "fetch_timeout", retryable: true } });
+});
+
 test("the end of the task ends the call, and so does who stops reading", async () => {
   const slow = await startSimulator({ profile: "8b-h100" });
   const far = await openOneServer(slow.url);
   try {
     const task = new AbortController();
     const identity = { keyId: "owner", requestId: "task" };
-    const llm = openAiClient({ caller: far.caller, models: far.models, identity, signal: task.signal });
+    const llm = openAiClient({ caller: far.caller, models: far.models, fetchMedia, identity, signal: task.signal });
     const body = { model: "", messages, stream: true as const, vllm: { ignore_eos: true, max_tokens: 10_000 } };
     for await (const _ of await llm.chat.completions.create(body)) break;
     await gone(slow);

@@ -6,6 +6,7 @@ import type { OpenAI } from "openai";
 import { AppError, asAppError, errorKinds } from "../errors.ts";
 import { type LlmEndpoint, type LlmModels, llmEndpoints } from "../models/llm-models.ts";
 import type { LlmAnswer, LlmCaller, LlmRequest } from "./llm.ts";
+import { type FetchMedia, type MediaParts, withMedia } from "./media.ts";
 
 export interface LlmIdentity {
   /** Id of the API key that is counted and limited. */
@@ -17,6 +18,8 @@ export interface LlmIdentity {
 export interface ClientOptions {
   readonly caller: LlmCaller;
   readonly models: Pick<LlmModels, "defaultModel">;
+  /** How pictures of a conversation are fetched that stand behind a URL. */
+  readonly fetchMedia: FetchMedia;
   readonly identity: LlmIdentity;
   /** Ends every call, down to the server's socket. */
   readonly signal: AbortSignal;
@@ -33,7 +36,7 @@ const BASE_URL = "http://llm.invalid/v1";
  * `x-millrace-provider-kind` (vllm, openai). Errors of the caller come as the client's own (`status`, `code`); what breaks
  * off a stream that has begun is thrown as it is (AppError).
  */
-export function openAiClient({ caller, models, identity, signal }: ClientOptions): OpenAI {
+export function openAiClient({ caller, models, fetchMedia, identity, signal }: ClientOptions): OpenAI {
   const { OpenAI: Client } = createRequire(import.meta.url)("openai") as typeof import("openai");
   let calls = 0;
   const answerOf = async (url: URL, init: RequestInit): Promise<Response> => {
@@ -46,14 +49,15 @@ export function openAiClient({ caller, models, identity, signal }: ClientOptions
     const { keyId } = identity;
     const call = { endpoint, requestId, keyId, stickyKey: keyId, affinity: "", signal: ended };
     try {
-      const asked = await readBody(init.body);
+      // What is fetched is bounded by the slots of the runner that asks.
+      const asked = await fetched(await readBody(init.body), { keyId, fetchMedia, reserve: () => {}, signal: ended });
       const isVision = new Headers(init.headers).get("x-millrace-purpose") === "vision";
       const model = asked.model || (isVision && models.defaultModel("vision")) || "";
       return responseOf(await caller.call({ ...call, ...asked, model }), requestId);
     } catch (error) {
       const known = asAppError(error);
       if (!known) throw error;
-      return refusal(known);
+      return refusal(retryableCause(known) ?? known);
     }
   };
   return new Client({
@@ -75,6 +79,14 @@ type Asked = Pick<LlmRequest, "model" | "body" | "stream" | "streamUsage" | "vll
 /** What the client wrote: JSON as text, or a form for a request with a file. */
 const readBody = async (body: RequestInit["body"]): Promise<Asked> =>
   body instanceof FormData ? readForm(body) : readJson(String(body));
+
+/** With pictures as data, wherever the request holds a conversation. */
+async function fetched(asked: Asked, media: MediaParts): Promise<Asked> {
+  if (asked.body.kind !== "json") return asked;
+  const value = await withMedia(asked.body.value, media);
+  const vllm = asked.vllm && (await withMedia(asked.vllm, media));
+  return { ...asked, body: { kind: "json", value }, ...(vllm && { vllm }) };
+}
 
 function readJson(text: string): Asked {
   const { vllm, ...value } = JSON.parse(text) as Record<string, unknown>;
@@ -113,6 +125,12 @@ const responseOf = ({ target, status, contentType, body }: LlmAnswer, requestId:
       "x-millrace-provider-kind": target.kind,
     },
   });
+
+/** A picture that could not be had for now: the request is not at fault for that. */
+function retryableCause({ code, cause }: AppError): AppError | null {
+  const known = code === "invalid_request" ? asAppError(cause) : null;
+  return known && errorKinds[known.code].retry === "later" ? known : null;
+}
 
 /** In OpenAI's shape; the header tells our codes from those that a model server makes up. */
 function refusal({ code, message: text, fields }: AppError): Response {

@@ -1,11 +1,13 @@
 // Pictures of a conversation that stand behind a URL: fetched here, under the rules for addresses of strangers, and put
-// into the request as data, so that no client can make a model server ask an address inside. Called by llm.ts before
-// any server is chosen. No URL of a client ever reaches a model server.
+// into the request as data, so that no client can make a model server ask an address inside. Called for OpenAI's routes
+// and for `ctx.llm` before any server is chosen. No URL of a client ever reaches a model server.
 import { AppError, asAppError } from "../errors.ts";
-import { saltOf } from "../llm/encode.ts";
 import type { FetchedBytes } from "../net/fetch-input.ts";
 import { readImageHeader } from "../registry/image-header.ts";
-import { type Fields, invalidField } from "./llm-request.ts";
+import { refusedField } from "./constraints.ts";
+import { saltOf } from "./encode.ts";
+
+type Fields = Readonly<Record<string, unknown>>;
 
 /** Pictures behind URLs in one request: each is a connection of ours to a stranger. */
 const FETCHED_MAX = 16;
@@ -37,7 +39,7 @@ export interface MediaParts {
 /**
  * The body with every picture in it as a data URL; the same body where nothing was to be fetched. Throws
  * `invalid_request` for a picture that cannot be had, for sound or video behind a URL, and for parts that would make
- * the server read memory or caches of others.
+ * the server read memory or caches of others. The cause of the first is what fetching threw.
  */
 export async function withMedia(body: Fields, parts: MediaParts): Promise<Fields> {
   if (!Array.isArray(body.messages) || !body.messages.some((message: Fields) => Array.isArray(message.content))) {
@@ -53,7 +55,7 @@ export async function withMedia(body: Fields, parts: MediaParts): Promise<Fields
     );
     return { ...message, content };
   });
-  if (places.length > FETCHED_MAX) throw invalidField("messages", `have more than ${FETCHED_MAX} pictures by URL`);
+  if (places.length > FETCHED_MAX) throw refusedField("messages", `have more than ${FETCHED_MAX} pictures by URL`);
   await fetchAll(places, parts);
   return { ...body, messages };
 }
@@ -61,7 +63,7 @@ export async function withMedia(body: Fields, parts: MediaParts): Promise<Fields
 /** A part whose URLs are noted in `places`; it is a copy of ours, written when they have been fetched. */
 function copied(part: Record<string, unknown>, path: string, keyId: string, places: Place[]): object {
   for (const name of Object.keys(part)) {
-    if (name.endsWith("_embeds")) throw invalidField(`${path}/${name.slice(0, 64)}`, "is not taken from clients");
+    if (name.endsWith("_embeds")) throw refusedField(`${path}/${name.slice(0, 64)}`, "is not taken from clients");
   }
   // A server may keep what it has decoded under this name: each key has names of its own.
   if (typeof part.uuid === "string") part.uuid = saltOf(keyId, part.uuid);
@@ -71,9 +73,9 @@ function copied(part: Record<string, unknown>, path: string, keyId: string, plac
     const inner = typeof given === "object" ? { ...given } : { url: given };
     const { url } = inner as { url?: unknown };
     const at = `${path}/${name}`;
-    if (typeof url !== "string") throw invalidField(at, "must hold a url");
+    if (typeof url !== "string") throw refusedField(at, "must hold a url");
     if (/^data:/i.test(url)) continue;
-    if (name !== "image_url") throw invalidField(at, "must be a data: URL");
+    if (name !== "image_url") throw refusedField(at, "must be a data: URL");
     part[name] = inner;
     places.push({ path: at, url, put: (data) => Object.assign(inner, { url: data }) });
   }
@@ -92,9 +94,9 @@ async function fetchAll(places: readonly Place[], { fetchMedia, reserve, signal 
       });
       reserve(bytes.byteLength);
       leftBytes -= bytes.byteLength;
-      if (leftBytes < 0) throw invalidField(place.path, `the pictures have more than ${FETCHED_BYTES_MAX} bytes`);
+      if (leftBytes < 0) throw refusedField(place.path, `the pictures have more than ${FETCHED_BYTES_MAX} bytes`);
       const header = readImageHeader(bytes);
-      if (header === null) throw invalidField(place.path, "is not a PNG, JPEG or WebP picture");
+      if (header === null) throw refusedField(place.path, "is not a PNG, JPEG or WebP picture");
       place.put(`data:image/${header.format};base64,${Buffer.from(bytes).toString("base64")}`);
     }
   };
@@ -108,5 +110,7 @@ async function fetchAll(places: readonly Place[], { fetchMedia, reserve, signal 
 /** What was wrong with a picture's URL is the request's fault: the text of these errors is meant for clients. */
 function unfetched(error: unknown, path: string): unknown {
   const known = asAppError(error);
-  return known?.code.startsWith("fetch_") ? invalidField(path, known.message) : error;
+  if (!known?.code.startsWith("fetch_")) return error;
+  const { message, fields } = refusedField(path, known.message);
+  return new AppError("invalid_request", message, { fields, cause: known });
 }
