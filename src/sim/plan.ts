@@ -53,10 +53,8 @@ export function planAnswer(answer: Answer, sampling: Cut, room: number): Plan {
       deltas.push({ kind: "tool_arguments", index, text: piece });
     }
   }
-  // Whoever wants more than there is to say gets it said again.
   const wanted = sampling.ignoreEos ? room : Math.min(sampling.minTokens, room);
-  const again = answer.parts.map((part) => (part.kind === "content" ? part.text : "")).join("") || "And so on.";
-  while (pieces.length < wanted) say("content", pieces.length === 0 ? again : ` ${again}`);
+  if (pieces.length < wanted) sayAgain(answer, pieces, deltas, wanted);
 
   const found = findStop(deltas.slice(0, room), sampling);
   if (found !== null) {
@@ -73,6 +71,18 @@ export function planAnswer(answer: Answer, sampling: Cut, room: number): Plan {
     finishReason: answer.finishReason,
     stopReason: null,
   };
+}
+
+/** Whoever wants more than there is to say gets it said again, by the same objects: it may be very much. */
+function sayAgain(answer: Answer, pieces: string[], deltas: Delta[], wanted: number): void {
+  const text = answer.parts.map((part) => (part.kind === "content" ? part.text : "")).join("") || "And so on.";
+  const again = tokenize(` ${text}`).map((piece): Delta => ({ kind: "content", text: piece }));
+  while (pieces.length < wanted) {
+    for (const delta of again) {
+      pieces.push(delta.text);
+      deltas.push(delta);
+    }
+  }
 }
 
 interface FoundStop {
