@@ -86,6 +86,8 @@ const simulated = async (): Promise<number[]> => {
   );
 };
 const model = "millrace-sim";
+/** Debian's package prometheus has it. */
+const promtool = Bun.which("promtool");
 const ask = (content: string) => ({ model, messages: [{ role: "user" as const, content }] });
 
 test("after a hundred calls of all kinds, key, metrics and model server say the same", async () => {
@@ -129,6 +131,11 @@ test("after a hundred calls of all kinds, key, metrics and model server say the 
   expect(metrics.sum("millrace_live_calls")).toBe(0);
   const streams = metrics.families.get("ai_time_to_first_token_seconds")?.samples.get(`_count|model="${model}"`);
   expect(streams).toBe(45);
+  if (promtool) {
+    const text = await (await fetch(`${stack.url}/metrics`)).blob();
+    const child = Bun.spawn([promtool, "check", "metrics"], { stdin: text, stdout: "pipe", stderr: "pipe" });
+    expect(await Promise.all([child.stdout.text(), child.stderr.text(), child.exited])).toEqual(["", "", 0]);
+  }
 });
 
 test("a stream that its client leaves is charged for the tokens that were made until then", async () => {
@@ -236,6 +243,9 @@ test("tasks are charged to their owner, and refused at the model when the day is
     prompt_tokens: usage.prompt_tokens,
     completion_tokens: usage.completion_tokens,
   });
+  const { metrics } = await stack.logged({ message: "actor is ready" });
+  const actor = readExposition(await (await fetch(String(metrics))).text());
+  expect(actor.sum("ai_tokens_total", 'type="completion"')).toBe(usage.completion_tokens);
   for (let i = 0; i < 20 && task.status === "SUCCESS"; i++) task = await submit();
   expect(task.error).toMatchObject({ code: "insufficient_quota", retryable: false });
   expect(await statusOf(clientOf(key).chat.completions.create(ask("And now?")))).toBe(429);

@@ -21,7 +21,8 @@ export const usageQuerySchema = {
     key: {
       type: "string",
       pattern: "^(\\*|[A-Za-z0-9_-]{1,64})$",
-      description: "Id of another key, or `*` for all of them; needs the scope `admin`. Default: the key's own usage.",
+      description:
+        "Id of another key, or `*` for all of them (31 days at most); needs the scope `admin`. Default: the key's own usage.",
     },
   },
 } as const;

@@ -105,9 +105,11 @@ test.each([
   ["?from=2026-11-21T10:00:00Z&from=2026-11-20T10:00:00Z", "/from"],
   ["?form=2026-11-21T10:00:00Z", "/form"],
   ["?key=a%20b", "/key"],
+  ["?from=2024-11-21T00:00:00Z&to=2026-11-21T00:00:00Z", "/to"],
+  ["?key=*&from=2026-10-01T00:00:00Z&to=2026-11-21T00:00:00Z", "/to"],
 ])("%s is refused", async (query, path) => {
   await using usage = await start();
-  const [status, body] = await usage.get(query);
+  const [status, body] = await usage.get(query, "root+tasks:read+admin");
   expect([status, body.code, (body.errors as { path: string }[])[0]?.path]).toEqual([422, "invalid_request", path]);
   expect(usage.asked).toEqual([]);
 });

@@ -45,8 +45,8 @@ export interface UsageOptions {
 
 /** A year of invoices, and the month in which somebody asks about them. A busy key and model is 1 MB of rows a year. */
 export const USAGE_KEPT_MS = 400 * DAY_MS;
-/** A batch is sent again within seconds of the database's return. */
-const BATCHES_KEPT_MS = HOUR_MS;
+/** A batch comes again within seconds of the return of the database, or of a gateway. */
+const BATCHES_KEPT_MS = DAY_MS;
 
 export function openUsageLedger({ sql, limitOf, clock, log }: UsageOptions): Usage {
   const quotas = createQuotas({ take: (wishes) => takeTokens(sql, wishes), clock, log });
