@@ -82,6 +82,26 @@ forEachDatabase(({ empty, name }) => {
     expect(await tried(gateway, 1_000, 1)).toBe("insufficient_quota");
   });
 
+  test("a call that ends after midnight gives nothing to the new day, and takes nothing of it", async () => {
+    const [gateway] = gateways(1);
+    const [frugal, costly] = [await reserve(gateway, 1_000, 400), await reserve(gateway, 1_000, 400)];
+    time.now = midnight + DAY_MS;
+    expect(await tried(gateway, 1_000, 100)).toBe(900);
+    frugal.settle(0);
+    costly.settle(5_000);
+    await gateway?.tick();
+    expect(await tried(gateway, 1_000, 100)).toBe(900);
+  });
+
+  test("of an answer as long as a context 16,384 tokens are reserved", async () => {
+    const [gateway] = gateways(1);
+    const reservation = await reserve(gateway, 1_000_000, 131_072);
+    expect(reservation.quota?.remaining).toBe(1_000_000 - 16_384);
+    reservation.settle(100_000);
+    await gateway?.tick();
+    expect((await reserve(gateway, 1_000_000, 1)).quota?.remaining).toBe(899_999);
+  });
+
   test("a share is taken once, and spent in memory", async () => {
     const [gateway] = gateways(1);
     (await reserve(gateway, 600_000, 100)).settle(100);

@@ -98,6 +98,9 @@ forEachDatabase(({ empty, name }) => {
       remaining: 400,
       resetsMs: midnight + DAY_MS,
     });
+    const small = await second.reserve("alice", () => 100);
+    expect(small?.quota).toMatchObject({ limit: 1_000, remaining: 300 });
+    small?.settle(0);
     const reservation = await second.reserve("alice", () => 5_000);
     expect(reservation?.quota).toMatchObject({ limit: 1_000, remaining: 0 });
     await expect(Promise.resolve(first.reserve("alice", () => 1))).rejects.toMatchObject({
