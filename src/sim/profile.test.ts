@@ -36,7 +36,7 @@ test("a bad profile is told all its problems at once", () => {
   expect(problems).toContain("max_num_seqs must be a whole number");
   expect(() => parseProfile("none", "- 1")).toThrow("block_size must be");
   expect(() => parseProfile("none", "{")).toThrow("is not YAML");
-  expect(() => parseProfile("small", text.replace("num_blocks: 1048576", "num_blocks: 16"))).toThrow(
+  expect(() => parseProfile("small", text.replace("num_blocks: 131072", "num_blocks: 16"))).toThrow(
     "at least max_model_len",
   );
 });
