@@ -232,7 +232,7 @@ test("tasks are charged to their owner, and refused at the model when the day is
       return read.finished_at ? read : null;
     });
   };
-  let task = await submit();
+  const task = await submit();
   expect(task.status).toBe("SUCCESS");
   const { usage } = task.result as { usage: { prompt_tokens: number; completion_tokens: number } };
   const counted = await stack.until("the task is counted", 5_000, async () => {
@@ -246,8 +246,11 @@ test("tasks are charged to their owner, and refused at the model when the day is
   const { metrics } = await stack.logged({ message: "actor is ready" });
   const actor = readExposition(await (await fetch(String(metrics))).text());
   expect(actor.sum("ai_tokens_total", 'type="completion"')).toBe(usage.completion_tokens);
-  for (let i = 0; i < 20 && task.status === "SUCCESS"; i++) task = await submit();
-  expect(task.error).toMatchObject({ code: "insufficient_quota", retryable: false });
+  const refused = await stack.until("a task is refused", 20_000, async () => {
+    const next = await submit();
+    return next.status === "SUCCESS" ? null : next;
+  });
+  expect(refused.error).toMatchObject({ code: "insufficient_quota", retryable: false });
   expect(await statusOf(clientOf(key).chat.completions.create(ask("And now?")))).toBe(429);
 });
 
