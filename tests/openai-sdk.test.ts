@@ -2,6 +2,7 @@
 // helpers, tools, structured outputs, aborts, errors and their retries.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
+import { Ajv2020 } from "ajv/dist/2020.js";
 import OpenAI, {
   APIError,
   APIUserAbortError,
@@ -10,6 +11,7 @@ import OpenAI, {
   InternalServerError,
   NotFoundError,
   RateLimitError,
+  toFile,
 } from "openai";
 import { type LlmStack, model, startLlmStack } from "./llm-stack.ts";
 
@@ -32,6 +34,21 @@ const messages = [
   { role: "system" as const, content: "The mill stands at the river. The wheel is turned by water." },
   { role: "user" as const, content: "What turns the wheel?" },
 ];
+
+const weather = {
+  type: "function" as const,
+  function: {
+    name: "get_weather",
+    description: "The weather of a city.",
+    parameters: {
+      type: "object",
+      properties: { city: { type: "string" }, unit: { type: "string", enum: ["c", "f"] } },
+      required: ["city", "unit"],
+      additionalProperties: false,
+    },
+  },
+};
+const isWeather = new Ajv2020().compile(weather.function.parameters);
 
 test("chat: an answer with its usage and the id of its request", async () => {
   const { data, response, request_id } = await client.chat.completions.create({ model, messages }).withResponse();
@@ -86,6 +103,60 @@ test("the streaming helper's events and its final answer", async () => {
   expect([events[0], events.includes("content"), events.at(-1)]).toEqual(["connect", true, "end"]);
 });
 
+test("tools: whole and as deltas, with arguments that obey their schema", async () => {
+  const request = { model, messages, tools: [weather], tool_choice: "required" as const, seed: 3 };
+  const whole = await client.chat.completions.create(request);
+  expect(whole.choices[0]?.finish_reason).toBe("tool_calls");
+  const helper = client.chat.completions.stream(request);
+  const { choices } = await helper.finalChatCompletion();
+  expect(choices[0]?.finish_reason).toBe("tool_calls");
+  for (const call of [whole.choices[0]?.message.tool_calls?.[0], choices[0]?.message.tool_calls?.[0]]) {
+    if (call?.type !== "function") throw new Error("no call of a function");
+    expect(call.function.name).toBe("get_weather");
+    expect(isWeather(JSON.parse(call.function.arguments))).toBe(true);
+  }
+});
+
+test("runTools: the function is called, its result goes back, an answer in words ends it", async () => {
+  const asked: unknown[] = [];
+  const tool = {
+    ...weather,
+    function: {
+      ...weather.function,
+      parse: JSON.parse,
+      function: (given: unknown) => {
+        asked.push(given);
+        return '{"sky":"clear"}';
+      },
+    },
+  };
+  for (const stream of [false, true] as const) {
+    const messages = [{ role: "user" as const, content: "What is the weather in Bergen?" }];
+    const request = { model, messages, tools: [tool], max_tokens: 400 };
+    const runner = stream
+      ? client.chat.completions.runTools({ ...request, stream })
+      : client.chat.completions.runTools({ ...request, stream });
+    expect((await runner.finalContent())?.length).toBeGreaterThan(0);
+  }
+  expect(asked).toHaveLength(2);
+  expect(asked.every((given) => isWeather(given))).toBe(true);
+});
+
+test("structured outputs: a schema by response_format, a choice by vLLM's fields, old and new", async () => {
+  const schema = { ...weather.function.parameters };
+  const response_format = { type: "json_schema" as const, json_schema: { name: "weather", strict: true, schema } };
+  const parsed = await client.chat.completions.parse({ model, messages, response_format });
+  expect(isWeather(parsed.choices[0]?.message.parsed)).toBe(true);
+  const choice = ["water", "wind"];
+  for (const constraint of [{ guided_choice: choice }, { structured_outputs: { choice } }]) {
+    const request = { model, messages, ...constraint };
+    const answer = await client.chat.completions.create(request);
+    expect(choice).toContain(answer.choices[0]?.message.content ?? "");
+  }
+  const wrong = { model, messages, guided_choice: choice, guided_regex: "a" };
+  expect((await caught(client.chat.completions.create(wrong))).error).toBeInstanceOf(BadRequestError);
+});
+
 test("pictures: by URL and as data, the same to the model", async () => {
   const data = `data:image/jpeg;base64,${Buffer.from(picture).toString("base64")}`;
   const texts: (string | null | undefined)[] = [];
@@ -111,6 +182,44 @@ test("completions: a text, a list, token ids; a stream", async () => {
   }
   const two = await client.completions.create({ model, prompt: ["The mill", "The race"], max_tokens: 2 });
   expect(two.choices.map(({ index }) => index)).toEqual([0, 1]);
+});
+
+test("embeddings: numbers by default and where they are asked for, in the order of the inputs", async () => {
+  const input = ["the mill stands at the river", "a mill at a river", "quarterly tax report"];
+  const unasked = await client.embeddings.create({ model, input });
+  const floats = await client.embeddings.create({ model, input, encoding_format: "float" });
+  expect(unasked.data.map(({ index }) => index)).toEqual([0, 1, 2]);
+  const [first = [], second = [], third = []] = floats.data.map(({ embedding }) => embedding);
+  expect(first.length).toBeGreaterThan(100);
+  unasked.data.forEach(({ embedding }, at) => {
+    expect(embedding).toHaveLength(first.length);
+    embedding.forEach((value, i) => {
+      expect(Math.abs(value - (floats.data[at]?.embedding[i] ?? Number.NaN))).toBeLessThan(1e-6);
+    });
+  });
+  const near = (a: readonly number[], b: readonly number[]): number =>
+    a.reduce((sum, x, i) => sum + x * (b[i] ?? 0), 0);
+  expect(near(first, second)).toBeGreaterThan(near(first, third));
+  const [one] = (await client.embeddings.create({ model, input: input[1] ?? "" })).data;
+  expect(near(one?.embedding ?? [], second)).toBeGreaterThan(0.999);
+});
+
+test("pictures are made", async () => {
+  const { data = [] } = await client.images.generate({ model, prompt: "a mill", n: 2, size: "256x256" });
+  expect(data).toHaveLength(2);
+  for (const { b64_json = "" } of data) expect(Buffer.from(b64_json, "base64").toString("latin1", 1, 4)).toBe("PNG");
+});
+
+test("a text is spoken, and what was spoken is written down", async () => {
+  const speech = await client.audio.speech.create({ model, voice: "alloy", input: "hello", response_format: "wav" });
+  expect(speech.headers.get("content-type")).toStartWith("audio/");
+  const wave = Buffer.from(await speech.arrayBuffer());
+  expect(wave.toString("latin1", 0, 4)).toBe("RIFF");
+  const file = await toFile(wave, "hello.wav", { type: "audio/wav" });
+  const { text } = await client.audio.transcriptions.create({ model, file });
+  expect(text.length).toBeGreaterThan(0);
+  const plain = await client.audio.transcriptions.create({ model, file, response_format: "text" });
+  expect(String(plain).trim()).toBe(text.trim());
 });
 
 /** A request for which the simulator does not do what it should. Each test has a model, and so a breaker, of its own. */

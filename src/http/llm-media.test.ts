@@ -39,7 +39,7 @@ test("a picture behind a URL goes on as data, in its place; data and text as the
   await using server = await startFixture({ llm: caller, config: { fetchAllowHosts: [host.host] } });
   const url = `http://${host.host}/cat.jpg`;
   const data = "data:image/png;base64,AAAA";
-  const text = { type: "text", text: "what is it?" };
+  const text = { type: "text", text: "https://example.com/ is an address in words" };
   const body = asking(text, image(url), image(data), { image_url: url });
   expect((await server.send("/v1/chat/completions", jsonPost(body))).status).toBe(200);
   const inlined = `data:image/jpeg;base64,${Buffer.from(picture).toString("base64")}`;
@@ -65,6 +65,8 @@ test("what is no public picture is the request's fault, and no server is asked",
     [{ type: "image_url", image_url: {} }, "image_url"],
     [{ type: "audio_url", audio_url: { url: at("/cat.jpg") } }, "audio_url"],
     [{ type: "video_url", video_url: { url: at("/cat.jpg") } }, "video_url"],
+    [{ type: "file", file: { file_url: at("/cat.jpg") } }, "file"],
+    [{ type: "image", source: { type: "url", url: "s3://bucket/key" } }, "source"],
     [{ type: "image_embeds", image_embeds: "AAAA" }, "image_embeds"],
   ];
   for (const [part, name] of rows) {

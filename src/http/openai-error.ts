@@ -35,7 +35,7 @@ const typeOf = (code: ErrorCode): string => {
 /** `param` is the first field that is not valid, as a JSON Pointer without its leading slash; null where none is. */
 export function openAiError(code: ErrorCode, detail: string, fields: AppError["fields"] = []): { error: OpenAiError } {
   const [first] = fields;
-  const message = first ? `${detail} ${first.path.slice(1)}: ${first.message}`.trim() : detail;
+  const message = first ? `${detail.replace(/\.$/, "")}: ${`${first.path.slice(1)} ${first.message}`.trim()}` : detail;
   return {
     error: { message, type: typeOf(code), param: first?.path.slice(1) || null, code: theirNames[code] ?? code },
   };

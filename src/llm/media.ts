@@ -16,6 +16,9 @@ const FETCHED_BYTES_MAX = 16 * 1024 * 1024;
 /** Of which a few at once. */
 const FETCHING_MAX = 4;
 
+/** Where an address begins is seen in so much of it. */
+const ADDRESS_CHARS_MAX = 64;
+
 /** The members of a part that vLLM follows, whatever the part's `type` says. */
 const mediaNames = ["image_url", "audio_url", "video_url"] as const;
 
@@ -67,6 +70,10 @@ function copied(part: Record<string, unknown>, path: string, keyId: string, plac
   }
   // A server may keep what it has decoded under this name: each key has names of its own.
   if (typeof part.uuid === "string") part.uuid = saltOf(keyId, part.uuid);
+  for (const name in part) {
+    if (!isMedia(name) && !isWords(name) && namesHost(part[name]))
+      throw refusedField(`${path}/${name.slice(0, 64)}`, dataAlone);
+  }
   for (const name of mediaNames) {
     const given = part[name] ?? null;
     if (given === null) continue;
@@ -75,12 +82,22 @@ function copied(part: Record<string, unknown>, path: string, keyId: string, plac
     const at = `${path}/${name}`;
     if (typeof url !== "string") throw refusedField(at, "must hold a url");
     if (/^data:/i.test(url)) continue;
-    if (name !== "image_url") throw refusedField(at, "must be a data: URL");
+    if (name !== "image_url") throw refusedField(at, dataAlone);
     part[name] = inner;
     places.push({ path: at, url, put: (data) => Object.assign(inner, { url: data }) });
   }
   return part;
 }
+
+const dataAlone = "must be a data: URL";
+const isMedia = (name: string): boolean => (mediaNames as readonly string[]).includes(name);
+const isWords = (name: string): boolean => name === "text" || name === "refusal" || name === "thinking";
+
+/** Whether there is an address anywhere in a member that nobody here knows: some server might follow it. */
+const namesHost = (value: unknown): boolean =>
+  typeof value === "string"
+    ? /^\s*[a-z][a-z0-9+.-]{1,15}:\/\//i.test(value.slice(0, ADDRESS_CHARS_MAX))
+    : typeof value === "object" && value !== null && Object.values(value).some(namesHost);
 
 async function fetchAll(places: readonly Place[], { fetchMedia, reserve, signal }: MediaParts): Promise<void> {
   const waiting = [...places];
