@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import OpenAI, { NotFoundError } from "openai";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
+import { startSecondGateway } from "./second-gateway.ts";
 import { type Stack, startStack } from "./stack.ts";
 
 let folder: string;
@@ -134,6 +135,15 @@ test("a changed file is taken over by the gateway and the actor, a broken one by
   );
   await stack.until("the new model", 10_000, async () => (await healthOf("added")) || null);
   expect(await answersAs("added")).toBe("spare/model");
+});
+
+test("a gateway that knows no server knows the models of the actors, as soon as it is ready", async () => {
+  const second = await startSecondGateway(stack, { HTTP_PROXY: "http://127.0.0.1:1" });
+  cleanup.defer(() => second.stop());
+  const model = (await (await second.call("GET", "/v1/models/meta-llama/Llama-3")).json()) as Entry;
+  expect(model.millrace).toMatchObject({ kind: "llm", healthy: true });
+  const call = { model: model.id, messages: [{ role: "user", content: "Hello." }], max_tokens: 4 };
+  expect((await second.call("POST", "/v1/chat/completions", call)).status).toBe(200);
 });
 
 test("when the server of a model dies, its fallback answers; gauges and /v1/models say what is down", async () => {
