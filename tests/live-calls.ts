@@ -87,7 +87,9 @@ export function plannedModels(targets: Target[] = [target()]): PlannedModels {
     plan() {
       return this.targets;
     },
-    report: ({ variant }, actorId, outcome) => void reports.push({ actorId, variant, outcome }),
+    report({ variant }, actorId, news) {
+      if (news !== "begun") reports.push({ actorId, variant, outcome: news });
+    },
     admits: () => true,
   };
 }

@@ -56,6 +56,7 @@ export async function callTargets(request: LlmRequest, parts: CallParts, ways: C
     throw error;
   }
   const { target, actorId } = opened;
+  models.report(target, actorId, "begun");
   if (target.model !== model) observer.fellBack(model, target.model);
   const firstTokenMs = sinceMs();
   const onEnd = (end: LlmEnd): void => {

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import {
   admitsTry,
   afterAdmitting,
-  afterOutcome,
+  afterNews,
   type Breaker,
   breakerAt,
   closedBreaker,
@@ -13,13 +13,13 @@ import {
   PROBE_MS_MAX,
   SUCCESSES_TO_CLOSE,
 } from "./breaker.ts";
-import type { TryOutcome } from "./llm-models.ts";
+import type { TryNews } from "./llm-models.ts";
 
 interface Step {
-  readonly outcome: TryOutcome;
+  readonly outcome: TryNews;
   readonly afterMs: number;
 }
-const step = (...outcomes: TryOutcome[]) =>
+const step = (...outcomes: TryNews[]) =>
   fc.record({ outcome: fc.constantFrom(...outcomes), afterMs: fc.integer({ min: 0, max: 90_000 }) });
 
 /** Tries as a caller makes them: only what is admitted is begun, and its end reported. */
@@ -29,7 +29,7 @@ function run(steps: readonly Step[], from = closedBreaker) {
   for (const { outcome, afterMs } of steps) {
     nowMs += afterMs;
     if (!admitsTry(breaker, nowMs)) continue;
-    breaker = afterOutcome(afterAdmitting(breaker, nowMs), outcome, nowMs);
+    breaker = afterNews(afterAdmitting(breaker, nowMs), outcome, nowMs);
   }
   return { breaker: breakerAt(breaker, nowMs), nowMs };
 }
@@ -37,7 +37,7 @@ const failed = (count: number, afterMs = 1): Step[] => Array(count).fill({ outco
 
 test("overload and a refused key never open it, whatever else succeeds", () => {
   fc.assert(
-    fc.property(fc.array(step("ok", "overloaded", "unauthorized"), { maxLength: 50 }), (steps) => {
+    fc.property(fc.array(step("ok", "begun", "overloaded", "unauthorized"), { maxLength: 50 }), (steps) => {
       expect(run(steps).breaker).toEqual(closedBreaker);
     }),
   );
@@ -49,6 +49,22 @@ test("it opens with the fifth failure in a row within a minute, and not before",
   expect(run([...failed(4), { outcome: "ok", afterMs: 1 }, ...failed(4)]).breaker.state).toBe("closed");
   expect(run([...failed(4), { outcome: "overloaded", afterMs: 1 }, ...failed(1)]).breaker.state).toBe("open");
   expect(run(failed(50, FAILURES_WITHIN_MS / (FAILURES_MAX - 1))).breaker.state).toBe("closed");
+});
+
+test("answers that begin and then break off open it as well: while closed only ends count", () => {
+  const broken: Step[] = [
+    { outcome: "begun", afterMs: 1 },
+    { outcome: "failed", afterMs: 1 },
+  ];
+  expect(run(Array(FAILURES_MAX).fill(broken).flat()).breaker.state).toBe("open");
+});
+
+test("a probe that has begun to answer makes room for the next; the second closes it", () => {
+  const { breaker, nowMs } = run(failed(FAILURES_MAX));
+  const atMs = nowMs + OPEN_MS;
+  const begun = afterNews(afterAdmitting(breaker, atMs), "begun", atMs);
+  expect([begun.state, admitsTry(begun, atMs)]).toEqual(["half-open", true]);
+  expect(afterNews(afterAdmitting(begun, atMs), "begun", atMs)).toEqual(closedBreaker);
 });
 
 test("a closed one admits everything, an open one nothing until its time is over", () => {
@@ -66,7 +82,7 @@ test("half-open it lets one probe out at a time; one that nobody reports makes r
   const probing = afterAdmitting(breaker, atMs);
   expect(admitsTry(probing, atMs)).toBe(false);
   expect(admitsTry(probing, atMs + PROBE_MS_MAX)).toBe(true);
-  expect(admitsTry(afterOutcome(probing, "overloaded", atMs), atMs)).toBe(true);
+  expect(admitsTry(afterNews(probing, "overloaded", atMs), atMs)).toBe(true);
 });
 
 test("two successes close it, a failure opens it for another while", () => {
@@ -75,22 +91,22 @@ test("two successes close it, a failure opens it for another while", () => {
   let probed: Breaker = breaker;
   for (let i = 0; i < SUCCESSES_TO_CLOSE; i++) {
     expect(breakerAt(probed, atMs).state).toBe("half-open");
-    probed = afterOutcome(afterAdmitting(probed, atMs), "ok", atMs);
+    probed = afterNews(afterAdmitting(probed, atMs), "ok", atMs);
   }
   expect(probed).toEqual(closedBreaker);
-  const again = afterOutcome(afterAdmitting(breaker, atMs), "failed", atMs);
+  const again = afterNews(afterAdmitting(breaker, atMs), "failed", atMs);
   expect(again).toEqual({ state: "open", untilMs: atMs + OPEN_MS });
 });
 
 test("from any state a server that answers is back within the open time and two calls", () => {
   fc.assert(
-    fc.property(fc.array(step("ok", "failed", "overloaded", "unauthorized"), { maxLength: 60 }), (steps) => {
+    fc.property(fc.array(step("ok", "begun", "failed", "overloaded", "unauthorized"), { maxLength: 60 }), (steps) => {
       const { breaker, nowMs } = run(steps);
       let now = breaker;
       const atMs = nowMs + OPEN_MS;
       for (let i = 0; i < SUCCESSES_TO_CLOSE; i++) {
         expect(admitsTry(now, atMs)).toBe(true);
-        now = afterOutcome(afterAdmitting(now, atMs), "ok", atMs);
+        now = afterNews(afterAdmitting(now, atMs), "ok", atMs);
       }
       expect(now).toEqual(closedBreaker);
     }),
@@ -99,9 +115,9 @@ test("from any state a server that answers is back within the open time and two 
 
 test("what ends while it is open, having begun before, changes nothing", () => {
   fc.assert(
-    fc.property(fc.constantFrom<TryOutcome>("ok", "failed", "overloaded"), (outcome) => {
+    fc.property(fc.constantFrom<TryNews>("ok", "begun", "failed", "overloaded"), (outcome) => {
       const { breaker, nowMs } = run(failed(FAILURES_MAX));
-      expect(afterOutcome(breaker, outcome, nowMs + 1)).toEqual(breaker);
+      expect(afterNews(breaker, outcome, nowMs + 1)).toEqual(breaker);
     }),
   );
 });

@@ -5,9 +5,11 @@
 //                                                  ▲                   │
 //                                                  └───── a failure ───┘
 //
-// Half-open admits one probe at a time. An overloaded server is a healthy one: a breaker that opened under load would
+// Half-open admits one probe at a time; an answer that begins and one that ends well are a success each, so others wait for
+// a first token and not for a long answer's last. While closed only ends count: a server that always breaks off in the
+// middle opens it too. An overloaded server is a healthy one: a breaker that opened under load would
 // turn "wait" into "down" for everybody (the reason why `overloaded` changes nothing but frees the probe).
-import type { TryOutcome } from "./llm-models.ts";
+import type { TryNews } from "./llm-models.ts";
 
 export type Breaker =
   | { readonly state: "closed" /** The last failures in a row. */; readonly failedAtMs: readonly number[] }
@@ -22,8 +24,8 @@ export const FAILURES_MAX = 5;
 export const FAILURES_WITHIN_MS = 60_000;
 export const OPEN_MS = 30_000;
 export const SUCCESSES_TO_CLOSE = 2;
-/** A probe of which nobody reported by then (its caller has died) makes room for another. */
-export const PROBE_MS_MAX = 60_000;
+/** A probe of which nobody has reported by then (its client has left, its process died) makes room for another. */
+export const PROBE_MS_MAX = 10_000;
 
 export const closedBreaker: Breaker = { state: "closed", failedAtMs: [] };
 
@@ -45,17 +47,17 @@ export function afterAdmitting(breaker: Breaker, nowMs: number): Breaker {
   return now.state === "half-open" ? { ...now, probeUntilMs: nowMs + PROBE_MS_MAX } : now;
 }
 
-/** The breaker after a try has ended. `unauthorized` is the provider's matter, and changes nothing here. */
-export function afterOutcome(breaker: Breaker, outcome: TryOutcome, nowMs: number): Breaker {
+/** The breaker after news of a try. `unauthorized` is the provider's matter, and changes nothing here. */
+export function afterNews(breaker: Breaker, news: TryNews, nowMs: number): Breaker {
   const now = breakerAt(breaker, nowMs);
   if (now.state === "open") return now; // a try that began before it opened
   if (now.state === "half-open") {
-    if (outcome === "failed") return { state: "open", untilMs: nowMs + OPEN_MS };
-    const successes = now.successes + (outcome === "ok" ? 1 : 0);
+    if (news === "failed") return { state: "open", untilMs: nowMs + OPEN_MS };
+    const successes = now.successes + (news === "ok" || news === "begun" ? 1 : 0);
     return successes >= SUCCESSES_TO_CLOSE ? closedBreaker : { state: "half-open", successes, probeUntilMs: 0 };
   }
-  if (outcome === "ok") return closedBreaker;
-  if (outcome !== "failed") return now;
+  if (news === "ok") return closedBreaker;
+  if (news !== "failed") return now;
   const recent = now.failedAtMs.filter((atMs) => nowMs - atMs < FAILURES_WITHIN_MS);
   if (recent.length + 1 >= FAILURES_MAX) return { state: "open", untilMs: nowMs + OPEN_MS };
   return { state: "closed", failedAtMs: [...recent, nowMs] };

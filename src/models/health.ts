@@ -1,8 +1,8 @@
 // What this process has learned of the targets by trying them: a breaker for each, and the providers that refused our
 // key. A hint of one process and no shared truth: others learn for themselves. It calls no server.
 import type { Clock } from "../clock.ts";
-import { admitsTry, afterAdmitting, afterOutcome, type Breaker, breakerAt, closedBreaker } from "./breaker.ts";
-import type { Target, TryOutcome } from "./llm-models.ts";
+import { admitsTry, afterAdmitting, afterNews, type Breaker, breakerAt, closedBreaker } from "./breaker.ts";
+import type { Target, TryNews } from "./llm-models.ts";
 
 /** A refused key is asked again after this at the soonest, unless the file is loaded anew. */
 export const UNAUTHORIZED_MS = 300_000;
@@ -14,7 +14,7 @@ export interface Health {
   admits(place: Place, actorId: string): boolean;
   /** As `admits`; a half-open breaker has its probe out afterwards. */
   take(place: Place, actorId: string): boolean;
-  report(place: Place, actorId: string, outcome: TryOutcome): void;
+  report(place: Place, actorId: string, news: TryNews): void;
   /** The worst of the target's breakers. */
   stateOf(place: Place): Breaker["state"];
   /** After the file was loaded anew: keys may be others. */
@@ -53,13 +53,13 @@ export function createHealth(clock: Pick<Clock, "monotonicMs">): Health {
       if (breaker !== closedBreaker) write(place, actorId, afterAdmitting(breaker, clock.monotonicMs()));
       return true;
     },
-    report(place, actorId, outcome) {
+    report(place, actorId, news) {
       const nowMs = clock.monotonicMs();
-      if (outcome === "unauthorized") refusedUntilMs.set(place.provider, nowMs + UNAUTHORIZED_MS);
-      else if (outcome === "ok") refusedUntilMs.delete(place.provider);
+      if (news === "unauthorized") refusedUntilMs.set(place.provider, nowMs + UNAUTHORIZED_MS);
+      else if (news === "ok") refusedUntilMs.delete(place.provider);
       const breaker = read(place, actorId);
-      if (breaker !== closedBreaker || outcome === "failed") {
-        write(place, actorId, afterOutcome(breaker, outcome, nowMs));
+      if (breaker !== closedBreaker || news === "failed") {
+        write(place, actorId, afterNews(breaker, news, nowMs));
       }
     },
     stateOf(place) {

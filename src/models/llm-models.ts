@@ -57,6 +57,9 @@ export type TryOutcome =
   /** It does not take our key (401, 403). Never repeated at this provider. */
   | "unauthorized";
 
+/** What is told of a try: that it has begun to answer, lest a probe wait for the end of a long answer, and how it ended. */
+export type TryNews = "begun" | TryOutcome;
+
 export const modelStages = ["development", "staging", "production", "archived"] as const;
 export type ModelStage = (typeof modelStages)[number];
 
@@ -89,8 +92,8 @@ export interface LlmModels {
   plan(name: string, endpoint: LlmEndpoint, stickyKey: string): readonly Target[];
   /** The model for a purpose where none is named; null where there is no model for it. */
   defaultModel(purpose: LlmPurpose): string | null;
-  /** The end of a try that `admits` allowed. `actorId` counts for targets that are perGpu alone. */
-  report(target: Target, actorId: string, outcome: TryOutcome): void;
+  /** Of a try that `admits` allowed. `actorId` counts for targets that are perGpu alone. */
+  report(target: Target, actorId: string, news: TryNews): void;
   /**
    * Whether the target may be tried now (at this actor, where it is perGpu); asked right before each try, because it
    * takes the probe of a half-open breaker.
