@@ -40,6 +40,18 @@ describe("a chat", () => {
     expect(reset).toBe(false);
   });
 
+  test("calls of tools arrive in pieces and are whole in the end", async () => {
+    const parameters = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+    const tools = [{ type: "function", function: { name: "weather", parameters } }];
+    const { answer, deltas } = await run({ messages, tools, tool_choice: "required" });
+    const [call] = answer.message.tool_calls ?? [];
+    expect(call?.function).toMatchObject({ name: "weather" });
+    const pieces = deltas.flatMap(({ tool_calls }) => tool_calls ?? []);
+    const text = pieces.map((piece) => piece.function?.arguments ?? "").join("");
+    expect(call?.function).toMatchObject({ arguments: text });
+    expect(JSON.parse(text)).toHaveProperty("city");
+  });
+
   test("what a server refuses is no other attempt's task", async () => {
     const refused = run({ messages, max_tokens: 1_000_000 });
     await expect(refused).rejects.toMatchObject({ code: "invalid_input", retryable: false });

@@ -2,6 +2,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { testRunner } from "millrace/testing";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
 import imageGenerate from "./image-generate.ts";
+import imageScoring from "./image-scoring.ts";
+import imageScoringVlm from "./image-scoring-vlm.ts";
 import speech from "./speech.ts";
 import transcribe from "./transcribe.ts";
 
@@ -39,4 +41,16 @@ test("what is no sound is not sent anywhere", async () => {
   await expect(run({ language: "en" })).rejects.toMatchObject({ code: "invalid_input" });
   const both = { audio_base64: "AAAA", audio_url: "https://example.com/a" };
   await expect(run(both)).rejects.toMatchObject({ code: "invalid_input" });
+});
+
+test("a vision model's verdict has the form of the measured one", async () => {
+  const input = imageScoring.example;
+  const measured = await testRunner(imageScoring, { input });
+  const { output } = await testRunner(imageScoringVlm, { input, llm: llm() });
+  const { reason, usage, model, ...scores } = output as Readonly<Record<string, unknown>>;
+  expect(Object.keys(scores).sort()).toEqual(Object.keys(measured.output as object).sort());
+  expect(scores).toMatchObject({ width: 8, height: 6 });
+  expect(reason).toBeString();
+  expect(usage).toMatchObject({ completion_tokens: expect.any(Number) });
+  expect(model).toBe("millrace-sim");
 });

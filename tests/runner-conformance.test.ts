@@ -32,6 +32,7 @@ const optionsFor: Readonly<Record<string, ConformanceOptions>> = {
   completion: { inputs: [{ prompt: "The mill" }, { prompt: "The race", max_tokens: 4 }] },
   embed: { inputs: [{ input: "a" }, { input: ["b", "c"] }, { input: "d", dimensions: 8 }] },
   "image-generate": { inputs: [{ prompt: "a cat" }, { prompt: "a dog", size: "32x32" }] },
+  "image-scoring-vlm": { inputs: pictures },
   speech: { inputs: [{ text: "One." }, { text: "Two and three.", speed: 2 }] },
   "word-count": { inputs: [{ text: "one" }, { text: "one two" }, { text: "" }] },
 };
