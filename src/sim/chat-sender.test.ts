@@ -124,6 +124,7 @@ test("log probabilities are of the tokens of their event, also of several and of
     });
   expect(tokens).toEqual([...pieces]);
   const plain = textSender({ ...shared, prompts: [["Go"]], echo: true });
+  plain.events(0, 0, 2);
   const [second] = plain.events(0, 2, 4).map((event) => JSON.parse(event));
   expect(second.choices[0].logprobs.tokens).toEqual(pieces.slice(2, 4));
   expect(second.choices[0].logprobs.text_offset[0]).toBe("Go".length + pieces.slice(0, 2).join("").length);

@@ -163,6 +163,8 @@ test("a full queue refuses with 429", async () => {
   const leaving = new AbortController();
   const first = await chat(simulator, { stream: true, ignore_eos: true }, { signal: leaving.signal });
   expect((await chat(simulator, {})).status).toBe(429);
+  const completion = { method: "POST", body: JSON.stringify({ prompt: "The mill" }) };
+  expect((await fetch(`${simulator.url}/v1/completions`, completion)).status).toBe(429);
   leaving.abort();
   await first.text().catch(() => null);
 });

@@ -33,10 +33,14 @@ export function textSender(options: TextSenderOptions): Sender {
       .slice(from, to)
       .map((delta) => delta.text)
       .join("");
+  /** Where the tokens of the next event begin in the text of their choice. */
+  const offsets = plans.map((_, choice) => echoOf(choice).length);
   const logprobsOf = (choice: number, plan: Plan, from: number, to: number) => {
     if (topLogprobs === null) return null;
-    const offset = echoOf(choice).length + plan.pieces.slice(0, from).join("").length;
-    return textLogprobs(plan, from, to, topLogprobs, offset);
+    const offset = offsets[choice] ?? 0;
+    const logprobs = textLogprobs(plan, from, to, topLogprobs, offset);
+    offsets[choice] = logprobs.tokens.reduce((end, token) => end + token.length, offset);
+    return logprobs;
   };
   return {
     cached: usage.cached,
