@@ -53,6 +53,14 @@ test.each(["at once", "later"] as const)(
   },
 );
 
+test("a server's nonsense is not counted", async () => {
+  const { ledger, recorded, settled } = ledgerOf("at once");
+  const usage = { promptTokens: Number.NaN, completionTokens: 9e15, cachedTokens: -1 };
+  await (await meter(callerOf(Promise.resolve(end({ usage }))), ledger).call(llmRequest())).ended;
+  expect(recorded).toMatchObject([{ promptTokens: 0, completionTokens: 100_000_000, cachedTokens: 0 }]);
+  expect(settled).toEqual([100_000_000]);
+});
+
 test("without a quota nothing is reserved, and no quota is told", async () => {
   const { ledger, recorded } = ledgerOf(null);
   const answer = await meter(callerOf(Promise.resolve(end())), ledger).call(llmRequest());

@@ -32,9 +32,25 @@ function settle(
   { target }: LlmAnswer,
   { usage }: LlmEnd,
 ): void {
-  ledger.record({ keyId, model: target.model, provider: target.provider, ...usage });
-  reservation?.settle(usage.promptTokens + usage.completionTokens);
+  const promptTokens = plausible(usage.promptTokens);
+  const completionTokens = plausible(usage.completionTokens);
+  const cachedTokens = Math.min(promptTokens, plausible(usage.cachedTokens));
+  ledger.record({
+    keyId,
+    model: target.model,
+    provider: target.provider,
+    promptTokens,
+    completionTokens,
+    cachedTokens,
+  });
+  reservation?.settle(promptTokens + completionTokens);
 }
+
+/** Far above any context; a model server that says more must not break the sums of others. */
+const CALL_TOKENS_MAX = 100_000_000;
+
+const plausible = (tokens: number): number =>
+  Number.isSafeInteger(tokens) && tokens > 0 ? Math.min(tokens, CALL_TOKENS_MAX) : 0;
 
 /** Of an answer that no max_tokens bounds: an ordinary one. */
 const ANSWER_TOKENS = 1_024;

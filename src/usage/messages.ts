@@ -15,7 +15,9 @@ export type UsageAnswer =
 /** Rows of one message: below 1 MiB however long their names are. */
 export const rowsMax = 1_000;
 const NAME_CHARS_MAX = 256;
-const DIGITS_OF_ID = /^[A-Za-z0-9-]{1,64}$/;
+/** A second's sum, or a time: thousands of them still fit into 64 bits. */
+const COUNT_MAX = 1e15;
+const ID = /^[A-Za-z0-9-]{1,64}$/;
 
 /** Null for text of another form. */
 export function parseQuestion(text: string): UsageQuestion | null {
@@ -23,7 +25,7 @@ export function parseQuestion(text: string): UsageQuestion | null {
   if (value?.v !== 1) return null;
   const { type, id, rows, keyId } = value;
   if (type === "admit" && isName(keyId)) return { v: 1, type, keyId };
-  if (type !== "count" || typeof id !== "string" || !DIGITS_OF_ID.test(id)) return null;
+  if (type !== "count" || typeof id !== "string" || !ID.test(id)) return null;
   if (!Array.isArray(rows) || rows.length > rowsMax || !rows.every(isRow)) return null;
   const places = new Set(
     rows.map(({ keyId, hourMs, model, provider }) => `${keyId}\n${hourMs}\n${model}\n${provider}`),
@@ -51,7 +53,8 @@ function objectIn(text: string): Readonly<Record<string, unknown>> | null {
 /** PostgreSQL takes no U+0000, and a name is one line. */
 const isName = (value: unknown): value is string =>
   typeof value === "string" && value.length <= NAME_CHARS_MAX && /^[\x20-\x7e]+$/.test(value);
-const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+const isCount = (value: unknown): value is number =>
+  Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= COUNT_MAX;
 
 function isRow(value: unknown): value is UsageRow {
   if (typeof value !== "object" || value === null) return false;

@@ -41,6 +41,7 @@ interface Word {
  */
 export function openRemoteLedger({ bus, clock, log }: RemoteLedgerOptions): RemoteLedger {
   const words = new Map<string, Word>();
+  const asking = new Map<string, Promise<Word>>();
   const ask = async (question: UsageQuestion, timeoutMs: number): Promise<UsageAnswer> =>
     parseAnswer((await bus.request(subjects.usage, JSON.stringify(question), { timeoutMs })).text());
   const batches = createBatches({
@@ -57,7 +58,7 @@ export function openRemoteLedger({ bus, clock, log }: RemoteLedgerOptions): Remo
     if (refusal) throw refusal;
     return null;
   };
-  const admit = async (keyId: string): Promise<null> => {
+  const askFor = async (keyId: string): Promise<Word> => {
     let refusal: AppError | null = null;
     try {
       const answer = await ask({ v: 1, type: "admit", keyId }, ADMIT_MS_MAX);
@@ -68,7 +69,13 @@ export function openRemoteLedger({ bus, clock, log }: RemoteLedgerOptions): Remo
     if (words.size >= KEYS_HELD_MAX) words.clear();
     const word = { untilMs: clock.monotonicMs() + ADMITTED_MS, refusal };
     words.set(keyId, word);
-    return heed(word);
+    asking.delete(keyId);
+    return word;
+  };
+  const admit = async (keyId: string): Promise<null> => {
+    const word = asking.get(keyId) ?? askFor(keyId);
+    asking.set(keyId, word);
+    return heed(await word);
   };
   return {
     reserve(keyId) {

@@ -21,7 +21,7 @@ export function startUsageService({ bus, usage, log }: UsageServiceOptions): { s
   const underWay = new Set<Promise<void>>();
   const respond = async (message: BusMessage): Promise<void> => {
     const answer = await answerTo(parseQuestion(message.text()), usage).catch((error): UsageAnswer => {
-      log.warn({ error: messageOf(error) }, "an actor's token usage is counted later");
+      log.debug({ error: messageOf(error) }, "an actor's question about usage cannot be answered now");
       return { v: 1, type: "failed" };
     });
     bus.respond(message, JSON.stringify(answer));
