@@ -3,7 +3,7 @@
 import type { LlmAnswer, LlmCaller, LlmRequest } from "../llm/llm.ts";
 import type { Target } from "../models/llm-models.ts";
 
-export const target: Target = {
+const target: Target = {
   model: "chat",
   variant: "main",
   provider: "local",

@@ -6,7 +6,7 @@ import { type IncomingFile, receiveUpload } from "./multipart.ts";
 import type { KeyedCall } from "./route.ts";
 
 /** As OpenAI has it: some half an hour of compressed speech. */
-export const SOUND_BYTES_MAX = 25_000_000;
+const SOUND_BYTES_MAX = 25_000_000;
 /** 25 MB in this time is 1.7 Mbit/s. A client that drips bytes holds its room no longer. */
 const UPLOAD_MS_MAX = 120_000;
 const FILENAME_CHARS_MAX = 255;

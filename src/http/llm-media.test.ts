@@ -2,7 +2,9 @@
 // hosts are real servers on loopback that the configuration allows.
 import { expect, test } from "bun:test";
 import { join } from "node:path";
+import { AppError } from "../errors.ts";
 import type { LlmRequest } from "../llm/llm.ts";
+import { withMedia } from "../llm/media.ts";
 import { answerOf, callerOf } from "./llm-caller-fixture.ts";
 import { jsonPost, otherKey, startFixture } from "./server-fixture.ts";
 
@@ -19,7 +21,7 @@ function startHost() {
       if (pathname === "/cat.jpg") return new Response(picture);
       if (pathname === "/page") return new Response("<html>");
       if (pathname === "/inside") return Response.redirect("http://127.0.0.2:8080/");
-      if (pathname === "/large") return new Response(new Uint8Array(9 * 1024 * 1024).fill(1));
+      if (pathname === "/large") return new Response(Buffer.concat([picture, new Uint8Array(9 * 1024 * 1024)]));
       return new Response("", { status: 404 });
     },
   });
@@ -91,6 +93,24 @@ test("pictures are few and together no longer than a body", async () => {
   expect(host.asked.length).toBe(before);
   expect(await send("/large", 2)).toBe(400);
   expect(requests).toHaveLength(1);
+  // More than a key has room for, one after the other: each gives its room back.
+  for (let sent = 0; sent < 30; sent++) expect(await send("/large", 1)).toBe(200);
+});
+
+test("what is fetched takes room first", async () => {
+  const reserved: number[] = [];
+  const body = asking(image("https://example.com/a.jpg"));
+  const parts = {
+    keyId: "alice",
+    fetchMedia: async () => ({ bytes: picture, contentType: "", url: "" }),
+    signal: new AbortController().signal,
+  };
+  await withMedia(body, { ...parts, reserve: (sizeBytes) => void reserved.push(sizeBytes) });
+  expect(reserved).toEqual([picture.length]);
+  const full = (): never => {
+    throw new AppError("not_ready", "full");
+  };
+  await expect(withMedia(body, { ...parts, reserve: full })).rejects.toThrow("full");
 });
 
 test("names under which a server keeps what it decoded are a key's own", async () => {
