@@ -139,14 +139,16 @@ test("after a hundred calls of all kinds, key, metrics and model server say the 
 });
 
 test("a stream that its client leaves is charged for the tokens that were made until then", async () => {
-  const { key } = await newKey();
+  const { key } = await newKey(100_000);
   const before = await simulated();
-  const stream = await clientOf(key).chat.completions.create({
-    ...ask("Tell me a long story of the mill."),
-    stream: true,
-    max_tokens: 400,
-    ...{ ignore_eos: true },
-  });
+  const long = { max_tokens: 400, ...{ ignore_eos: true } };
+  const { data: stream, response } = await clientOf(key)
+    .chat.completions.create({ ...ask("Tell me a long story of the mill."), ...long, stream: true })
+    .withResponse();
+  const live = async (): Promise<number> => (await scrape(stack.url)).sum("millrace_live_calls");
+  expect(await live()).toBe(1);
+  const reserved = 100_000 - Number(response.headers.get("x-ratelimit-remaining-tokens"));
+  expect(reserved).toBeGreaterThan(400);
   let chunks = 0;
   for await (const chunk of stream) {
     if (chunk.choices[0]?.delta.content && ++chunks === 20) break; // closes the socket
@@ -156,6 +158,7 @@ test("a stream that its client leaves is charged for the tokens that were made u
     return used.requests === 1 ? used : null;
   });
   await stack.until("the server has stopped", 10_000, async () => (sim.inflight() === 0 ? true : null));
+  expect(await live()).toBe(0);
   const made = ((await simulated())[1] ?? 0) - (before[1] ?? 0);
   expect(used.completion_tokens).toBeGreaterThanOrEqual(20);
   expect(used.completion_tokens).toBeLessThanOrEqual(made);
