@@ -22,6 +22,7 @@ RUN mkdir /data && chown bun:bun /data
 ENV DATA_DIR=/data \
     HOST=0.0.0.0 \
     PORT=8000 \
+    BUN_CONFIG_MAX_HTTP_REQUESTS=4096 \
     BUN_RUNTIME_TRANSPILER_CACHE_PATH=0
 USER bun
 VOLUME /data

@@ -67,7 +67,7 @@ export const target = (over: Partial<Target> = {}): Target => ({
   ...over,
 });
 
-export function plannedModels(targets: Target[] = [target()]): PlannedModels {
+function plannedModels(targets: Target[] = [target()]): PlannedModels {
   const reports: PlannedModels["reports"] = [];
   const blank = { aliases: [], version: null, stage: null, endpoints: null, healthy: true, createdS: 0 };
   const modelOf = (name: string, inFlightMax: number | null): LlmModel | null =>

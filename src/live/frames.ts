@@ -17,7 +17,7 @@
 // `number` counts the frames of a call from 0: one that is missing is a failure of the call.
 import { type LlmEndpoint, llmEndpoints } from "../models/llm-models.ts";
 
-export const LIVE_VERSION = 1;
+const LIVE_VERSION = 1;
 /** A message has at most 1 MiB at the broker. */
 export const PART_BYTES_MAX = 512 * 1024;
 export const BODY_BYTES_MAX = 32 * 1024 * 1024;

@@ -102,12 +102,15 @@ export class RemoteCall implements TryAnswer {
     }
   }
 
-  /** The actor, or the way to it, is gone: another one may be tried, if nothing has come of the answer. */
+  /**
+   * The actor, or the way to it, is gone: another one may be tried, if nothing has come of the answer. Should it live
+   * after all, it is told.
+   */
   lost(): void {
     if (this.#state === "opening") {
       const error = new AppError("model_unavailable", "no server of the model can be reached", { retryAfterS: 1 });
-      this.#refuse(new TryFailure("failed", error, "actor"));
-    } else this.fail("upstream_failed", "the server of the answer is gone", false);
+      this.#refuse(new TryFailure("failed", error, "actor"), true);
+    } else this.fail("upstream_failed", "the server of the answer is gone", true);
   }
 
   fail(code: "upstream_failed" | "upstream_timeout", message: string, early: boolean): void {

@@ -7,7 +7,7 @@ import { asAppError } from "../errors.ts";
 import { type TryAnswer, TryFailure } from "../llm/try.ts";
 import type { Upstream } from "../llm/upstream.ts";
 import { noUsage } from "../llm/usage-count.ts";
-import type { Watchdog } from "../llm/watchdog.ts";
+import type { Watchdog, Watched } from "../llm/watchdog.ts";
 import type { ProviderAccess } from "../models/llm-catalogue.ts";
 import { type Failed, type GatewayTag, type OpenFrame, PART_BYTES_MAX } from "./frames.ts";
 import type { Outbox } from "./outbox.ts";
@@ -32,11 +32,13 @@ export class ServedCall {
   readonly #parts: ServedCallParts;
   readonly #controller = new AbortController();
   readonly #deadlineMs: number;
+  readonly #watched: Watched;
   #body: Uint8Array;
   #received = 0;
   #number = 0;
   #credit: number;
   #onCredit: (() => void) | null = null;
+  #asked = false;
   #over = false;
 
   constructor(parts: ServedCallParts) {
@@ -48,15 +50,14 @@ export class ServedCall {
     this.#watched = parts.watchdog.watch(partDeadlineMs, () => this.cancel());
   }
 
-  readonly #watched: ReturnType<Watchdog["watch"]>;
-
   part(bytes: Uint8Array): void {
-    if (this.#over || this.#received + bytes.length > this.#body.length) return this.cancel();
+    if (this.#asked || this.#received + bytes.length > this.#body.length) return this.cancel();
     this.#body.set(bytes, this.#received);
     this.#received += bytes.length;
     this.#watched.deadlineMs = this.#parts.watchdog.now() + PART_MS_MAX;
     if (this.#received < this.#body.length) return this.#send("taken", EMPTY);
     this.#watched.stop();
+    this.#asked = true;
     void this.#serve();
   }
 
@@ -79,12 +80,9 @@ export class ServedCall {
   }
 
   async #serve(): Promise<void> {
-    const { open, address, upstream } = this.#parts;
-    const body = { contentType: open.contentType, bytes: this.#body };
     let answer: TryAnswer | null = null;
     try {
-      const signal = this.#controller.signal;
-      answer = await upstream.open({ ...open, provider: address, body, signal, deadlineMs: this.#deadlineMs });
+      answer = await this.#ask();
       this.#dropBody();
       const { status, contentType } = answer;
       this.#send("head", jsonBytes({ status, contentType }));
@@ -95,6 +93,14 @@ export class ServedCall {
       this.#send("failed", jsonBytes({ ...failedOf(error), ...(answer?.usage() ?? noUsage) }));
     }
     this.#end();
+  }
+
+  /** Apart, so that nothing of the request outlives it. */
+  #ask(): Promise<TryAnswer> {
+    const { open, address, upstream } = this.#parts;
+    const body = { contentType: open.contentType, bytes: this.#body };
+    const signal = this.#controller.signal;
+    return upstream.open({ ...open, provider: address, body, signal, deadlineMs: this.#deadlineMs });
   }
 
   async #pump(answer: TryAnswer): Promise<void> {

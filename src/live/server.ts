@@ -76,13 +76,13 @@ class Server {
     this.#inbox = bus.inbox();
     const heard = bus.subscribe(subjects.liveActor(actorId), (message) => this.#hear(message));
     const gone = bus.subscribe(`${this.#inbox}.>`, (message) => {
-      if (message.status === 503) this.#drop(message.subject.slice(this.#inbox.length + 1));
+      if (message.status === 503) this.#drop(message.subject.slice(this.#inbox.length + 1), "the gateway is gone");
     });
     const beats = setInterval(() => {
       for (const { calls } of this.#links.values()) for (const call of calls.values()) call.beat();
     }, options.beatMs ?? BEAT_MS);
     const stopLost = bus.onDisconnect(() => {
-      for (const gateway of [...this.#links.keys()]) this.#drop(gateway);
+      for (const gateway of [...this.#links.keys()]) this.#drop(gateway, "the broker is gone");
     });
     this.#stops.push(
       () => heard.unsubscribe(),
@@ -101,7 +101,7 @@ class Server {
       await promise;
       clearTimeout(timer);
     }
-    for (const gateway of [...this.#links.keys()]) this.#drop(gateway);
+    for (const gateway of [...this.#links.keys()]) this.#drop(gateway, "the actor ends");
     for (const stop of this.#stops.splice(0)) stop();
   }
 
@@ -166,10 +166,10 @@ class Server {
   }
 
   /** The gateway is gone, or cannot be told anything: what it wanted nobody wants. */
-  #drop(gateway: string): void {
+  #drop(gateway: string, why: string): void {
     const link = this.#links.get(gateway);
     if (!link) return;
-    this.#options.log.info({ calls: link.calls.size }, "a gateway is gone; its live calls are cancelled");
+    this.#options.log.info({ calls: link.calls.size, why }, "live calls are cancelled");
     for (const call of [...link.calls.values()]) call.cancel();
   }
 }

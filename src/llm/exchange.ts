@@ -5,6 +5,17 @@ import type { Log } from "../log.ts";
 import type { ProviderTimeouts } from "../models/models-file.ts";
 import type { Watchdog, Watched } from "./watchdog.ts";
 
+export interface ExchangeOptions {
+  /** The caller's: he wants no answer any more. */
+  readonly signal: AbortSignal;
+  /** By the watchdog's clock. */
+  readonly deadlineMs: number;
+  readonly limits: ProviderTimeouts;
+  readonly watchdog: Watchdog;
+  readonly requestId: string;
+  readonly log: Log;
+}
+
 export class Exchange {
   readonly limits: ProviderTimeouts;
   readonly #controller = new AbortController();
@@ -13,18 +24,20 @@ export class Exchange {
   readonly #watched: Watched;
   readonly #caller: AbortSignal;
   readonly #log: Log;
+  readonly #requestId: string;
   #late: AppError | null = null;
 
-  constructor(caller: AbortSignal, deadlineMs: number, limits: ProviderTimeouts, watchdog: Watchdog, log: Log) {
+  constructor({ signal, deadlineMs, limits, watchdog, requestId, log }: ExchangeOptions) {
     this.limits = limits;
     this.#watchdog = watchdog;
-    this.#caller = caller;
+    this.#caller = signal;
+    this.#requestId = requestId;
     this.#log = log;
     this.#deadlineMs = Math.min(deadlineMs, watchdog.now() + limits.totalMs);
     const firstMs = Math.min(this.#deadlineMs, watchdog.now() + limits.firstTokenMs);
     this.#watched = watchdog.watch(firstMs, () => this.fail("upstream_timeout", "the model server was too slow"));
-    caller.addEventListener("abort", this.close, { once: true });
-    if (caller.aborted) this.close();
+    signal.addEventListener("abort", this.close, { once: true });
+    if (signal.aborted) this.close();
   }
 
   /** For the request itself. */
@@ -42,9 +55,15 @@ export class Exchange {
     this.#watched.deadlineMs = this.#deadlineMs;
   }
 
+  /** For the log of the process. */
+  warn(fields: object, message: string): void {
+    this.#log.warn({ request_id: this.#requestId, ...fields }, message);
+  }
+
   /** Ends it, and says why to whoever waits. */
   fail(code: "upstream_failed" | "upstream_timeout", message: string): void {
     this.#late ??= new AppError(code, message, { retryAfterS: 1 });
+    this.warn({ code }, message);
     this.close();
   }
 
@@ -66,7 +85,8 @@ export class Exchange {
     if (this.#late) return this.#late;
     if (this.#caller.aborted) return this.#caller.reason;
     if (error instanceof AppError) return error;
-    this.#log.warn({ error: messageOf(error) }, "model server failed");
+    // What we closed ourselves breaks off too.
+    if (!this.#controller.signal.aborted) this.warn({ error: messageOf(error) }, "the model server broke off");
     return new AppError("upstream_failed", "the model server broke off", { cause: error, retryAfterS: 1 });
   }
 }

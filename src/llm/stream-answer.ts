@@ -87,8 +87,8 @@ class StreamAnswer implements TryAnswer {
       if (!this.#ended) this.#exchange.rest();
     } catch (error) {
       this.#ended = true;
-      this.#exchange.close();
       this.#failure = this.#exchange.reason(error);
+      this.#exchange.close();
     }
   }
 

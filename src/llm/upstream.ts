@@ -44,13 +44,7 @@ export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
   return {
     async open(request) {
       const { provider, endpoint, body, signal, deadlineMs, requestId } = request;
-      const exchange = new Exchange(
-        signal,
-        deadlineMs,
-        provider.timeouts,
-        watchdog,
-        log.child({ request_id: requestId }),
-      );
+      const exchange = new Exchange({ signal, deadlineMs, limits: provider.timeouts, watchdog, requestId, log });
       try {
         const heardMs = watchdog.now() - (heardAtMs.get(provider.baseUrl) ?? Number.NEGATIVE_INFINITY);
         const connected = heardMs > HEARD_MS_MAX ? watchConnect(provider.baseUrl, exchange) : () => {};
@@ -64,9 +58,8 @@ export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
         }
         return await refusal(response, exchange);
       } catch (error) {
+        const reason = error instanceof TryFailure ? error : exchange.reason(error);
         exchange.close();
-        if (error instanceof TryFailure) throw error;
-        const reason = exchange.reason(error);
         throw reason instanceof AppError && !signal.aborted ? new TryFailure("failed", reason) : reason;
       }
     },
@@ -120,17 +113,26 @@ async function refusal(response: Response, exchange: Exchange): Promise<TryAnswe
   const { status } = response;
   const bytes = await readUpTo(response, ERROR_BYTES_MAX);
   exchange.done();
+  const failure = failureOf(response, bytes);
+  if (failure === null) {
+    return wholeAnswer({ status, contentType: response.headers.get("content-type") ?? "application/json", bytes });
+  }
+  // Of its words nothing is kept, as they may repeat the client's; a full server would fill the log.
+  if (failure.outcome !== "overloaded") exchange.warn({ status, outcome: failure.outcome }, "the model server refuses");
+  throw failure;
+}
+
+function failureOf(response: Response, body: Uint8Array): TryFailure | null {
+  const { status } = response;
   if (status === 401 || status === 402 || status === 403) {
-    throw new TryFailure("unauthorized", new AppError("model_unavailable", "the model server refuses access"));
+    return new TryFailure("unauthorized", new AppError("model_unavailable", "the model server refuses access"));
   }
-  if (isOverload(response, bytes)) {
+  if (isOverload(response, body)) {
     const retryAfterS = retryAfterOf(response);
-    throw new TryFailure("overloaded", new AppError("model_overloaded", "the model has no room", { retryAfterS }));
+    return new TryFailure("overloaded", new AppError("model_overloaded", "the model has no room", { retryAfterS }));
   }
-  if (status < 400 || status >= 500 || status === 408) {
-    throw new TryFailure("failed", new AppError("upstream_failed", "the model server failed", { retryAfterS: 1 }));
-  }
-  return wholeAnswer({ status, contentType: response.headers.get("content-type") ?? "application/json", bytes });
+  if (status >= 400 && status < 500 && status !== 408) return null;
+  return new TryFailure("failed", new AppError("upstream_failed", "the model server failed", { retryAfterS: 1 }));
 }
 
 /** Too many requests, or a full server: not one that is ill. */
