@@ -72,6 +72,17 @@ export function keepModelServer(options: ModelServerOptions): ModelServer {
   };
 }
 
+/** The command line of the guard with the server's behind it. Bun would read .env again, and with it our secrets. */
+export const guarded = (command: string): string[] => [
+  process.execPath,
+  "--smol",
+  "--no-env-file",
+  join(import.meta.dir, "model-server-guard.ts"),
+  "sh",
+  "-c",
+  `exec ${command}`,
+];
+
 /** One life of the server. */
 async function runOnce(options: ModelServerOptions, stop: AbortSignal, isUp: (port: number) => void): Promise<void> {
   const { log, clock, gpu } = options;
@@ -80,19 +91,16 @@ async function runOnce(options: ModelServerOptions, stop: AbortSignal, isUp: (po
   const begunMs = clock.monotonicMs();
   const command = options.command.replaceAll("{gpu}", gpu).replaceAll("{port}", String(port));
   let pid: number | null = null;
-  const guard = Bun.spawn(
-    [process.execPath, "--smol", join(import.meta.dir, "model-server-guard.ts"), "sh", "-c", `exec ${command}`],
-    {
-      env: { ...withoutSecrets(options.env), CUDA_VISIBLE_DEVICES: gpu },
-      stdio: ["ignore", "pipe", "pipe"],
-      serialization: "json",
-      detached: true, // Ctrl-C in a terminal is for the supervisor, which ends the actor in order
-      ipc(message: { readonly pid: number }) {
-        pid = message.pid;
-        log.info({ process_pid: pid, port }, "the model server starts");
-      },
+  const guard = Bun.spawn(guarded(command), {
+    env: { ...withoutSecrets(options.env), CUDA_VISIBLE_DEVICES: gpu },
+    stdio: ["ignore", "pipe", "pipe"],
+    serialization: "json",
+    detached: true, // Ctrl-C in a terminal is for the supervisor, which ends the actor in order
+    ipc(message: { readonly pid: number }) {
+      pid = message.pid;
+      log.info({ process_pid: pid, port }, "the model server starts");
     },
-  );
+  });
   const end = (): void => guard.kill("SIGTERM");
   stop.addEventListener("abort", end, { once: true });
   if (stop.aborted) end();
