@@ -61,6 +61,11 @@ test("chat: an answer with its usage and the id of its request", async () => {
   expect(response.headers.get("content-type")).toBe("application/json");
 });
 
+test("who names no model gets the default one", async () => {
+  const answer = await all.stack.call("POST", "/v1/chat/completions", { messages });
+  expect([answer.status, await answer.json()]).toMatchObject([200, { model }]);
+});
+
 test("chat: a stream says the same as the whole answer; usage comes where it was asked for", async () => {
   const whole = await client.chat.completions.create({ model, messages, seed: 7 });
   for (const include_usage of [false, true]) {

@@ -49,7 +49,6 @@ test("what is wrong is 400, 413 or 415 in OpenAI's form, and nobody is asked", a
   await using server = await startFixture({ llm: caller });
   const model = ["model", "whisper"] as const;
   const rows: readonly (readonly [number, string | null, FormData])[] = [
-    [400, "model", form([])],
     [400, "model", form([["model", " "]])],
     [400, "model", form([model, model])],
     [400, "stream", form([model, ["stream", "true"]])],

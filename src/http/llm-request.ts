@@ -36,8 +36,9 @@ export function checkedBody(endpoint: JsonEndpoint, value: unknown): Fields {
   return body;
 }
 
-/** The name of a model. Throws `invalid_request` for what cannot be one. */
+/** The name of a model; empty where none is named: the default one. Throws `invalid_request` for what cannot be one. */
 export function modelOf(value: unknown): string {
+  if (value === undefined || value === null) return "";
   if (typeof value === "string" && value.length <= MODEL_CHARS_MAX && /^[^\s\p{Cc}]+$/u.test(value)) return value;
   throw invalidField("model", `must be the name of a model: 1 to ${MODEL_CHARS_MAX} characters without blanks`);
 }

@@ -22,7 +22,7 @@ const model = {
   type: "string",
   minLength: 1,
   maxLength: 256,
-  description: "Id or alias of a model, slashes and all, as GET /v1/models lists it.",
+  description: "Id or alias of a model, slashes and all, as GET /v1/models lists it. Default: the operator's choice.",
 };
 const user = text("Your name for the end user; one stays with the same variant of a model. At most 512 characters.");
 const stream = {
@@ -86,7 +86,7 @@ const inputs = (what: string): object => ({
 });
 
 export const llmSchemas: Readonly<Record<string, object>> = {
-  ChatRequest: open("A conversation to be answered.", ["model", "messages"], {
+  ChatRequest: open("A conversation to be answered.", ["messages"], {
     model,
     messages: {
       type: "array",
@@ -116,7 +116,7 @@ export const llmSchemas: Readonly<Record<string, object>> = {
       finish_reason: { type: ["string", "null"], description: "`stop`, `length`, `tool_calls`, …" },
     }),
   ),
-  CompletionRequest: open("A text to be continued.", ["model", "prompt"], {
+  CompletionRequest: open("A text to be continued.", ["prompt"], {
     model,
     prompt: inputs("What to continue"),
     ...generation,
@@ -129,7 +129,7 @@ export const llmSchemas: Readonly<Record<string, object>> = {
       finish_reason: { type: ["string", "null"], description: "`stop` or `length`." },
     }),
   ),
-  EmbeddingRequest: open("Texts to be embedded.", ["model", "input"], {
+  EmbeddingRequest: open("Texts to be embedded.", ["input"], {
     model,
     input: inputs("What to embed, at most 2,048 texts"),
     encoding_format: {
@@ -154,7 +154,7 @@ export const llmSchemas: Readonly<Record<string, object>> = {
     model: text("The model as its server calls it."),
     usage: usage({}),
   }),
-  ImageRequest: open("A picture to be made.", ["model", "prompt"], {
+  ImageRequest: open("A picture to be made.", ["prompt"], {
     model,
     prompt: text("What it shows."),
     n: integer("Pictures to make.", 1, 10),
@@ -166,14 +166,14 @@ export const llmSchemas: Readonly<Record<string, object>> = {
     created: integer("When they were made, in seconds since 1970."),
     data: list("One for each of `n`.", open("A picture.", [], { b64_json: text("Its bytes in base64.") })),
   }),
-  SpeechRequest: open("A text to be spoken.", ["model", "input"], {
+  SpeechRequest: open("A text to be spoken.", ["input"], {
     model,
     input: { type: "string", minLength: 1, description: "The text." },
     voice: text("Name of a voice that the model has."),
     response_format: text("`wav`, `mp3`, …, as far as the server can."),
     speed: { type: "number", exclusiveMinimum: 0, description: "1 is as people speak." },
   }),
-  TranscriptionRequest: open("Speech to be written down.", ["model", "file"], {
+  TranscriptionRequest: open("Speech to be written down.", ["file"], {
     model,
     file: { type: "string", format: "binary", description: "The sound, at most 25 MB." },
     language: text("Its language, as ISO 639-1 names it."),

@@ -11,7 +11,7 @@ import { affinityOf, stickyKeyOf } from "./llm-affinity.ts";
 import { embeddingsReply, jsonReply, mediaReply } from "./llm-answer.ts";
 import { readForm } from "./llm-form.ts";
 import { llmOperations } from "./llm-operations.ts";
-import { checkedBody, type Fields, type JsonEndpoint } from "./llm-request.ts";
+import { checkedBody, type Fields, type JsonEndpoint, modelOf } from "./llm-request.ts";
 import { type LlmStreamLimits, llmStream, llmStreamLimits } from "./llm-stream.ts";
 import type { KeyedCall, KeyedRoute } from "./route.ts";
 
@@ -93,7 +93,7 @@ const requestOf = (call: KeyedCall, endpoint: LlmEndpoint, fields: Fields, body:
   const options = fields.stream_options as { readonly include_usage?: unknown } | null | undefined;
   return {
     endpoint,
-    model: String(fields.model),
+    model: modelOf(fields.model),
     body,
     stream: fields.stream === true,
     streamUsage: options?.include_usage === true,
