@@ -72,12 +72,12 @@ async function run(command: Command): Promise<void> {
     }
     case "gateway": {
       const { runGateway } = await import("./gateway.ts");
-      return runGateway(await withBroker(config));
+      return runGateway(await besideUp(config));
     }
     case "actor": {
       process.env.CUDA_VISIBLE_DEVICES = command.gpu; // `up` sets it too; before any runner's library is loaded
       const { runActor } = await import("./actors/actor.ts");
-      return runActor(await withBroker(config), command.gpu);
+      return runActor(await besideUp(config), command.gpu);
     }
     case "sim":
       return runSim(config);
@@ -140,7 +140,18 @@ async function runTasksHere(args: string[]): Promise<number> {
   });
 }
 
-/** The configuration with a broker in it: NATS_URL, or the one that `up` runs on this DATA_DIR. */
+/** The configuration with what `up` runs on this DATA_DIR, where it names no broker and no model server of its own. */
+async function besideUp(config: Config): Promise<Config> {
+  return withSimulator(await withBroker(config));
+}
+
+async function withSimulator(config: Config): Promise<Config> {
+  if (config.llm.baseUrl !== null || config.env === "prod") return config;
+  const { simulatorUrlFile } = await import("./up/simulator.ts");
+  const baseUrl = await readFile(simulatorUrlFile(config.dataDir), "utf8").catch(() => null);
+  return { ...config, llm: { ...config.llm, baseUrl } };
+}
+
 async function withBroker(config: Config): Promise<Config> {
   if (config.natsUrl !== null) return config;
   const { brokerUrlFile } = await import("./up/broker.ts");

@@ -1,5 +1,6 @@
 // `up` as an operator meets it: real processes, killed in every way, and what is left of them.
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { connect as connectTcp } from "node:net";
 import { tmpdir } from "node:os";
@@ -313,9 +314,14 @@ test("without LLM_BASE_URL a simulator serves; killed with -9 it comes back wher
   await up.ready();
   const url = simulatorOf(up);
   expect(await modelsOf(url)).toMatchObject({ data: [{ id: "millrace-sim", owned_by: "vllm" }] });
+  const urlFile = join(dataDir, "run/simulator.url"); // for gateways and actors that are started beside it
+  expect(await readFile(urlFile, "utf8")).toBe(url);
   process.kill(await pidOf("simulator"), "SIGKILL");
   await up.logged({ message: "child is ready", process: "simulator", start: 2 });
   expect(await modelsOf(url)).toMatchObject({ data: [{ id: "millrace-sim" }] });
+  up.process.kill("SIGTERM");
+  await up.ended;
+  expect([up.process.exitCode, existsSync(urlFile)]).toEqual([0, false]);
 });
 
 test("the simulator leaves a taken port to its owner", async () => {

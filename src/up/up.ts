@@ -49,7 +49,7 @@ export async function runUp(config: Config, log: Log): Promise<void> {
   const parts: ChildParts = { log, clock: systemClock, random: Math.random, records, counts };
   await endLeftovers(records, log);
 
-  const simulator = keepSimulator(config, millrace("sim"), parts);
+  const simulator = await keepSimulator(config, millrace("sim"), parts);
   stack.defer(() => simulator?.stop(signals.force));
   let natsUrl = config.natsUrl;
   if (natsUrl === null) {
