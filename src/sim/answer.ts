@@ -7,8 +7,9 @@ import { obey, readConstraint, schemaInProse } from "./structured.ts";
 import type { SuggestionSource } from "./suggestions.ts";
 import { randomText } from "./text/draft.ts";
 import { languageOf } from "./text/language.ts";
-import { composeReply } from "./text/reply.ts";
+import { composeReply, findAnswer } from "./text/reply.ts";
 import { type Conversation, readConversation } from "./text/statements.ts";
+import { summarise } from "./text/summary.ts";
 import { tellResults } from "./text/tool-results.ts";
 import { chooseToolCalls, toolResults } from "./tools.ts";
 
@@ -36,17 +37,18 @@ export function composeAnswer(request: ChatRequest, rng: Rng): Answer {
   const reply = once(() =>
     results.length > 0 ? tellResults(results, conversation.question) : textFor(request, conversation, pictures, rng),
   );
-  const sourceFor = (entity: number): SuggestionSource => ({
+  const source: SuggestionSource = {
     asked: [conversation.given, conversation.question, pictures].filter((text) => text !== "").join("\n"),
     rest: [
       ...results,
-      ...conversation.statements.filter(({ source }) => source !== "assistant").map(({ text }) => text),
+      ...conversation.statements.filter((one) => one.source !== "assistant").map(({ text }) => text),
     ].join("\n"),
-    reply,
-    entity,
-  });
+    reply: once(() => (results.length > 0 || pictures !== "" ? reply() : proseOn(conversation, rng))),
+    entity: 0,
+    sparse: false,
+  };
   const thoughts: AnswerPart[] = thinks(request) ? [{ kind: "reasoning", text: thoughtsOn(conversation) }] : [];
-  const calls = chooseToolCalls(request, conversation, sourceFor, rng);
+  const calls = chooseToolCalls(request, conversation, { ...source, sparse: true }, rng);
   if (calls.length > 0) {
     // As vLLM: a call of a named function ends like a text.
     const finishReason = isRecord(request.tool_choice) ? "stop" : "tool_calls";
@@ -55,7 +57,7 @@ export function composeAnswer(request: ChatRequest, rng: Rng): Answer {
   const inProse =
     constraint === null ? schemaInProse([conversation.question, conversation.given, conversation.prompt]) : null;
   const wanted = inProse === null ? constraint : ({ kind: "json", schema: inProse, param: "messages" } as const);
-  const text = wanted === null ? reply() : obey(wanted, sourceFor(0), conversation, rng);
+  const text = wanted === null ? reply() : obey(wanted, source, conversation, rng);
   return { parts: [...thoughts, { kind: "content", text }], finishReason: "stop" };
 }
 
@@ -65,6 +67,12 @@ function textFor(request: ChatRequest, conversation: Conversation, pictures: str
   if (mode === "echo" && asked !== "") return asked;
   if (mode === "random") return randomText(languageOf(asked), rng);
   return pictures !== "" ? pictures : composeReply(conversation, rng);
+}
+
+/** What a field for prose gets: the answer, else the gist of what was given. */
+function proseOn(conversation: Conversation, rng: Rng): string {
+  const gist = conversation.given.trim() === "" ? conversation.question : conversation.given;
+  return findAnswer(conversation, rng) ?? summarise(gist, { sentences: 2, words: null, list: false, headings: [] });
 }
 
 function once<Value>(make: () => Value): () => Value {

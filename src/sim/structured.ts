@@ -133,7 +133,7 @@ function matching(pattern: string, rng: Rng): string {
 /** A value for the schema from the conversation; SchemaError and PatternError become a ContentError that blames `param`. */
 export function conforming(schema: Schema, source: SuggestionSource, rng: Rng, param: string): unknown {
   try {
-    return generateValue(schema, { rng, suggest: suggestFrom(source) });
+    return generateValue(schema, { rng, suggest: suggestFrom(source), sparse: source.sparse });
   } catch (error) {
     if (!(error instanceof SchemaError || error instanceof PatternError)) throw error;
     throw new ContentError(`the simulator cannot obey the schema: ${error.message}`, param);
@@ -143,9 +143,10 @@ export function conforming(schema: Schema, source: SuggestionSource, rng: Rng, p
 /** The shape of JSON that a prompt asks for in words: an example object, or a list of keys. Null where it asks for none. */
 export function schemaInProse(texts: readonly string[]): Schema | null {
   for (const text of texts) {
-    if (!/\bjson\b/i.test(text)) continue;
-    const example = exampleIn(text);
+    const asks = /\bjson\b/i.test(text);
+    const example = asks || asksForForm.test(text) ? exampleIn(text) : null;
     if (example !== null) return shapeOf(example);
+    if (!asks) continue;
     const keys = keysIn(text);
     if (keys.length > 0)
       return { type: "object", properties: Object.fromEntries(keys.map((key) => [key, guessed(key)])), required: keys };
@@ -153,8 +154,9 @@ export function schemaInProse(texts: readonly string[]): Schema | null {
   return null;
 }
 
+const asksForForm = /\b(?:reply|answer|respond|return|output|antworte|gib)\b[^{}\n]{0,80}\{\s*"/i;
 const keyList =
-  /\b(?:keys?|fields?|properties|attributes|schlüsseln?|feldern?|键|字段)\b\W*(?:named|called|are|:)?\s*((?:[\s"'`“”]*[\p{L}_][\p{L}\p{N}_]*["'`“”]*(?:\s*\([^)]*\))?\s*(?:,|、|;|\band\b|\bund\b|和|$|(?=[.\n?])))+)/iu;
+  /\b(?:keys?|fields?|properties|attributes|schlüsseln?|feldern?)\b[ \t]*(?:named|called|are|:)?[ \t]*((?:["'`“]?[\p{L}_][\p{L}\p{N}_]{0,40}["'`”]?(?: ?\([^)\n]{0,80}\))?(?:,? (?:and|und) |, ?|; ?)){0,40}["'`“]?[\p{L}_][\p{L}\p{N}_]{0,40})/iu;
 
 function keysIn(text: string): string[] {
   const found = (

@@ -36,6 +36,8 @@ export interface SuggestionSource {
   readonly reply: () => string;
   /** A field is bound to the n-th of several entities: "Paris" and "London" of two calls. */
   readonly entity: number;
+  /** Optional fields are suggested only what is plainly meant for them: arguments of a function. */
+  readonly sparse: boolean;
 }
 
 /** Longer material is looked at by its beginning: fields are many, and each looks for itself. */
@@ -43,31 +45,43 @@ const LOOKED_AT_CHARS_MAX = 20_000;
 
 export function suggestFrom(source: SuggestionSource): (wanted: Wanted) => readonly unknown[] {
   const texts = [source.asked, source.rest]
-    .map((text) => text.slice(0, LOOKED_AT_CHARS_MAX))
-    .filter((text) => text !== "");
+    // Runs of blanks would have the expressions go over them again and again.
+    .map((text) =>
+      text
+        .slice(0, LOOKED_AT_CHARS_MAX)
+        .replace(/[^\S\n]+/g, " ")
+        .replace(/\n\s+/g, "\n"),
+    )
+    .filter((text, at) => at === 0 || text !== "");
   // Fields without a clue share out the numbers that there are, in order: `a` and `b` of "add 3 and 5".
   const shares = new Map<string, number>();
   return (wanted) => {
     if (wanted.name === "" && wanted.type !== "string" && wanted.type !== "array") return [];
-    const about = { ...wanted, words: nameWords(wanted.name) };
-    const found = texts.flatMap((text): unknown[] => {
+    const found = texts.flatMap((text, at): unknown[] => {
       if (Array.isArray(wanted.schema.enum)) return membersIn(wanted.schema.enum, text, wanted.index + source.entity);
-      const written = wanted.name === "" ? null : labelledValue(text, wanted.name);
-      return [...(written === null ? [] : typed(written, wanted.type)), ...ofType(about, text, source, shares)];
+      const about: About = { ...wanted, words: nameWords(wanted.name), first: at === 0 };
+      const label = wanted.name === "" ? null : labelledValue(text, wanted.name);
+      const written = label === null ? [] : typed(label, wanted.type);
+      const read = ofType(about, text, source, shares);
+      // A label's value ends at a comma, a list goes on.
+      return wanted.type === "array" ? [...read, ...written] : [...written, ...read];
     });
-    return wanted.type === "boolean" && !Array.isArray(wanted.schema.enum) ? [...found, false] : found;
+    const plain = wanted.type === "boolean" && !Array.isArray(wanted.schema.enum) && !wanted.optional;
+    return plain ? [...found, false] : found;
   };
 }
 
 interface About extends Wanted {
   readonly words: readonly string[];
+  /** The text is the request itself. */
+  readonly first: boolean;
 }
 
 function ofType(about: About, text: string, source: SuggestionSource, shares: Map<string, number>): unknown[] {
   switch (about.type) {
     case "integer":
     case "number":
-      return numbersFor(about, text, shares);
+      return numbersFor(about, text, source, shares);
     case "boolean":
       return truthFor(about, text);
     case "array":
@@ -107,13 +121,20 @@ const judged = /score|confidence|rating|probability|likelihood|relevance|quality
 const age =
   /(\d{1,3})\s*-?\s*(?:years?[ -]old|y\/?o\b|jahre alt|jährig|岁|세|살)|,\s*(\d{1,3})\s*(?:,|\.|$|\bfemale|\bmale)/i;
 
-function numbersFor({ name, description, words }: About, text: string, shares: Map<string, number>): number[] {
+function numbersFor(
+  { name, description, words, optional }: About,
+  text: string,
+  { sparse }: SuggestionSource,
+  shares: Map<string, number>,
+): number[] {
   const aged = words.includes("age") || words.includes("alter") ? age.exec(text) : null;
+  // Sure of itself, as models are.
+  if (/confidence|probability|likelihood/i.test(name)) return [0.9, 90];
   if (aged !== null) return [Number(aged[1] ?? aged[2])];
   const near = numberNear(text, [...words, ...wordsOf(description)]);
   if (near !== null) return [near];
   const numbers = numbersIn(text);
-  if (judged.test(name) || numbers.length === 0) return [];
+  if (judged.test(name) || numbers.length === 0 || (optional && sparse)) return [];
   const share = shares.get(name) ?? shares.size;
   shares.set(name, share);
   return numbers.slice(share, share + 1).map(({ value }) => value);
@@ -193,6 +214,15 @@ const finders: readonly (readonly [RegExp, Finder])[] = [
   [/\b(?:date|day|deadline|due|birthday|datum|tag|when)\b|日期/, (text) => [...datesIn(text), ...dayWordsIn(text)]],
   [/\b(?:time|hour|uhrzeit)\b|时间/, (text) => [...timesIn(text), ...dayWordsIn(text)]],
   [
+    /\b(?:occupation|job|profession|role|beruf)\b|职业/,
+    (text) =>
+      [
+        ...text.matchAll(
+          /\b(?:an?|als)\s+(?:\d+[- ]years?[- ]old\s+)?(\p{L}[\p{L} ]{2,30}?)(?=[,.\n]| from\b| in\b| who\b| at\b| living\b|$)/gu,
+        ),
+      ].map((match) => match[1] ?? ""),
+  ],
+  [
     /\b(?:symbol|ticker|code|id|identifier|number|nummer|sku|isbn|order)\b/,
     (text) => [...codesIn(text), ...numbersIn(text).map(({ value }) => String(value))],
   ],
@@ -211,8 +241,7 @@ const finders: readonly (readonly [RegExp, Finder])[] = [
   ],
   [
     /\b(?:query|question|search|keywords?|topic|subject|text|message|prompt|input|content|body|title|term|request|task|suchbegriff|frage|thema|betreff|titel|nachricht)\b|查询|关键词|内容|검색어|질문/,
-    (text, about, source) =>
-      text === source.asked.slice(0, LOOKED_AT_CHARS_MAX) ? [...quotesIn(text), ...subjectOf(text, about)] : [],
+    (text, about) => (about.first ? [...quotesIn(text), ...subjectOf(text, about)] : []),
   ],
 ];
 
@@ -229,6 +258,7 @@ function stringsFor(about: About, text: string, source: SuggestionSource): strin
       if (found.length > 0) return pick(found, about, source).map((value) => shortened(value, longest));
     }
   }
+  if (about.optional && source.sparse) return [];
   return pick(otherwise(about, text), about, source).map((value) => shortened(value, longest));
 }
 
@@ -293,7 +323,9 @@ const requestVerb =
 /** What a request is about: without its verb, or behind "about". */
 function subjectOf(text: string, { words }: About): string[] {
   const about = words.some((word) => /^(?:subject|title|topic|thema|betreff|titel)$/.test(word))
-    ? /\b(?:about|titled|called|subject|über|zum thema)\s+([^.?!\n]{2,120})/i.exec(text)?.[1]
+    ? /\b(?:about|titled|called|subject|über|zum thema)\s+([^.?!\n]{2,120}?)(?=\s+(?:saying|that says|with the text|and say)\b|[.?!\n]|$)/i.exec(
+        text,
+      )?.[1]
     : undefined;
   const saying = words.some((word) => /^(?:message|body|content|text|nachricht)$/.test(word))
     ? /\b(?:saying|that says|with the text|dass|:)\s+([^\n]{2,400})/i.exec(text)?.[1]
@@ -333,9 +365,11 @@ const moods: readonly (readonly [RegExp, RegExp])[] = [
 /** Members of an enum that the text names, in its order; else by mood. The n-th comes first. */
 export function membersIn(members: readonly unknown[], text: string, index: number): unknown[] {
   const flat = normalised(text);
-  const named = members
-    .filter((member) => mentions(text, member))
-    .toSorted((a, b) => flat.indexOf(normalised(String(a))) - flat.indexOf(normalised(String(b))));
+  const mentioned = members.filter((member) => mentions(text, member));
+  // A text that names all of them asks which one.
+  const named = (mentioned.length < members.length || members.length === 1 ? mentioned : []).toSorted(
+    (a, b) => flat.indexOf(normalised(String(a))) - flat.indexOf(normalised(String(b))),
+  );
   if (named.length > 0) return [named[index % named.length], ...named];
   const counted = members
     .map((member) => ({ member, count: moods.find(([mood]) => mood.test(String(member)))?.[1] }))

@@ -28,6 +28,9 @@ interface Tool {
 /** OpenAI's limit. */
 const TOOLS_MAX = 128;
 const CALLS_MAX = 8;
+/** A request is read by its beginning and as many clauses: more of them name no more tools. */
+const QUESTION_CHARS_MAX = 4000;
+const CLAUSES_MAX = 20;
 /** A function's name met in the request is enough, two words of its description are. */
 const FIT_MIN = 0.5;
 
@@ -35,32 +38,33 @@ const FIT_MIN = 0.5;
 export function chooseToolCalls(
   request: ChatRequest,
   conversation: Conversation,
-  sourceFor: (entity: number) => SuggestionSource,
+  source: SuggestionSource,
   rng: Rng,
 ): ToolCall[] {
   const tools = readTools(request.tools);
   const choice = readChoice(request.tool_choice, tools);
+  const question = conversation.question.slice(0, QUESTION_CHARS_MAX);
   if (choice === "none" || tools.length === 0) return [];
   const make = (tool: Tool, entity: number): ToolCall => ({
     id: `call_${Array.from({ length: 24 }, () => drawInteger(rng, 0, 35).toString(36)).join("")}`,
     name: tool.name,
     arguments: JSON.stringify(
-      conforming(objectOf(tool.parameters), sourceFor(entity), rng, `tools[${tool.at}].function.parameters`),
+      conforming(objectOf(tool.parameters), { ...source, entity }, rng, `tools[${tool.at}].function.parameters`),
     ),
   });
   const parallel = request.parallel_tool_calls !== false;
-  const entitiesOf = (tool: Tool): number => (parallel ? countEntities(tool, conversation.question) : 1);
+  const entitiesOf = (tool: Tool): number => (parallel ? countEntities(tool, question) : 1);
   const callAll = (tool: Tool): ToolCall[] =>
     Array.from({ length: entitiesOf(tool) }, (_, entity) => make(tool, entity));
   if (typeof choice === "object") return callAll(choice);
-  const planned = plan(tools, conversation, parallel);
+  const planned = plan(tools, { ...conversation, question }, parallel);
   if (choice === "required") {
-    const first = planned.length > 0 ? planned : [bestOf(tools, conversation.question)];
+    const first = planned.length > 0 ? planned : [bestOf(tools, question)];
     return first.flatMap(callAll).slice(0, CALLS_MAX);
   }
   const called = callsSinceQuestion(request.messages);
   const left = planned.flatMap((tool) =>
-    Array.from({ length: countEntities(tool, conversation.question) }, (_, entity) => ({ tool, entity })).slice(
+    Array.from({ length: countEntities(tool, question) }, (_, entity) => ({ tool, entity })).slice(
       called.get(tool.name) ?? 0,
     ),
   );
@@ -106,7 +110,7 @@ function plan(tools: readonly Tool[], conversation: Conversation, parallel: bool
     parallel || tools.length > 1
       ? question.split(/[,;\uff0c\uff1b。.!?\uff1f\uff01]\s*|\s+(?:and|und|then|dann)\s+|然后|并且?|그리고/)
       : [question];
-  for (const clause of clauses) {
+  for (const clause of clauses.slice(0, CLAUSES_MAX)) {
     const best = bestOf(tools, clause);
     if (fit(best, clause) >= FIT_MIN) planned.add(best);
   }

@@ -27,12 +27,16 @@ export interface Wanted {
   readonly schema: SchemaObject;
   /** Which item of a list; 0 elsewhere. */
   readonly index: number;
+  /** The field may be left out: only what was really meant is worth a suggestion. */
+  readonly optional: boolean;
 }
 
 export interface GenerateOptions {
   readonly rng: Rng;
   /** Values that would fit by their meaning, the best first; those that do not conform are passed over. */
   readonly suggest: (wanted: Wanted) => readonly unknown[];
+  /** Optional properties that nothing suggests are left out, as a caller of a function does. */
+  readonly sparse?: boolean;
 }
 
 /** Below it optional properties and items are left out, so that recursive schemas end. */
@@ -48,6 +52,7 @@ interface Place {
   readonly index: number;
   /** What was suggested did not fit: values are made up. */
   readonly madeUp?: boolean;
+  readonly optional?: boolean;
 }
 
 /** Throws SchemaError (PatternError for a pattern) where no value can be found. */
@@ -64,9 +69,11 @@ class Generator {
   private readonly root: SchemaRoot;
   private readonly rng: Rng;
   private readonly suggest: GenerateOptions["suggest"];
+  private readonly sparse: boolean;
 
-  constructor(root: SchemaRoot, { rng, suggest }: GenerateOptions) {
+  constructor(root: SchemaRoot, { rng, suggest, sparse }: GenerateOptions) {
     this.root = root;
+    this.sparse = sparse === true;
     this.rng = rng;
     this.suggest = suggest;
   }
@@ -140,7 +147,10 @@ class Generator {
   /** What stands in the schema itself, else what the conversation suggests. */
   private listedOr(branch: SchemaObject, type: string, place: Place): readonly unknown[] {
     if (Object.hasOwn(branch, "const")) return [branch.const];
-    const suggested = place.madeUp ? [] : this.suggest({ ...place, type, schema: branch });
+    const meant = place.madeUp
+      ? []
+      : this.suggest({ ...place, optional: place.optional === true, type, schema: branch });
+    const suggested = Object.hasOwn(branch, "default") ? [...meant, branch.default] : meant;
     if (!Array.isArray(branch.enum)) return suggested;
     const first = Math.floor(this.rng() * branch.enum.length);
     return [...suggested, ...branch.enum.slice(first), ...branch.enum.slice(0, first)];
@@ -208,6 +218,7 @@ class Generator {
     const max = numberOf(branch.maxProperties) ?? Infinity;
     const wanted = new Set([...Object.keys(properties).filter((key) => required.has(key)), ...required]);
     for (const key of Object.keys(properties)) {
+      if (this.sparse && !required.has(key) && !this.isMeant(key, branch, place)) continue;
       const wish = place.depth < 3 || (place.depth < DEPTH_OPTIONAL_MAX && this.rng() < 0.5);
       if (wish && wanted.size < max) wanted.add(key);
     }
@@ -222,6 +233,19 @@ class Generator {
     for (const key of ordered) this.fill(made, key, branch, place, required.has(key));
     this.addMore(made, branch, place);
     return made;
+  }
+
+  /** Whether a value of an optional property is suggested, and would do. */
+  private isMeant(key: string, branch: SchemaObject, place: Place): boolean {
+    const schema: Schema = { allOf: propertySchemas(branch, key) };
+    const flat = this.root.flatten(schema);
+    if (flat === false) return false;
+    const description = typeof flat.description === "string" ? flat.description : "";
+    return this.typesFor(flat).some((type) =>
+      this.suggest({ name: key, description, type, schema: flat, index: place.index, optional: true }).some((one) =>
+        conforms(this.root, schema, one),
+      ),
+    );
   }
 
   /** An optional property without a value is left out. */

@@ -11,6 +11,16 @@ const words =
   "mill river stone water wheel garden bridge morning paper window harbour forest light autumn letter market silver " +
   "north cotton field winter copper valley summer ladder meadow basket candle orchard pepper";
 
+/** What a field of that name would hold, for those that the conversation says nothing of. */
+const samples: readonly (readonly [RegExp, string])[] = [
+  [/city|location|place|town|destination|origin|stadt/i, "Berlin Lisbon Oslo Rome Vienna Zurich"],
+  [/country|land$/i, "Austria Germany Italy Norway Portugal"],
+  [/name|person|author|user|customer|patient/i, "Anna Ben Clara David Emma Felix"],
+  [/language|locale/i, "en de fr"],
+  [/currency/i, "EUR USD"],
+  [/colou?r/i, "blue green red"],
+];
+
 /** One string; a higher `attempt` (from 1) tries longer ones. Throws SchemaError and PatternError. */
 export function drawText(rng: Rng, schema: SchemaObject, name: string, attempt: number): string {
   const min = numberOf(schema.minLength) ?? 0;
@@ -28,6 +38,9 @@ export function drawText(rng: Rng, schema: SchemaObject, name: string, attempt: 
   }
   const formatted = typeof schema.format === "string" ? drawFormat(rng, schema.format) : null;
   if (formatted !== null) return formatted;
+  const sample = samples.find(([field]) => field.test(name))?.[1].split(" ");
+  const fitting = sample?.filter((one) => one.length >= min && one.length <= max) ?? [];
+  if (fitting.length > 0 && attempt <= 2) return drawOne(rng, fitting);
   const list = words.split(" ");
   const count = /name|title|city|word|key|id$/i.test(name) ? 1 : drawInteger(rng, 2, 4);
   let text = Array.from({ length: count }, () => drawOne(rng, list)).join(" ");

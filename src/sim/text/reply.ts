@@ -9,7 +9,7 @@ import { describedToFirst, toFirstPerson, toSecondPerson } from "./person.ts";
 import { kindOf, type Ranked, rank } from "./rank.ts";
 import { type Conversation, isInstruction, type Statement } from "./statements.ts";
 import { joined, summarise, summaryWishOf } from "./summary.ts";
-import { isNegation, termsOf, wordsOf } from "./words.ts";
+import { isNegation, isStopWord, termsOf, wordsOf } from "./words.ts";
 
 /** Below it a statement shares a word with the question, and does not answer it. */
 const COVERAGE_MIN = 0.3;
@@ -38,14 +38,15 @@ export const findAnswer = (conversation: Conversation, rng: Rng): string | null 
 
 function sceneOf(conversation: Conversation, rng: Rng): Scene {
   const { question, prompt } = conversation;
+  const described =
+    /\b(?:you are|play|act as|role of)\b[^.\n]{0,40}\bpatient\b|(?:扮演|你是|你就是)[^。\n]{0,12}(?:病人|患者)/i.test(
+      prompt,
+    );
   return {
     conversation,
     language: languageOf(question, languageOf(prompt)),
-    persona: isPersona(conversation),
-    described:
-      /\b(you are|play|act as|role of)\b[^.\n]{0,40}\bpatient\b|(扮演|你是|你就是)[^。\n]{0,12}(病人|患者)/i.test(
-        prompt,
-      ),
+    persona: described || isPersona(conversation),
+    described,
     rng,
   };
 }
@@ -205,7 +206,8 @@ function found(scene: Scene): string | null {
   if (best === undefined || best.coverage < (hints.length > 0 ? COVERAGE_MIN / 2 : COVERAGE_MIN)) return null;
   const chosen = chooseFrom(ranked, best, question);
   const text = joined(chosen.map((statement) => voiced(statement, scene)));
-  return `${verdict(question, best, scene)}${text}`;
+  const sure = verdict(question, best, scene);
+  return sure === "" ? text : `${sure}${withinSentence(text)}`;
 }
 
 /** As many as the question asks for, in the order in which they were said. */
@@ -230,6 +232,10 @@ function verdict(question: string, best: Ranked, { language }: Scene): string {
   const phrases = phrasesOf(language);
   return `${wordsOf(best.statement.text).some(isNegation) ? phrases.no : phrases.yes}, `;
 }
+
+/** "The pain …" after "Yes, " begins small; names, nouns and "I" do not. */
+const withinSentence = (text: string): string =>
+  text.replace(/^\p{Lu}\p{Ll}+/u, (word) => (isStopWord(word.toLowerCase()) ? word.toLowerCase() : word));
 
 /** A statement as this speaker says it. */
 function voiced({ text, source }: Statement, { persona, described, language }: Scene): string {

@@ -63,17 +63,24 @@ export function readConversation(all: readonly ChatMessage[]): Conversation {
 
 const isPrompt = ({ role }: ChatMessage): boolean => role === "system" || role === "developer";
 
-const questionTag = /<(student|question|query|user_query|user_input|user|input)>([\s\S]*?)<\/\1>/i;
+const questionTag = /<(student|question|query|user_query|user_input|user|input)>/i;
 const questionLabel = /(?:^|\n)[ \t]*(?:user question|question|query|frage|问题|提问|질문)[ \t]*[:\uff1a]/gi;
 /** A request that is followed by what it is about. */
 const requestStart =
-  /^\s*(please |bitte |请)?(summari[sz]e|write|extract|translate|classify|rate|score|review|analy[sz]e|describe|list|rewrite|explain|create|generate|draft|fill|answer|fass\w*|schreib\w*|extrahier\w*|übersetz\w*|bewert\w*|beschreib\w*|erstell\w*|总结|概括|写|生成|提取|翻译|分析|评价|根据|요약|작성)/i;
+  /^\s*(please |bitte |请)?(summari[sz]e|give me|provide|make|show|write|extract|translate|classify|rate|score|review|analy[sz]e|describe|list|rewrite|explain|create|generate|draft|fill|answer|fass\w*|schreib\w*|extrahier\w*|übersetz\w*|bewert\w*|beschreib\w*|erstell\w*|总结|概括|写|生成|提取|翻译|分析|评价|根据|요약|작성)/i;
 
 /** The question of a message that may bring context along: by tags, by a label, else by its shape. */
 export function splitQuestion(message: string): { question: string; given: string } {
   const text = message.slice(0, TEXT_CHARS_MAX);
-  const tagged = questionTag.exec(text);
-  if (tagged !== null) return { question: (tagged[2] ?? "").trim(), given: text.replace(tagged[0], "\n") };
+  const opened = questionTag.exec(text);
+  const end = opened === null ? -1 : text.indexOf(`</${opened[1]}>`, opened.index);
+  if (opened !== null && end >= 0) {
+    const question = text.slice(opened.index + opened[0].length, end);
+    return {
+      question: question.trim(),
+      given: `${text.slice(0, opened.index)}\n${text.slice(end + opened[0].length + 1)}`,
+    };
+  }
   const label = [...text.matchAll(questionLabel)].at(-1);
   if (label !== undefined) {
     const from = label.index + label[0].length;
@@ -109,12 +116,16 @@ function splitAtColon(text: string): { question: string; given: string } {
 
 /** Sentences and lines, without marks of lists and headings; "Dr. Who", "3.5" and "z. B." are no ends. */
 export function sentencesOf(text: string): string[] {
-  return text
+  return unwrapped(text)
     .split("\n")
     .flatMap((line) => splitLine(line.trim()))
     .map((piece) => piece.replace(/^\s*(?:[-*•·]|\d{1,2}[.)、])\s+/, "").trim())
     .filter((piece) => /[\p{L}\p{N}]/u.test(piece));
 }
+
+/** Lines that were broken for their length alone are one. */
+const unwrapped = (text: string): string =>
+  text.replace(/([^\n]{50}[^\s.!?。:;\uff01\uff1f\uff1a\n|>])\n(?=[ \t]{0,8}(?!\d{1,2}[.)、])[^\s\-*•#【<|>])/g, "$1 ");
 
 const abbreviation = /(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|vs|etc|e\.g|i\.e|ca|bzw|z\.\s?B|Nr|Tel|No|[A-Z])|^\d{1,2})\.$/;
 
@@ -160,7 +171,7 @@ function statementsOf(text: string, source: Statement["source"], turn: number): 
       /[(\uff08][^()\uff08\uff09]*(?:才说|问到|if asked|when asked|nur auf nachfrage)[^()\uff08\uff09]*[)\uff09]/gi,
       "",
     );
-  for (const line of plain.split("\n")) {
+  for (const line of unwrapped(plain).split("\n")) {
     const titled = headingLine.exec(line.trim());
     // The rest of a line with a heading in brackets belongs to it alone.
     if (titled !== null) heading = titled.slice(1).find((part, index) => index !== 2 && part) ?? "";

@@ -71,7 +71,7 @@ export function summarise(text: string, wish: SummaryWish): string {
 
 const linesOf = (text: string): string[] => {
   const data = parsed(text.trim());
-  return data === undefined ? sentencesOf(text) : flat(data, "").slice(0, LOOKED_AT_MAX);
+  return data === undefined ? sentencesOf(text) : flat(data).slice(0, LOOKED_AT_MAX);
 };
 
 function parsed(text: string): unknown {
@@ -83,24 +83,18 @@ function parsed(text: string): unknown {
   }
 }
 
-/** `patient.age: 34` and so on, a line for each value. */
-export function flat(data: unknown, path: string): string[] {
-  if (typeof data !== "object" || data === null)
-    return [path === "" ? String(data) : `${path.replaceAll("_", " ")}: ${data}`];
-  if (Array.isArray(data) && data.every((item) => typeof item !== "object"))
-    return data.length === 0 ? [] : [`${path === "" ? "items" : path.replaceAll("_", " ")}: ${data.join(", ")}`];
-  return Object.entries(data).flatMap(([key, value]) =>
-    flat(
-      value,
-      Array.isArray(data) || path === ""
-        ? path === "" && Array.isArray(data)
-          ? ""
-          : Array.isArray(data)
-            ? path
-            : key
-        : `${path} ${key}`,
-    ),
-  );
+const DEPTH_MAX = 20;
+
+/** `patient age: 34` and so on, a line for each value; lists of plain values on one line. */
+export function flat(data: unknown, path: readonly string[] = []): string[] {
+  const label = path.join(" ").replaceAll("_", " ");
+  const line = (text: string): string => (label === "" ? text : `${label}: ${text}`);
+  if (typeof data !== "object" || data === null) return [line(String(data))];
+  if (path.length > DEPTH_MAX) return [line("…")];
+  if (!Array.isArray(data)) return Object.entries(data).flatMap(([key, value]) => flat(value, [...path, key]));
+  if (data.length === 0) return [];
+  if (data.every((item) => typeof item !== "object")) return [line(data.join(", "))];
+  return data.flatMap((item, at) => flat(item, data.length > 1 ? [...path, `${at + 1}`] : path));
 }
 
 /** By how much of the text's words a sentence holds; the first one opens a text for a reason. */

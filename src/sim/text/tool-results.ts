@@ -18,7 +18,7 @@ function tell(result: string, question: string): string {
   if (data === undefined) return tellText(result, question);
   if (data === null || (typeof data === "object" && Object.keys(data).length === 0)) return "The tool found nothing.";
   if (typeof data !== "object") return tellText(String(data), question);
-  const fields = flat(data, "").map((line) => line.trim());
+  const fields = flat(data);
   const told = fields.slice(0, FIELDS_MAX).join(", ");
   return joined([fields.length > FIELDS_MAX ? `${told}, and ${fields.length - FIELDS_MAX} more` : told]);
 }
