@@ -6,6 +6,7 @@ import {
   generationFields,
   MAX_ATTEMPTS,
   mayContinue,
+  piecesOf,
   streamOptions,
   TIMEOUT_MS,
   tokenCounter,
@@ -16,7 +17,7 @@ import {
   usageWith,
   vllmStreamOptions,
 } from "./llm/generation.ts";
-import { type ChatDelta, GrowingMessage, type Message, mergeDeltas } from "./llm/message.ts";
+import { type ChatDelta, GrowingMessage, type Message, mergeDeltas, type ToolCallDelta } from "./llm/message.ts";
 
 const openObject = (description: string) => t.Object({}, { additionalProperties: true, description });
 
@@ -144,7 +145,7 @@ async function answer(asked: ChatInput, said: GrowingMessage | null, ctx: Runner
       whole.add(counted);
       ctx.emit(counted, mergeDeltas);
     }
-    finishReason = choice.finish_reason ?? finishReason;
+    finishReason = textOf(choice.finish_reason) ?? finishReason;
   }
   if (finishReason === null) throw unfinished();
   const end = {
@@ -161,11 +162,21 @@ function deltasOf(delta: object): readonly ChatDelta[] {
   const { content, reasoning, tool_calls } = delta as {
     readonly content?: string | null;
     readonly reasoning?: string | null;
-    readonly tool_calls?: ChatDelta["tool_calls"];
+    readonly tool_calls?: readonly ToolCallDelta[];
   };
   return [
-    ...(reasoning ? [{ reasoning }] : []),
-    ...(content ? [{ content }] : []),
-    ...(tool_calls?.length ? [{ tool_calls }] : []),
+    ...piecesOf(reasoning).map((reasoning) => ({ reasoning })),
+    ...piecesOf(content).map((content) => ({ content })),
+    ...(Array.isArray(tool_calls) ? tool_calls.flatMap(callPieces) : []),
   ];
 }
+
+function callPieces({ index, id, type, function: said }: ToolCallDelta): readonly ChatDelta[] {
+  const [first = "", ...rest] = piecesOf(said?.arguments);
+  const head = { index, ...(id && { id }), ...(type && { type }), function: { ...said, arguments: first } };
+  return [head, ...rest.map((text) => ({ index, function: { arguments: text } }))].map((call) => ({
+    tool_calls: [call],
+  }));
+}
+
+const textOf = (value: unknown): string | null => (typeof value === "string" ? value : null);

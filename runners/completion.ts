@@ -6,6 +6,7 @@ import {
   generationFields,
   MAX_ATTEMPTS,
   mayContinue,
+  piecesOf,
   streamOptions,
   TIMEOUT_MS,
   tokenCounter,
@@ -95,8 +96,8 @@ async function complete(asked: CompletionInput, said: Said, ctx: RunnerContext<u
     usage = chunk.usage ?? usage;
     const choice = chunk.choices[0];
     if (!choice) continue;
-    if (choice.text) {
-      const delta = { text: choice.text, tokens: count(chunk.usage) };
+    for (const piece of piecesOf(choice.text)) {
+      const delta = { text: piece, tokens: count(chunk.usage) };
       text += delta.text;
       tokens += delta.tokens;
       ctx.emit(delta, mergeTexts);

@@ -84,20 +84,34 @@ export const tokensLeft = ({ max_tokens: most }: Limited, tokens: number): { rea
 
 /** As if one call had made it: the prompt of the last one held the `tokens` that were there already. */
 export function usageWith(usage: Omit<Usage, "total_tokens">, tokens: number): Usage {
-  const prompt_tokens = Math.max(0, usage.prompt_tokens - tokens);
-  const completion_tokens = usage.completion_tokens + tokens;
+  const prompt_tokens = Math.max(0, countOf(usage.prompt_tokens) - tokens);
+  const completion_tokens = countOf(usage.completion_tokens) + tokens;
   return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
 }
+
+/** A server may say anything. */
+const countOf = (value: unknown): number => (Number.isSafeInteger(value) && Number(value) > 0 ? Number(value) : 0);
 
 /** Counts the tokens of a stream's chunks: as the server says where it says so in each, else one a chunk. */
 export function tokenCounter(): (usage: { readonly completion_tokens: number } | null | undefined) => number {
   let counted = 0;
   return (usage) => {
-    const added = usage ? Math.max(0, usage.completion_tokens - counted) : 1;
+    const added = usage ? Math.max(0, countOf(usage.completion_tokens) - counted) : 1;
     counted += added;
     return added;
   };
 }
+
+/** Escaped as JSON it is below the limit of one delta. */
+const PIECE_CHARS_MAX = 5_000;
+
+/** The text in pieces that may be emitted: a server may send its whole answer in one chunk. Nothing for no text. */
+export const piecesOf = (text: unknown): readonly string[] =>
+  typeof text !== "string" || text === ""
+    ? []
+    : Array.from({ length: Math.ceil(text.length / PIECE_CHARS_MAX) }, (_, i) =>
+        text.slice(i * PIECE_CHARS_MAX, (i + 1) * PIECE_CHARS_MAX),
+      );
 
 /** Asks for usage in a stream, and vLLM for it in every chunk: a count of chunks is not one of tokens. */
 export const streamOptions = { stream: true, stream_options: { include_usage: true } } as const;

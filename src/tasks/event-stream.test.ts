@@ -122,6 +122,15 @@ describe("the events of a task", () => {
     expect(await more.next()).toMatchObject({ id: "2.1", event: "reset" });
   });
 
+  test("a log that lost its end goes on to be followed from where it is", async () => {
+    const { taskId } = await all.submit();
+    for (const n of [1, 2]) await publish(taskId, 1, n);
+    const stream = await open(taskId, "1.9");
+    expect(await stream.next()).toMatchObject({ id: "1.2", event: "reset" });
+    await publish(taskId, 1, 3);
+    expect((await stream.next())?.id).toBe("1.3");
+  });
+
   test("an event of an unknown form is left out, and the end still comes", async () => {
     const { taskId } = await all.submit();
     const stream = await open(taskId);

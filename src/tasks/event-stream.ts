@@ -95,13 +95,13 @@ async function* stream(
   const reset = async (newest: EventRecord | undefined): Promise<TaskEvent> => {
     adrift = newest === undefined;
     known = true;
-    if (newest && before(at, newest)) at = { attempt: newest.attempt, n: newest.n };
+    if (newest) at = { attempt: newest.attempt, n: newest.n }; // also backwards: what the log lost is counted anew
     return { id: idOf(at), event: "reset", data: viewOf(taskId, await reader.read(taskId, owner)).json };
   };
   try {
     if (lastEventId === null) yield { id: "0.0", event: "PENDING", data: pendingJson(taskId, reading) };
     const first = await replay();
-    const newest = first.at(-1);
+    const newest = newestOf(first);
     const lost = newest ? before(newest, at) || hasGap(at, known, first) : at.n > 0;
     known ||= first.some((record) => !before(record, at));
     if (lost && !live.ended) yield await reset(newest);
@@ -116,7 +116,7 @@ async function* stream(
       } else if (heard === "overflow" || (!adrift && hasGap(at, known, [heard]))) {
         // What was heard may not be stored yet.
         const missed = [...(await replay()), ...(heard === "overflow" ? [] : [heard])];
-        if (hasGap(at, known, missed) && !live.ended) yield await reset(missed.at(-1));
+        if (hasGap(at, known, missed) && !live.ended) yield await reset(newestOf(missed));
         else {
           yield* events(missed);
           known = false;
@@ -134,6 +134,10 @@ async function* stream(
     live.close();
   }
 }
+
+/** The last one is not always it: an attempt that was given up may still say something. */
+const newestOf = (records: readonly EventRecord[]): EventRecord | undefined =>
+  records.reduce<EventRecord | undefined>((newest, one) => (newest && before(one, newest) ? newest : one), undefined);
 
 /**
  * True where what comes after `at` is not whole. The next attempt may go on from what the log holds of the one before:
