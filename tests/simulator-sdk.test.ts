@@ -38,6 +38,47 @@ test("chat, whole and as a stream, says that it is a simulator", async () => {
   expect(final.usage?.completion_tokens).toBe(whole.usage?.completion_tokens ?? 0);
 });
 
+test("a tool is called with arguments that fit it, whole and in deltas", async () => {
+  const request = {
+    model,
+    messages: [{ role: "user" as const, content: "What is the weather in Paris?" }],
+    tools: [
+      {
+        type: "function" as const,
+        function: {
+          name: "get_weather",
+          description: "The weather in a city",
+          parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+        },
+      },
+    ],
+    tool_choice: "required" as const,
+  };
+  const whole = await openai.chat.completions.create(request);
+  const streamed = await openai.chat.completions.stream(request).finalChatCompletion();
+  for (const { choices } of [whole, streamed]) {
+    const call = choices[0]?.message.tool_calls?.[0];
+    expect(choices[0]?.finish_reason).toBe("tool_calls");
+    expect(call?.type === "function" && call.function.name).toBe("get_weather");
+    expect(call?.type === "function" && JSON.parse(call.function.arguments)).toEqual({ city: expect.any(String) });
+  }
+});
+
+test("an answer conforms to the schema that was asked for", async () => {
+  const schema = {
+    type: "object",
+    properties: { name: { type: "string" }, age: { type: "integer", minimum: 0 } },
+    required: ["name", "age"],
+    additionalProperties: false,
+  };
+  const { choices } = await openai.chat.completions.create({
+    model,
+    messages: [{ role: "user", content: "Anna is 34 years old. Extract name and age." }],
+    response_format: { type: "json_schema", json_schema: { name: "person", schema, strict: true } },
+  });
+  expect(JSON.parse(choices[0]?.message.content ?? "")).toEqual({ name: expect.any(String), age: expect.any(Number) });
+});
+
 test("embeddings: base64 by default, the same as floats, one for each input in order", async () => {
   const input = ["The mill stands by the river.", "Seven cats", "The mill is at the river."];
   const short = await openai.embeddings.create({ model, input, dimensions: 64 });

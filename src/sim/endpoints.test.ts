@@ -54,6 +54,18 @@ test("an adapter is a model while it is loaded", async () => {
   expect((await post("/v1/load_lora_adapter", { lora_name: "x" })).status).toBe(400);
 });
 
+test("guided_* is ignored, as by vLLM", async () => {
+  const messages = [{ role: "user", content: "Tell me about the mill." }];
+  const contentOf = async (body: object): Promise<string | undefined> => {
+    const answer = (await (await post("/v1/chat/completions", { messages, ...body })).json()) as {
+      choices: { message: { content: string } }[];
+    };
+    return answer.choices[0]?.message.content;
+  };
+  expect(await contentOf({ structured_outputs: { choice: ["yes"] } })).toBe("yes");
+  expect(await contentOf({ guided_choice: ["yes"] })).toBe(await contentOf({}));
+});
+
 test("embeddings and pictures wait in the engine, and leave it with their client", async () => {
   const slow = await startSimulator({ profile: "70b-h100-tp8" });
   for (const [path, body] of [
@@ -73,6 +85,13 @@ test("embeddings and pictures wait in the engine, and leave it with their client
     await answering.catch(() => null);
     await inflight((now) => now === 0);
   }
+  const metrics = readExposition(
+    (await (await fetch(`${slow.url}/metrics`)).text()).replace(
+      /(^# (HELP|TYPE) )?vllm:iteration_tokens_total.*\n/gm,
+      "",
+    ),
+  );
+  expect(metrics.value("vllm:http_requests_client_disconnected_total")).toBe(3);
   await slow.stop();
 });
 

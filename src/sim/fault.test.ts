@@ -24,6 +24,8 @@ test.each([
   "split=0",
   "stall_ms=-1",
   "toString",
+  "content_type=a\nb",
+  "status=500;message=",
   "=1",
 ])("%j is no fault", (text) => {
   expect(() => parseFault(text)).toThrow(FaultError);

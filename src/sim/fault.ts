@@ -123,7 +123,8 @@ function parseValue(name: string, kind: Kind, value: string | null): true | stri
     return true;
   }
   if (kind === "text") {
-    if (!value) throw new FaultError(`${name} needs a text`);
+    // One of them becomes a header.
+    if (!value || !/^[\x20-\x7e]+$/.test(value)) throw new FaultError(`${name} needs a text of ASCII characters`);
     return value;
   }
   if (value === null && kind.fallback !== undefined) return kind.fallback;
