@@ -16,38 +16,39 @@ const depthMax = 64;
 /** Object keys in one document; hash tables are the dearest thing a small body can ask for. */
 const keysMaxDefault = 10_000;
 /** Values of arrays in one document: each costs a hundred times its two bytes, and the loop stands while it is read. */
-const itemsMax = 100_000;
+const itemsMaxDefault = 100_000;
 /** The media types that are taken are short; beyond it nothing is matched. */
 const mediaTypeCharsMax = 64;
 /** 16 MiB in this time is 2.2 Mbit/s. A client that drips bytes holds a connection no longer. */
-const bodyMsMax = 60_000;
+export const bodyMsMax = 60_000;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 /**
  * The JSON value of a request's body. Throws `unsupported_media_type` (415), `payload_too_large` (413),
  * `request_timeout` (408), `not_ready` (503: too many large bodies arrive), `invalid_json` (400: UTF-8, syntax, more than 64 levels) and `invalid_request` (422: more
- * than `keysMax` keys or 100,000 array items, names that could reach a prototype, numbers beyond a double, NUL
+ * than `keysMax` keys or `itemsMax` array items, names that could reach a prototype, numbers beyond a double, NUL
  * characters).
  */
 export async function readJson(
   { request, owner, room }: Pick<KeyedCall, "request" | "room"> & { readonly owner: Owner },
   timeoutMs = bodyMsMax,
   keysMax = keysMaxDefault,
+  itemsMax = itemsMaxDefault,
 ): Promise<unknown> {
   checkMediaType(request.headers);
   const declared = request.headers.get("content-length");
   if (declared !== null && Number(declared) > bodyBytesMax) throw tooLarge();
   // With a content-length the parser of HTTP has already bounded what follows; without one we count.
   if (declared !== null && Number(declared) <= smallBytesMax) {
-    return parseJson(decode(await withinMs(request.bytes(), timeoutMs)), keysMax);
+    return parseJson(decode(await withinMs(request.bytes(), timeoutMs)), keysMax, itemsMax);
   }
   const reservation = room.reserve(owner.keyId);
   if (declared !== null) reservation.add(Number(declared));
   const reading = declared === null ? readCounted(request.body, reservation) : request.bytes();
   // Also where it is late: what is read on and given to nobody stays in memory until the client is done or gone.
   void reading.then(reservation.release, reservation.release);
-  return parseJson(decode(await withinMs(reading, timeoutMs)), keysMax);
+  return parseJson(decode(await withinMs(reading, timeoutMs)), keysMax, itemsMax);
 }
 
 const tooLarge = (): AppError =>
@@ -100,8 +101,8 @@ function decode(bytes: Uint8Array): string {
 }
 
 /** The value of a JSON text, with the limits of readJson. Of duplicate keys the last wins. */
-export function parseJson(text: string, keysMax = keysMaxDefault): unknown {
-  scan(text, keysMax);
+export function parseJson(text: string, keysMax = keysMaxDefault, itemsMax = itemsMaxDefault): unknown {
+  scan(text, keysMax, itemsMax);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -119,7 +120,7 @@ export function parseJson(text: string, keysMax = keysMaxDefault): unknown {
  * strings, colons and commas as a parser would, and a parser stops there: what it passes cannot make JSON.parse go
  * deeper.
  */
-function scan(text: string, keysMax: number): void {
+function scan(text: string, keysMax: number, itemsMax: number): void {
   let depth = 0;
   let keys = 0;
   let commas = 0;

@@ -31,6 +31,9 @@ export const llmStreamLimits: LlmStreamLimits = { headMs: 8_000, beatMs: 10_000,
 /** How exactly beats and stalls are timed. One timer a stream, none a chunk. */
 const TICK_MS_MAX = 1_000;
 
+/** A client's words for it: another gateway, or this one in a moment. */
+export const STOPPING = "This gateway stops: send the request again.";
+
 const encoder = new TextEncoder();
 const beat = encoder.encode(": beat\n\n");
 /** x-accel-buffering: nginx would otherwise keep tokens until a buffer is full. */
@@ -154,7 +157,7 @@ class LlmPump {
   };
 
   readonly #stopped = (): void => {
-    this.#end(openAiError("not_ready", "This gateway stops: send the request again.").error);
+    this.#end(openAiError("not_ready", STOPPING).error);
   };
 
   #shown(error: unknown): OpenAiError {

@@ -79,6 +79,10 @@ test("what is not known here goes on as it came; token ids, nulls and vLLM's fie
     ["embeddings", { model: "embed", input: [1, 2, 3] }],
     ["completions", { model: null, prompt: "a" }],
     ["embeddings", { model: "embed", messages: [user] }],
+    [
+      "embeddings",
+      { model: "embed", input: Array.from({ length: 1_000 }, () => Array.from({ length: 300 }, () => 7)) },
+    ],
   ] as const;
   for (const [path, body] of bodies) {
     const response = await server.send(`/v1/${path}`, jsonPost(body, { "x-request-id": "my-id" }));
@@ -140,6 +144,21 @@ test("a server's refusal keeps its words and its field, and tells nothing of the
     const odd = await send();
     expect([odd.status, (await errorOf(odd)).message]).toEqual([422, "The model server refused the request."]);
   }
+});
+
+test("a gateway that stops lets a call finish, and tells whom it cuts off to come again", async () => {
+  const begun = Promise.withResolvers<void>();
+  const { caller } = callerOf(({ signal }) => {
+    begun.resolve();
+    return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  });
+  const server = await startFixture({ llm: caller });
+  const waiting = server.send("/v1/chat/completions", jsonPost(chat));
+  await begun.promise;
+  await Promise.all([server.http.stop(600), waiting]);
+  const response = await waiting;
+  expect([response.status, (await errorOf(response)).code]).toEqual([503, "not_ready"]);
+  expect(response.headers.get("x-should-retry")).toBeNull();
 });
 
 test("embeddings that came as numbers are sent in base64 where that was asked", async () => {

@@ -1,18 +1,19 @@
 // The routes that answer from a language model, in the shape of the OpenAI API, so that its SDKs work unchanged: a body
 // is read and checked, pictures are fetched, the call is made, its answer sent on. Who answers is the caller's to
 // decide (src/llm/llm.ts); nothing here knows of a server.
+import { AppError } from "../errors.ts";
 import type { LlmAnswer, LlmBody, LlmCaller } from "../llm/llm.ts";
 import { type FetchMedia, withMedia } from "../llm/media.ts";
 import type { Log } from "../log.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
-import { readJson } from "./body.ts";
+import { bodyMsMax, readJson } from "./body.ts";
 import type { Hold, Holds } from "./holds.ts";
 import { affinityOf, stickyKeyOf } from "./llm-affinity.ts";
 import { embeddingsReply, jsonReply, mediaReply } from "./llm-answer.ts";
 import { readForm } from "./llm-form.ts";
 import { llmOperations } from "./llm-operations.ts";
 import { checkedBody, type Fields, type JsonEndpoint, modelOf } from "./llm-request.ts";
-import { type LlmStreamLimits, llmStream, llmStreamLimits } from "./llm-stream.ts";
+import { type LlmStreamLimits, llmStream, llmStreamLimits, STOPPING } from "./llm-stream.ts";
 import type { KeyedCall, KeyedRoute } from "./route.ts";
 
 export interface LlmRouteParts {
@@ -21,6 +22,10 @@ export interface LlmRouteParts {
   readonly fetchMedia: FetchMedia;
   readonly log: Log;
 }
+
+/** Of a long conversation with tools; and token ids of many texts at once, which take the loop 0.1 s. */
+const KEYS_MAX = 50_000;
+const ITEMS_MAX = 1_000_000;
 
 /** `limits` are given by tests alone. */
 export function llmRoutes(parts: LlmRouteParts, limits: LlmStreamLimits = llmStreamLimits): readonly KeyedRoute[] {
@@ -56,7 +61,7 @@ async function callModel(
   call: KeyedCall,
   answerOf: AnswerOf,
 ): Promise<Response> {
-  const sent = checkedBody(endpoint, await readJson(call));
+  const sent = checkedBody(endpoint, await readJson(call, bodyMsMax, KEYS_MAX, ITEMS_MAX));
   const { keyId } = call.owner;
   const hold = parts.holds.open(call, "call");
   const room = call.room.reserve(keyId);
@@ -72,7 +77,7 @@ async function callModel(
     return response;
   } catch (error) {
     room.release();
-    throw error;
+    throw stopped(call, hold) ?? error;
   } finally {
     if (!isStreaming) hold.release();
   }
@@ -83,10 +88,16 @@ async function transcribe({ llm, holds }: LlmRouteParts, call: KeyedCall): Promi
   const hold = holds.open(call, "call");
   try {
     return await mediaReply(call, await llm.call(requestOf(call, "audio/transcriptions", { model }, body, hold)));
+  } catch (error) {
+    throw stopped(call, hold) ?? error;
   } finally {
     hold.release();
   }
 }
+
+/** What is said to a client that is still there when the call is ended: this gateway stops. */
+const stopped = ({ request }: KeyedCall, { signal }: Hold): AppError | null =>
+  signal.aborted && !request.signal.aborted ? new AppError("not_ready", STOPPING, { retryAfterS: 1 }) : null;
 
 const requestOf = (call: KeyedCall, endpoint: LlmEndpoint, fields: Fields, body: LlmBody, { signal }: Hold) => {
   const { request, requestId, owner } = call;
