@@ -2,7 +2,7 @@
 // spellings, with a bonus for the kind of answer that is asked for. Called by reply.ts and the choice of values.
 import { conceptsIn, conceptsOf } from "./concepts.ts";
 import type { Statement } from "./statements.ts";
-import { likeness, termsOf } from "./words.ts";
+import { likeness, termsOf, wordsOf } from "./words.ts";
 
 export interface Ranked {
   readonly statement: Statement;
@@ -62,10 +62,29 @@ interface Lookup {
 }
 
 /** Best first; statements that share nothing with the question are left out. `hints` count half: earlier questions. */
-export function rank(question: string, statements: readonly Statement[], hints: readonly string[] = []): Ranked[] {
-  if (statements.length === 0) return [];
-  const indexed = statements.map((statement, at) => indexOf(statement, statements[at - 1]));
+export type Ranker = (question: string, hints?: readonly string[]) => Ranked[];
+
+export const rank = (question: string, statements: readonly Statement[]): Ranked[] =>
+  createRanker(statements)(question);
+
+/** Reads the statements once, for questions of any number. */
+export function createRanker(statements: readonly Statement[]): Ranker {
+  const read = createReader();
+  const indexed = statements.map((statement, at) => indexOf(statement, statements[at - 1], read));
   const vocabulary = new Set(indexed.flatMap(({ terms }) => [...terms.keys()]));
+  const averageLength = indexed.reduce((sum, { length }) => sum + length, 0) / Math.max(1, indexed.length);
+  return (question, hints = []) => rankAll(question, hints, { statements, indexed, vocabulary, averageLength });
+}
+
+interface Index {
+  readonly statements: readonly Statement[];
+  readonly indexed: readonly Indexed[];
+  readonly vocabulary: ReadonlySet<string>;
+  readonly averageLength: number;
+}
+
+function rankAll(question: string, hints: readonly string[], index: Index): Ranked[] {
+  const { statements, indexed, vocabulary, averageLength } = index;
   const lookups = [
     ...lookupsOf(question, 1, vocabulary),
     ...hints.flatMap((hint) => lookupsOf(hint, 0.5, vocabulary)),
@@ -76,7 +95,6 @@ export function rank(question: string, statements: readonly Statement[], hints: 
     return { near, weight: weight * Math.max(rarity, 0.2) };
   });
   const total = lookups.reduce((sum, { weight }) => sum + weight, 0) || 1;
-  const averageLength = indexed.reduce((sum, { length }) => sum + length, 0) / indexed.length;
   const kind = kindOf(question);
   const ranked = indexed.map(({ terms, length }, at): Ranked => {
     let [score, covered] = [0, 0];
@@ -119,16 +137,41 @@ const pairedTerm = /^[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Scrip
 const goesOn = /^(?:it|its|they|he|she|this|that|these|there|es|er|sie|dies\w*|它|他|她|这|그)\b|^(?:它|他|她|这)/i;
 const CARRIED = 0.4;
 
-function indexOf({ text, heading, turn }: Statement, before: Statement | undefined): Indexed {
+function indexOf({ text, heading, turn }: Statement, before: Statement | undefined, read: Reader): Indexed {
   const terms = new Map<string, number>();
-  const all = termsOf(`${heading} ${text}`);
-  for (const term of all) terms.set(term, (terms.get(term) ?? 0) + 1);
-  for (const concept of conceptsOf(`${heading} ${text}`)) terms.set(concept, 1);
-  if (before !== undefined && before.turn === turn && goesOn.test(text)) {
-    for (const term of [...termsOf(before.text), ...conceptsOf(before.text)])
-      if (!terms.has(term)) terms.set(term, CARRIED);
+  const words = [...read(heading), ...read(text)];
+  let length = 0;
+  for (const { own, concepts } of words) {
+    for (const term of own) terms.set(term, (terms.get(term) ?? 0) + 1);
+    for (const concept of concepts) terms.set(concept, 1);
+    length += own.length;
   }
-  return { terms, length: Math.max(1, all.length) };
+  if (before !== undefined && before.turn === turn && goesOn.test(text)) {
+    for (const { own, concepts } of read(before.text)) {
+      for (const term of [...own, ...concepts]) if (!terms.has(term)) terms.set(term, CARRIED);
+    }
+  }
+  return { terms, length: Math.max(1, length) };
+}
+
+interface ReadWord {
+  readonly own: readonly string[];
+  readonly concepts: readonly string[];
+}
+type Reader = (text: string) => readonly ReadWord[];
+
+/** Words repeat: each is stemmed and looked up once. */
+function createReader(): Reader {
+  const known = new Map<string, ReadWord>();
+  return (text) =>
+    wordsOf(text).map((word) => {
+      let found = known.get(word);
+      if (found === undefined) {
+        found = { own: termsOf(word), concepts: [...conceptsOf(word)] };
+        known.set(word, found);
+      }
+      return found;
+    });
 }
 
 /** The term itself and what is spelt like it, with how good a match each is. */

@@ -6,7 +6,7 @@ import { conceptsOf } from "./concepts.ts";
 import { draftAbout } from "./draft.ts";
 import { type Language, languageOf, phrasesOf } from "./language.ts";
 import { describedToFirst, toFirstPerson, toSecondPerson } from "./person.ts";
-import { kindOf, type Ranked, rank } from "./rank.ts";
+import { createRanker, kindOf, type Ranked, rank } from "./rank.ts";
 import { type Conversation, isInstruction, type Statement } from "./statements.ts";
 import { joined, summarise, summaryWishOf } from "./summary.ts";
 import { isNegation, isStopWord, termsOf, wordsOf } from "./words.ts";
@@ -192,9 +192,10 @@ function found(scene: Scene): string | null {
     return source !== "user" || (telling.test(text) && !isInstruction(text));
   });
   const told = earlierAnswers.join("\n");
+  const ranker = createRanker(statements);
   // A follow-up's own words must match too: "And fever?" is not answered by the pain that was asked for before.
-  const matching = new Set(rank(question, statements).map(({ at }) => at));
-  const ranked = rank(question, statements, hints)
+  const matching = new Set(ranker(question).map(({ at }) => at));
+  const ranked = ranker(question, hints)
     .filter(({ at }) => terms === 0 || matching.has(at))
     .map((one) => {
       const repeated = told.includes(bare(voiced(one.statement, scene))) ? 0.6 : 1;

@@ -1,6 +1,6 @@
 // Extracts of a text: the sentences that say most of it, in their order, as a paragraph, a list or under asked-for
 // headings. Called by reply.ts for summaries and report sections; it adds nothing that the text does not say.
-import { rank } from "./rank.ts";
+import { createRanker } from "./rank.ts";
 import { type Statement, sentencesOf } from "./statements.ts";
 import { termsOf } from "./words.ts";
 
@@ -128,7 +128,8 @@ function withinWords(sentences: readonly string[], wordsMax: number): string[] {
 /** Each sentence stands under the heading that it suits best; a heading without any says so. */
 function underHeadings(sentences: readonly string[], headings: readonly string[]): string {
   const statements = sentences.map((text): Statement => ({ text, source: "context", heading: "", turn: 0 }));
-  const byHeading = headings.map((heading) => new Map(rank(heading, statements).map(({ at, score }) => [at, score])));
+  const ranker = createRanker(statements);
+  const byHeading = headings.map((heading) => new Map(ranker(heading).map(({ at, score }) => [at, score])));
   const sections = headings.map((heading, own) => {
     const suited = sentences.filter((_, at) => {
       const score = byHeading[own]?.get(at) ?? 0;
