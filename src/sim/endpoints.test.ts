@@ -67,7 +67,10 @@ test("guided_* is ignored, as by vLLM", async () => {
 });
 
 test("embeddings and pictures wait in the engine, and leave it with their client", async () => {
-  const slow = await startSimulator({ profile: "70b-h100-tp8" });
+  const slow = await startSimulator({ profile: "70b-h100-tp8", speedup: 4 });
+  const begun = performance.now();
+  expect((await post("/v1/images/generations", { prompt: "a mill", size: "64x64" }, {}, slow)).status).toBe(200);
+  expect(performance.now() - begun).toBeGreaterThan(100); // 28 steps, of 25 ms over 4 and more
   for (const [path, body] of [
     ["/v1/embeddings", { input: Array.from({ length: 8 }, (_, at) => `${at} ${"word ".repeat(200)}`) }],
     ["/v1/images/generations", { prompt: "a mill", n: 3, size: "64x64" }],
@@ -92,6 +95,8 @@ test("embeddings and pictures wait in the engine, and leave it with their client
     ),
   );
   expect(metrics.value("vllm:http_requests_client_disconnected_total")).toBe(3);
+  const ended = (reason: string) => metrics.sum("vllm:request_success_total", `finished_reason="${reason}"`);
+  expect([ended("stop"), ended("abort")]).toEqual([1, 8 + 3 + 1]);
   await slow.stop();
 });
 
@@ -104,7 +109,7 @@ test("/metrics has vLLM's families, filled by what happened", async () => {
   const messages = [{ role: "user", content: `Tell me more of it. ${"word ".repeat(100)}` }];
   const ask = (body: object) => post("/v1/chat/completions", { messages, ...body }, {}, own).then((r) => r.text());
   for (const max_tokens of [5, 10]) await ask({ max_tokens, ignore_eos: true });
-  await post("/v1/chat/completions", { messages, vllm_xargs: { sim_fault: "status=503" } }, {}, own);
+  await post("/v1/chat/completions", { messages, n: 2, vllm_xargs: { sim_fault: "status=503" } }, {}, own);
   const response = await fetch(`${own.url}/metrics`);
   expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
   const text = await response.text();
@@ -133,6 +138,8 @@ test("/metrics has vLLM's families, filled by what happened", async () => {
   expect(bounds("request_prompt_tokens").slice(-4)).toEqual(["20000.0", "50000.0", "100000.0", "+Inf"]);
   expect(found.families.get("vllm:inter_token_latency_seconds")?.samples.get(`_count|${labels}`)).toBe(13);
   expect(found.families.get("vllm:request_params_n")?.samples.get(`_count|${labels}`)).toBe(3);
+  const ns = found.families.get("vllm:request_params_n")?.samples;
+  expect(["1.0", "2.0"].map((le) => ns?.get(`_bucket|engine="0",le="${le}",model_name="a-model"`))).toEqual([2, 3]);
   await own.stop();
 });
 

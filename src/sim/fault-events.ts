@@ -1,5 +1,6 @@
 // A fault in a stream of server-sent events: reads the events of the whole answer and yields the bytes of the broken
-// one. Called by inject.ts. Throwing means that the socket is to be reset; whatever ends early cancels the source.
+// one. Called by inject.ts. It throws a SocketCut where the socket is to be reset; whatever ends early cancels the
+// source.
 import type { FaultSpec } from "./fault.ts";
 import { pause } from "./pause.ts";
 
@@ -92,10 +93,15 @@ async function* brokenEvents(
   }
 }
 
-/** Throws, once what was written has left the process: a reset takes along what has not. */
+/** The socket is to be reset. */
+export class SocketCut extends Error {
+  override readonly name = "SocketCut";
+}
+
+/** Throws a SocketCut, once what was written has left the process: a reset takes along what has not. */
 export async function cutSocket(): Promise<never> {
   await new Promise((resolve) => setTimeout(resolve, FLUSH_MS));
-  throw new Error("cut");
+  throw new SocketCut("cut on purpose");
 }
 
 const FLUSH_MS = 5;

@@ -2,7 +2,7 @@
 // request; the server calls it. It knows nothing of the engine: what it cuts short it cancels, as a client that leaves
 // would do.
 import type { FaultSpec } from "./fault.ts";
-import { cutSocket, errorObject, faultEvents, type Json, withUsage } from "./fault-events.ts";
+import { cutSocket, errorObject, faultEvents, type Json, SocketCut, withUsage } from "./fault-events.ts";
 import { pause } from "./pause.ts";
 import type { Fault } from "./routes.ts";
 import { errorResponse } from "./wire-error.ts";
@@ -35,7 +35,6 @@ const messages: Readonly<Record<number, string>> = {
 
 async function broken(response: Response, spec: FaultSpec): Promise<Response> {
   const headers = new Headers(response.headers);
-  headers.delete("content-length");
   const isStream = headers.get("content-type")?.startsWith("text/event-stream") === true;
   if (spec.content_type !== undefined) headers.set("content-type", spec.content_type);
   const body = isStream
@@ -50,7 +49,7 @@ const brokenBody = (): ReadableStream<Uint8Array> => new ReadableStream({ start:
 /** How the server is made to reset the socket. Without an error: it would print one, which this is not. */
 const reset = (controller: ReadableStreamDefaultController<Uint8Array>): void => controller.error();
 
-/** A body of the pieces that `write` yields; where it throws, the socket is reset. */
+/** A body of the pieces that `write` yields; where it throws a SocketCut, the socket is reset without a word. */
 function bodyOf(write: (gone: AbortSignal) => AsyncGenerator<Uint8Array>): ReadableStream<Uint8Array> {
   const gone = new AbortController();
   const pieces = write(gone.signal);
@@ -61,8 +60,10 @@ function bodyOf(write: (gone: AbortSignal) => AsyncGenerator<Uint8Array>): Reada
           const { value, done } = await pieces.next();
           if (done) controller.close();
           else controller.enqueue(value);
-        } catch {
-          if (!gone.signal.aborted) reset(controller);
+        } catch (error) {
+          if (gone.signal.aborted) return;
+          if (error instanceof SocketCut) reset(controller);
+          else controller.error(error);
         }
       },
       async cancel() {
