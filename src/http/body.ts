@@ -10,7 +10,7 @@ import type { KeyedCall } from "./route.ts";
 /** Inputs carry pictures as base64; what is larger goes by URL. */
 export const bodyBytesMax = 16 * 1024 * 1024;
 /** Smaller bodies need no room: sockets are dearer. */
-const smallBytesMax = 64 * 1024;
+export const smallBytesMax = 64 * 1024;
 /** Deeper documents have no use here and can overflow a recursive reader. */
 const depthMax = 64;
 /** Object keys in one document; hash tables are the dearest thing a small body can ask for. */

@@ -1,10 +1,8 @@
 // The form of a transcription: what goes on to the caller, and what is refused while it arrives.
 import { expect, test } from "bun:test";
 import { AppError } from "../errors.ts";
-import type { BodyRoom } from "./body-room.ts";
 import { answerOf, callerOf } from "./llm-caller-fixture.ts";
 import { readForm } from "./llm-form.ts";
-import type { KeyedCall } from "./route.ts";
 import { startFixture } from "./server-fixture.ts";
 
 const path = "/v1/audio/transcriptions";
@@ -68,41 +66,42 @@ test("what is wrong is 400, 413 or 415 in OpenAI's form, and nobody is asked", a
   expect(requests).toEqual([]);
 });
 
-test("what arrives takes room, and gives it back: when it is whole, when there is none, when the client leaves", async () => {
+test("bytes take room before they are kept, and give it back with the answer", async () => {
   let taken = 0;
-  let most = 0;
-  const roomOf = (bytesMax: number): BodyRoom => ({
-    reserve: () => {
-      let own = 0;
-      return {
-        add(sizeBytes) {
-          if (taken + sizeBytes > bytesMax) throw new AppError("not_ready", "full");
-          own += sizeBytes;
-          taken += sizeBytes;
-          most = Math.max(most, taken);
-        },
-        release() {
-          taken -= own;
-          own = 0;
-        },
-      };
-    },
-  });
-  const read = (body: FormData | ReadableStream<Uint8Array>, bytesMax: number, headers = {}) => {
-    const request = new Request(`http://localhost${path}`, { method: "POST", body, headers });
-    return readForm({ request, owner: { keyId: "alice" }, room: roomOf(bytesMax) } as KeyedCall);
+  const read = (bytesMax: number) => {
+    const body = form([["model", "m"]], sound(100_000));
+    const request = new Request(`http://localhost${path}`, { method: "POST", body });
+    return readForm(request, (sizeBytes) => {
+      taken += sizeBytes;
+      if (taken > bytesMax) throw new AppError("not_ready", "full");
+    });
   };
-  const whole = await read(form([["model", "m"]], sound(100_000)), 100_000);
-  expect([whole.body.file.bytes.length, most, taken]).toEqual([100_000, 100_000, 0]);
-  await expect(read(form([["model", "m"]], sound(100_000)), 99_999)).rejects.toThrow("full");
+  expect((await read(100_000)).body.file.bytes.length).toBe(100_000);
+  expect(taken).toBe(100_000);
+  await expect(read(199_999)).rejects.toThrow("full");
+
+  const { caller } = callerOf(() => answerOf('{"text":"words"}'));
+  await using server = await startFixture({ llm: caller });
+  // More than a key has room for, one after the other.
+  const large = form([["model", "m"]], sound(24_000_000));
+  for (let sent = 0; sent < 12; sent++) {
+    expect((await server.send(path, { method: "POST", body: large })).status).toBe(200);
+  }
+});
+
+test("a client that leaves in the middle of its upload leaves nothing behind", async () => {
   const part = '--b\r\ncontent-disposition: form-data; name="file"; filename="a.wav"\r\n\r\nsound';
+  let taken = 0;
   const leaving = new ReadableStream<Uint8Array>({
     pull(controller) {
       if (taken > 0) controller.error(new Error("the client is gone"));
       else controller.enqueue(Buffer.from(part.concat("x".repeat(1_000))));
     },
   });
-  const cut = read(leaving, 100_000, { "content-type": "multipart/form-data; boundary=b" });
-  await expect(cut).rejects.toThrow("the client is gone");
-  expect(taken).toBe(0);
+  const headers = { "content-type": "multipart/form-data; boundary=b" };
+  const request = new Request(`http://localhost${path}`, { method: "POST", body: leaving, headers });
+  const reserve = (sizeBytes: number): void => {
+    taken += sizeBytes;
+  };
+  await expect(readForm(request, reserve)).rejects.toThrow("the client is gone");
 });

@@ -3,7 +3,6 @@
 import type { LlmBody } from "../llm/llm.ts";
 import { invalidField, modelOf } from "./llm-request.ts";
 import { type IncomingFile, receiveUpload } from "./multipart.ts";
-import type { KeyedCall } from "./route.ts";
 
 /** As OpenAI has it: some half an hour of compressed speech. */
 const SOUND_BYTES_MAX = 25_000_000;
@@ -14,31 +13,29 @@ const FILENAME_CHARS_MAX = 255;
 type Form = Extract<LlmBody, { readonly kind: "form" }>;
 
 /**
- * The form of this request. Throws `unsupported_media_type`, `payload_too_large`, `request_timeout`, `not_ready` (too
- * much arrives at once) and `invalid_request`. The room is given back when it has arrived, as with other bodies.
+ * The form of this request. `reserve` is asked for room before bytes are kept, and throws where there is none. Throws
+ * `unsupported_media_type`, `payload_too_large`, `request_timeout`, `invalid_request`, and what `reserve` throws.
  */
-export async function readForm({ request, owner, room }: KeyedCall): Promise<{ model: string; body: Form }> {
-  const reservation = room.reserve(owner.keyId);
-  try {
-    const { taken: bytes, details } = await receiveUpload(
-      request,
-      SOUND_BYTES_MAX,
-      (file) => gathered(file, reservation.add),
-      (form) => form,
-      async () => {}, // what was gathered is garbage
-      UPLOAD_MS_MAX,
-    );
-    const { entries, filename, contentType } = details;
-    const model = modelOf(entries.find(([name]) => name === "model")?.[1]);
-    if (entries.filter(([name]) => name === "model").length > 1) throw invalidField("model", "stands there twice");
-    const stream = entries.find(([name, value]) => name === "stream" && value !== "false");
-    if (stream) throw invalidField("stream", "is not served on this path");
-    if (bytes.byteLength === 0) throw invalidField("file", "is empty");
-    const file = { name: safeName(filename), contentType: safeType(contentType), bytes };
-    return { model, body: { kind: "form", fields: entries, file } };
-  } finally {
-    reservation.release();
-  }
+export async function readForm(
+  request: Request,
+  reserve: (sizeBytes: number) => void,
+): Promise<{ model: string; body: Form }> {
+  const { taken: bytes, details } = await receiveUpload(
+    request,
+    SOUND_BYTES_MAX,
+    (file) => gathered(file, reserve),
+    (form) => form,
+    async () => {}, // what was gathered is garbage
+    UPLOAD_MS_MAX,
+  );
+  const { entries, filename, contentType } = details;
+  const model = modelOf(entries.find(([name]) => name === "model")?.[1]);
+  if (entries.filter(([name]) => name === "model").length > 1) throw invalidField("model", "stands there twice");
+  const stream = entries.find(([name, value]) => name === "stream" && value !== "false");
+  if (stream) throw invalidField("stream", "is not served on this path");
+  if (bytes.byteLength === 0) throw invalidField("file", "is empty");
+  const file = { name: safeName(filename), contentType: safeType(contentType), bytes };
+  return { model, body: { kind: "form", fields: entries, file } };
 }
 
 async function gathered({ content }: IncomingFile, reserve: (sizeBytes: number) => void): Promise<Uint8Array> {

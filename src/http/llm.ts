@@ -6,7 +6,7 @@ import type { LlmAnswer, LlmBody, LlmCaller } from "../llm/llm.ts";
 import { type FetchMedia, withMedia } from "../llm/media.ts";
 import type { Log } from "../log.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
-import { bodyMsMax, readJson } from "./body.ts";
+import { bodyMsMax, readJson, smallBytesMax } from "./body.ts";
 import type { Hold, Holds } from "./holds.ts";
 import { affinityOf, stickyKeyOf } from "./llm-affinity.ts";
 import { embeddingsReply, jsonReply, mediaReply } from "./llm-answer.ts";
@@ -67,6 +67,7 @@ async function callModel(
   const room = call.room.reserve(keyId);
   let isStreaming = false;
   try {
+    room.add(largeBytesOf(call));
     const { fetchMedia } = parts;
     const body = await withMedia(sent, { keyId, fetchMedia, reserve: room.add, signal: hold.signal });
     const calling = parts.llm.call(requestOf(call, endpoint, sent, { kind: "json", value: body }, hold));
@@ -84,16 +85,27 @@ async function callModel(
 }
 
 async function transcribe({ llm, holds }: LlmRouteParts, call: KeyedCall): Promise<Response> {
-  const { model, body } = await readForm(call);
-  const hold = holds.open(call, "call");
+  const room = call.room.reserve(call.owner.keyId);
   try {
-    return await mediaReply(call, await llm.call(requestOf(call, "audio/transcriptions", { model }, body, hold)));
-  } catch (error) {
-    throw stopped(call, hold) ?? error;
+    const { model, body } = await readForm(call.request, room.add);
+    const hold = holds.open(call, "call");
+    try {
+      return await mediaReply(call, await llm.call(requestOf(call, "audio/transcriptions", { model }, body, hold)));
+    } catch (error) {
+      throw stopped(call, hold) ?? error;
+    } finally {
+      hold.release();
+    }
   } finally {
-    hold.release();
+    room.release();
   }
 }
+
+/** Of a body that was announced as a large one: it is in memory until an answer begins. */
+const largeBytesOf = ({ request }: KeyedCall): number => {
+  const declared = Number(request.headers.get("content-length") ?? 0);
+  return declared > smallBytesMax ? declared : 0;
+};
 
 /** What is said to a client that is still there when the call is ended: this gateway stops. */
 const stopped = ({ request }: KeyedCall, { signal }: Hold): AppError | null =>
