@@ -4,68 +4,31 @@ import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from 
 import { asAppError } from "../src/errors.ts";
 import type { LlmAnswer, LlmRequest } from "../src/llm/llm.ts";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
-import { contentOf, entryOf, type LiveFixture, llmRequest, startLive, target } from "./live-calls.ts";
+import { contentOf, type LiveFixture, llmRequest, startLive, target } from "./live-calls.ts";
+import { begun, codeOf, ending, event, modelServers, streamOf } from "./model-servers.ts";
 import { until } from "./stack.ts";
 
 setDefaultTimeout(20_000);
 
 let sim: Simulator;
 let live: LiveFixture;
-/** What a test has started; stopped after it. */
-const servers: Bun.Server<undefined>[] = [];
+const servers = modelServers();
+const { serve } = servers;
 beforeAll(async () => {
   sim = await startSimulator();
   live = await startLive();
 });
 afterEach(async () => {
   await live.reset();
-  for (const server of servers.splice(0)) await server.stop(true);
+  await servers.stop();
 });
 afterAll(async () => {
   await live.stop();
   await sim.stop();
 });
 
-const encoder = new TextEncoder();
-const event = (content: string): Uint8Array =>
-  encoder.encode(`data: ${JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason: null }] })}\n\n`);
-const ending = encoder.encode(
-  `data: ${JSON.stringify({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }] })}\n\ndata: [DONE]\n\n`,
-);
-
-/** A model server that answers with `answer`; its base URL. */
-function serve(answer: (request: Request) => Response | Promise<Response>): string {
-  const server = Bun.serve({ hostname: "127.0.0.1", port: 0, idleTimeout: 0, fetch: answer });
-  servers.push(server);
-  return `${server.url.href}v1`;
-}
-
-interface Source {
-  start?(controller: ReadableStreamDefaultController<Uint8Array>): void | Promise<void>;
-  pull?(controller: ReadableStreamDefaultController<Uint8Array>): void | Promise<void>;
-  cancel?(): void;
-}
-
-const streamOf = (source: Source): Response =>
-  new Response(new ReadableStream(source, { highWaterMark: 0 }), { headers: { "content-type": "text/event-stream" } });
-
-/** One event, and then silence until the client leaves. */
-const begun = (onLeft: () => void = () => {}): Response =>
-  streamOf({
-    async pull(controller) {
-      controller.enqueue(event("one"));
-      await new Promise(() => {});
-    },
-    cancel: onLeft,
-  });
-
 const ask = (over: Partial<LlmRequest> = {}, value: object = {}): Promise<LlmAnswer> =>
   live.caller.call(llmRequest(over, value));
-const codeOf = (call: Promise<unknown>): Promise<string | undefined> =>
-  call.then(
-    () => "no error",
-    (error: unknown) => asAppError(error)?.code,
-  );
 
 test("a stream comes as the server sent it, counted as the server counts", async () => {
   await live.actor("a", `${sim.url}/v1`);
@@ -210,7 +173,7 @@ test.each(["before", "after"])("a client that leaves %s the first token closes t
   expect(live.caller.inFlight().size).toBe(0);
 });
 
-test("a reader that takes nothing holds the server back", async () => {
+test("a reader that takes nothing holds the actor back, and the server behind it", async () => {
   const wrote = { bytes: 0 };
   const filler = event("x".repeat(8_000));
   const base = serve(() =>
@@ -222,137 +185,31 @@ test("a reader that takes nothing holds the server back", async () => {
     }),
   );
   await live.actor("a", base);
+  const sent = { bytes: 0 };
+  const ear = await live.broker.connect();
+  const hearing = ear.subscribe("_INBOX.*.frames", (message) => {
+    sent.bytes += message.data.length;
+  });
+  await ear.flush(5_000);
   const answer = await ask();
   const reader = answer.body.getReader();
   await reader.read();
-  // What lies between is what the sockets take; it comes to rest far below what an unbounded buffer would swallow.
+  // What lies between server and actor is what their sockets take.
   let last = -1;
   await until("a standstill", 10_000, async () => {
-    const still = wrote.bytes === last;
+    await ear.flush(5_000);
+    const still = wrote.bytes === last && sent.bytes > 0;
     last = wrote.bytes;
     return still ? true : null;
   });
+  expect(sent.bytes).toBeLessThan(3 * 32 * 1024);
   expect(wrote.bytes).toBeLessThan(48 * 1024 * 1024);
   const before = wrote.bytes;
   for (let read = 0; read < before + 1_000_000; )
     read += (await reader.read()).value?.length ?? Number.POSITIVE_INFINITY;
   expect(wrote.bytes).toBeGreaterThan(before);
   await reader.cancel();
-});
-
-test("an actor that is gone: before the first token another one answers, after it the answer fails", async () => {
-  const arrived = Promise.withResolvers<void>();
-  const silent = serve(() => {
-    arrived.resolve();
-    return new Promise<Response>(() => {});
-  });
-  await live.actor("a", silent);
-  const call = ask();
-  await arrived.promise;
-  await live.actor(
-    "b",
-    serve(() => begun()),
-  );
-  live.actors.shift();
-  live.caller.actorGone("a");
-  const answer = await call;
-  const reader = answer.body.getReader();
-  expect(contentOf(Buffer.from((await reader.read()).value ?? []).toString())).toBe("one");
-  live.caller.actorGone("b");
-  expect(await codeOf(reader.read())).toBe("upstream_failed");
-  expect(await answer.ended).toMatchObject({ outcome: "failed", usage: { completionTokens: 1 } });
-});
-
-test("an actor that nobody hears any more is known at once, and another one answers", async () => {
-  live.actors.push(entryOf("ghost"));
-  expect(await codeOf(ask())).toBe("model_unavailable");
-  await live.actor("a", `${sim.url}/v1`);
-  for (let i = 0; i < 5; i++) {
-    const answer = await ask({ affinity: `${i}` });
-    await answer.body.cancel();
-    expect((await answer.ended).outcome).toBe("cancelled");
-  }
-});
-
-test.each([
-  ["beats", 20, 200],
-  ["is silent", 60_000, "model_unavailable"],
-] as const)("an actor that %s while its server thinks", async (_, beatMs, outcome) => {
-  const base = serve(async (request) => {
-    const timer = Promise.withResolvers<void>();
-    const thinking = setTimeout(timer.resolve, 400);
-    request.signal.addEventListener("abort", () => clearTimeout(thinking));
-    await timer.promise;
-    return begun();
-  });
-  await live.actor("a", base, { beatMs });
-  const gateway = await live.gateway({ silenceMs: 150 });
-  const leaving = new AbortController();
-  const call = gateway.caller.call(llmRequest({ signal: leaving.signal }));
-  const seen = await call.then(
-    (answer) => answer.status,
-    (error: unknown) => asAppError(error)?.code,
-  );
-  expect(seen).toBe(outcome);
-  leaving.abort();
-  gateway.caller.stop();
-  await gateway.vanish();
-});
-
-test("a gateway that is gone: its calls are cancelled at the server", async () => {
-  const left = Promise.withResolvers<void>();
-  const base = serve((request) => {
-    request.signal.addEventListener("abort", () => left.resolve());
-    return streamOf({
-      pull: (controller) => controller.enqueue(event("x")),
-    });
-  });
-  await live.actor("a", base);
-  const other = await live.gateway();
-  const answer = await other.caller.call(llmRequest());
-  await answer.body.getReader().read();
-  await other.vanish();
-  await left.promise;
-});
-
-test("a broker that dies fails the calls under way, and the next ones go on", async () => {
-  await live.actor(
-    "a",
-    serve(() => begun()),
-  );
-  const answer = await ask();
-  const reader = answer.body.getReader();
-  await reader.read();
-  const failed = codeOf(reader.read());
-  await live.broker.kill();
-  expect(await failed).toBe("upstream_failed");
-  expect(await codeOf(ask())).toBe("model_unavailable");
-  await live.broker.restart();
-  const again = await ask();
-  expect(again.status).toBe(200);
-  await again.body.cancel();
-});
-
-test("an actor that drains lets its calls end and takes no new ones", async () => {
-  const goOn = Promise.withResolvers<void>();
-  const base = serve(() =>
-    streamOf({
-      async start(controller) {
-        controller.enqueue(event("one"));
-        await goOn.promise;
-        controller.enqueue(ending);
-        controller.close();
-      },
-    }),
-  );
-  const draining = await live.actor("a", base);
-  const answer = await ask();
-  const stopped = draining.stop(10_000);
-  expect(await codeOf(ask())).toBe("model_unavailable");
-  goOn.resolve();
-  expect(contentOf(await new Response(answer.body).text())).toBe("one");
-  await stopped;
-  expect(draining.size).toBe(0);
+  hearing.unsubscribe();
 });
 
 test("limits: between tokens, to the first token, to the connection", async () => {

@@ -8,7 +8,7 @@ import { AppError } from "../errors.ts";
 import type { TokenUsage } from "../llm/llm.ts";
 import { type TryAnswer, TryFailure } from "../llm/try.ts";
 import { UsageCount } from "../llm/usage-count.ts";
-import { type Head, parseCounted, parseFailed, parseHead, type ToGateway } from "./frames.ts";
+import { type Counted, type Head, parseCounted, parseFailed, parseHead, type ToGateway } from "./frames.ts";
 
 /** Larger frames are a message of their own, and not worth a copy. */
 const COPIED_BYTES_MAX = 64 * 1024;
@@ -145,7 +145,7 @@ export class RemoteCall implements TryAnswer {
   #finish(bytes: Uint8Array): void {
     const counted = parseCounted(bytes);
     if (counted === null || this.#state !== "answering") return this.fail("upstream_failed", "unreadable end", true);
-    this.#count.told(counted);
+    this.#count.told(usageOf(counted));
     this.#end(false);
     this.#reader?.resolve(null);
     this.#reader = null;
@@ -157,7 +157,7 @@ export class RemoteCall implements TryAnswer {
     const { outcome, blamed, code, message, retryAfterS } = failed;
     const error = new AppError(code, message, { retryAfterS });
     if (this.#state === "opening") return this.#refuse(new TryFailure(outcome, error, blamed));
-    this.#count.told(failed);
+    this.#count.told(usageOf(failed));
     this.#failure = error;
     this.#end(false);
     this.#settleFailure();
@@ -198,3 +198,10 @@ export class RemoteCall implements TryAnswer {
     this.#parts.onOver(early);
   }
 }
+
+/** The counts alone: a frame may say more. */
+const usageOf = ({ promptTokens, completionTokens, cachedTokens }: Counted): TokenUsage => ({
+  promptTokens,
+  completionTokens,
+  cachedTokens,
+});

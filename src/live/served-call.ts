@@ -14,6 +14,8 @@ import type { Outbox } from "./outbox.ts";
 
 /** The next part of a body comes within a round trip; a gateway that died sends none. */
 const PART_MS_MAX = 30_000;
+/** A gateway cuts off a client that takes nothing for half as long; one that gives no credit for so long is gone. */
+const STALL_MS_MAX = 120_000;
 const EMPTY = new Uint8Array();
 
 export interface ServedCallParts {
@@ -75,8 +77,8 @@ export class ServedCall {
   cancel(): void {
     if (this.#over) return;
     this.#controller.abort();
-    this.#onCredit?.();
     this.#end();
+    this.#onCredit?.();
   }
 
   async #serve(): Promise<void> {
@@ -106,7 +108,8 @@ export class ServedCall {
   async #pump(answer: TryAnswer): Promise<void> {
     let counted = 0;
     for (;;) {
-      while (this.#credit <= 0 && !this.#over) await this.#waitForCredit();
+      if (this.#credit <= 0) await this.#waitForCredit();
+      if (this.#over) return;
       const bytes = await answer.read();
       if (bytes === null || this.#over) return;
       const { completionTokens } = answer.usage();
@@ -124,13 +127,17 @@ export class ServedCall {
     this.#send("data", bytes.subarray(at), tokens);
   }
 
-  #waitForCredit(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#onCredit = () => {
-        this.#onCredit = null;
-        resolve();
-      };
-    });
+  /** Resolves when there is some, or when the call is over. */
+  async #waitForCredit(): Promise<void> {
+    const { watchdog } = this.#parts;
+    const stalled = watchdog.watch(watchdog.now() + STALL_MS_MAX, () => this.cancel());
+    while (this.#credit <= 0 && !this.#over) {
+      await new Promise<void>((resolve) => {
+        this.#onCredit = resolve;
+      });
+    }
+    this.#onCredit = null;
+    stalled.stop();
   }
 
   #send(tag: GatewayTag, bytes: Uint8Array, tokens = 0): void {

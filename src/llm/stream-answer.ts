@@ -13,6 +13,8 @@ import { UsageCount } from "./usage-count.ts";
 /** What is held back for the first content at most; then the answer counts as begun. */
 const HELD_EVENTS_MAX = 64;
 const HELD_BYTES_MAX = 256 * 1024;
+/** What is given out at once: a socket may hand over half a megabyte, and a reader's credit is smaller. */
+const READ_BYTES_MAX = 16 * 1024;
 /** A server that has said `[DONE]` has so long to end the answer, or loses the connection. */
 const DRAIN_MS = 1_000;
 
@@ -74,9 +76,20 @@ class StreamAnswer implements TryAnswer {
       if (this.#failure !== null) throw this.#failure;
       return null;
     }
-    const pieces = this.#held;
+    return joined(this.#next());
+  }
+
+  /** Whole events, of READ_BYTES_MAX together, or one that is larger. */
+  #next(): readonly Uint8Array[] {
+    let [count, bytes] = [0, 0];
+    for (const piece of this.#held) {
+      bytes += piece.length;
+      if (bytes > READ_BYTES_MAX && count > 0) return this.#held.splice(0, count);
+      count++;
+    }
+    const all = this.#held;
     this.#held = [];
-    return joined(pieces);
+    return all;
   }
 
   /** Waits for the next events. A failure is kept until what came before it has been read. */
