@@ -47,9 +47,9 @@ const refusedFor = async (kind: ProviderKind, value: Fields, endpoint?: LlmEndpo
 
 const messages = [{ role: "user", content: "hi" }];
 const schema = { type: "object", properties: { a: { type: "integer" } } };
-const own = { model: "org/chat-7b", request_id: "r1", cache_salt: saltOf("alice", "") };
+const own = { model: "org/chat-7b", cache_salt: saltOf("alice", "") };
 
-test("the server's name for the model, the request's id, a salt of the key; the rest as it came", async () => {
+test("the server's name for the model, a salt of the key, no id of the client's; the rest as it came", async () => {
   const value = { model: "chat", messages, top_k: 5, some_new_field: [1], request_id: "mine", priority: 0 };
   expect(await encoded("vllm", value)).toEqual({ messages, top_k: 5, some_new_field: [1], ...own });
   expect(await encoded("openai", { model: "chat", messages, top_k: null, request_id: "x", temperature: 0 })).toEqual({

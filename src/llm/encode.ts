@@ -103,12 +103,13 @@ function refuseClosed(value: Fields): void {
   // Lower goes first: a client would overtake all others. 0 is where everybody stands.
   if ((value.priority ?? 0) !== 0) throw refusedField("priority", "is not the client's to choose");
   delete value.priority;
+  // Each try is named by its own header: two clients' names for their calls must not meet in a server.
+  delete value.request_id;
 }
 
-/** The request's own id, lest one client's name for a call meet another's in the server; each key with a cache apart. */
-function forVllm(value: Fields, { requestId, keyId }: LlmRequest): Fields {
-  const constrained = withStructuredOutputs(value);
-  return { ...constrained, request_id: requestId, cache_salt: saltOf(keyId, value.cache_salt) };
+/** Each key has a cache apart. */
+function forVllm(value: Fields, { keyId }: LlmRequest): Fields {
+  return { ...withStructuredOutputs(value), cache_salt: saltOf(keyId, value.cache_salt) };
 }
 
 /**
@@ -127,6 +128,5 @@ function forOpenAi(value: Fields, endpoint: LlmEndpoint): Fields {
     if ((value[name] ?? null) !== null) throw refusedField(name, "is vLLM's, and this model has another server");
     delete value[name];
   }
-  delete value.request_id;
   return withResponseFormat(value);
 }

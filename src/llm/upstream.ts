@@ -32,6 +32,8 @@ const ERROR_BYTES_MAX = 64 * 1024;
 /** A server that was heard of so recently need not be asked whether it can be reached. */
 const HEARD_MS_MAX = 5_000;
 const RETRY_AFTER_S_MAX = 60;
+/** Of a try, beside the request's id. vLLM runs nothing twice under one id, and clients may choose theirs. */
+const ID_CHARS = 8;
 
 export interface Upstream {
   /** Throws TryFailure, or the signal's reason. */
@@ -80,7 +82,7 @@ function send(
       ...(apiKey !== null && { authorization: `Bearer ${apiKey}` }),
       "content-type": body.contentType,
       "accept-encoding": "identity",
-      "x-request-id": requestId,
+      "x-request-id": `${requestId}-${crypto.randomUUID().slice(0, ID_CHARS)}`,
     },
     body: body.bytes as Uint8Array<ArrayBuffer>,
     // A redirect would carry the key to another origin.
