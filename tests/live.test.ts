@@ -85,14 +85,16 @@ test("a body of 5 MiB arrives whole, and an answer of 5 MiB too", async () => {
   expect((await answer.ended).usage).toMatchObject({ promptTokens: 3, completionTokens: 4 });
 });
 
-test("a large event crosses in pieces and comes out whole", async () => {
+test("large events cross in pieces and come out whole, also those of many calls at once", async () => {
   const large = event("x".repeat(900_000));
-  const base = serve(
-    () => new Response(Buffer.concat([large, ending]), { headers: { "content-type": "text/event-stream" } }),
+  const headers = { "content-type": "text/event-stream" };
+  await live.actor(
+    "a",
+    serve(() => new Response(Buffer.concat([large, ending]), { headers })),
   );
-  await live.actor("a", base);
-  const answer = await ask();
-  expect(contentOf(await new Response(answer.body).text()).length).toBe(900_000);
+  const answers = await Promise.all(Array.from({ length: 8 }, () => ask()));
+  const texts = await Promise.all(answers.map((answer) => new Response(answer.body).text()));
+  expect(texts.map((text) => contentOf(text).length)).toEqual(answers.map(() => 900_000));
 });
 
 test("what fails before the first content is tried elsewhere, and nobody sees it", async () => {

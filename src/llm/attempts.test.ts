@@ -117,6 +117,24 @@ describe("the verdict", () => {
   });
 });
 
+test("what no server is to blame for ends the tries as it is", async () => {
+  const mine = new AppError("payload_too_large", "no");
+  let tried = 0;
+  const opened = openFirst([v, w], request(), performance.now() + 1_000, {
+    choose: () => "a",
+    async open() {
+      tried++;
+      throw mine;
+    },
+    encode: async () => ({ contentType: "", bytes: new Uint8Array() }),
+    report: () => {},
+    onRetry: () => {},
+    random: () => 1,
+  });
+  expect(await opened.catch((error: unknown) => error)).toBe(mine);
+  expect(tried).toBe(1);
+});
+
 test("a client that leaves ends the tries, also while one waits for its turn", async () => {
   const leaving = new AbortController();
   const tried: string[] = [];
