@@ -7,7 +7,7 @@ import { obey, readConstraint, schemaInProse } from "./structured.ts";
 import type { SuggestionSource } from "./suggestions.ts";
 import { randomText } from "./text/draft.ts";
 import { languageOf } from "./text/language.ts";
-import { composeReply, findAnswer } from "./text/reply.ts";
+import { composeReply, findAnswer, isPersona } from "./text/reply.ts";
 import { type Conversation, readConversation } from "./text/statements.ts";
 import { summarise } from "./text/summary.ts";
 import { tellResults } from "./text/tool-results.ts";
@@ -54,12 +54,15 @@ export function composeAnswer(request: ChatRequest, rng: Rng): Answer {
     const finishReason = isRecord(request.tool_choice) ? "stop" : "tool_calls";
     return { parts: [...thoughts, ...calls.map((call) => ({ kind: "tool_call" as const, ...call }))], finishReason };
   }
-  const inProse =
-    constraint === null ? schemaInProse([conversation.question, conversation.given, conversation.prompt]) : null;
+  const inProse = constraint === null ? schemaInProse(askingTexts(conversation)) : null;
   const wanted = inProse === null ? constraint : ({ kind: "json", schema: inProse, param: "messages" } as const);
   const text = wanted === null ? reply() : obey(wanted, source, conversation, rng);
   return { parts: [...thoughts, { kind: "content", text }], finishReason: "stop" };
 }
+
+/** Where JSON may be asked for in words: somebody who is played does not answer in JSON because another says so. */
+const askingTexts = (conversation: Conversation): string[] =>
+  isPersona(conversation) ? [conversation.prompt] : [conversation.question, conversation.given, conversation.prompt];
 
 function textFor(request: ChatRequest, conversation: Conversation, pictures: string, rng: Rng): string {
   const mode = isRecord(request.vllm_xargs) ? request.vllm_xargs.sim_mode : undefined;

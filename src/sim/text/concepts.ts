@@ -4,31 +4,47 @@ import { normalised, stem, wordsOf } from "./words.ts";
 
 /** A concept a line, or two; the first word names it. Words of scripts without spaces are looked for anywhere. */
 const table = `
+trigger cause caused causes auslöser ursache ausgelöst 原因 引起 诱因 受凉 着凉 淋 劳累 吃坏 吃了 원인
+site where location spot wo stelle 位置 部位 哪里 哪儿 哪个地方 指一下 指着 右边 左边 上面 下面 这里 周围 부위
+sweat sweating sweats schwitzen nachtschweiß 汗 땀
+fatigue tired weak weakness exhausted müde schwach erschöpft 精神 没劲 乏力 疲劳 累 피곤
+confusion confused delirious verwirrt 意识 糊涂 胡话 神志
+before previously previous earlier früher schonmal 以前 类似 第一次 从来没 从没 这样过 전에
+severity severe scale stark stärke skala 几分 十分 多痛 多疼 忍受 忍 厉害 심한
+character sharp dull burning stabbing stechend dumpf brennend 痛法 疼法 胀痛 绞痛 刺痛 拧着 针扎 什么样的感觉 隐隐
+radiation radiate radiates spread spreads ausstrahlen strahlt 放射 牵扯 牵连 串
+course change changed changes verlauf verändert 变化 越来越 更厉害 相比 比昨 一直 没停 경과
+diabetes diabetic zucker insulin 糖尿病 血糖 당뇨
+pressure hypertension blutdruck bluthochdruck 血压 혈압
+heart cardiac herz 心脏 冠心病 심장
+lung asthma tuberculosis lunge 肺 哮喘 结核 천식
+gynaecology vagina ovary ovarian gynäkologisch 妇科 卵巢 白带 阴道 下面没有
+relief rest ruhe 休息 缓解 好一点 轻了 躺
 pain ache aching hurt hurts hurting sore painful discomfort schmerz schmerzen weh 痛 疼 不舒服 难受 통증 아프
 pain 아파
-onset begin begins began begun start started starts since ago beginn begann begonnen angefangen seit 开始 几天 시작 부터
+onset begin begins began begun start started starts since ago beginn begann begonnen angefangen seit 开始 几天 多久 多长时间 持续 天前 시작 부터
 medication medicine medicines drug drugs pill pills tablet tablets dose medikament medikamente
 medication tabletten arznei 药 头孢 布洛芬 二甲双胍 阿司匹林 약을 약이
 allergy allergic allergies allergie allergisch 过敏 알레르기
-occupation job work working profession employed beruf arbeit arbeiten arbeitest 工作 职业 上班 做什么的 工人 施工
-occupation 직업
+occupation job work working profession employed beruf arbeit arbeiten arbeitest 工作 职业 上班
+occupation 夜班 客服 做什么的 工人 施工 직업
 age aged alter 岁 年龄 多大 나이
 name called heissen heisse heisst 名字 姓名 叫什么 贵姓 이름
 smoke smoking smoker cigarette cigarettes tobacco rauchen rauchst rauche raucht zigaretten 烟 담배
 alcohol drink drinking drinks wine beer alkohol trinken trinkst trinke bier wein 酒 술을
-fever temperature feverish fieber temperatur 发烧 发热 体温 烧 열이
+fever temperature feverish fieber temperatur 发烧 发热 体温 烧 度 열이
 cough coughing husten 咳 기침
 sputum phlegm schleim auswurf 痰 가래
-breath breathing breathless dyspnea atem atmen luft atemnot 喘 气短 呼吸 憋气 숨이
+breath breathing breathless dyspnea atem atmen luft atemnot 喘 气短 胸闷 呼吸 憋气 숨이
 stool bowel diarrhea diarrhoea constipation stuhl stuhlgang durchfall verstopfung 大便 拉肚子 腹泻 便秘 대변
 urine urinate pee urination urin wasserlassen 小便 尿 소변
 sleep asleep insomnia schlaf schlafen 睡 잠을
 appetite eat eating hungry food meal appetit essen hunger 胃口 食欲 吃饭 식욕 먹
 nausea vomit vomiting vomited nauseous übelkeit erbrechen übel 恶心 呕吐 吐 구토
 family mother father parents sister brother wife husband children relatives familie mutter vater
-family geschwister 家里 家人 父母 媳妇 老婆 丈夫 孩子 爸 妈 가족
+family geschwister 家里 家人 父母 父亲 母亲 兄弟 媳妇 老婆 丈夫 孩子 爸 妈 가족
 illness disease condition conditions diagnosed chronic history vorerkrankung vorerkrankungen
-illness krankheit erkrankung 慢性病 病史 以前 得过 身体 血糖 血压 糖尿病 心脏病 병력
+illness krankheit erkrankung 慢性病 病史 大病 毛病 什么病 得过 身体 血糖 血压 糖尿病 心脏病 병력
 surgery operation operated operiert 手术 开刀 수술
 worse worsen aggravate aggravates schlimmer stärker 加重 更厉害 심해
 better relieve relieves relief helps improve besser linderung lindert 缓解 好转 见好 减轻 나아

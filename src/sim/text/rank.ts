@@ -9,6 +9,8 @@ export interface Ranked {
   readonly score: number;
   /** How much of the question's weight it covers, 0 to 1. */
   readonly coverage: number;
+  /** It speaks of something that few others speak of, in other words perhaps. */
+  readonly sharesConcept: boolean;
   /** Its place among the statements, from 0. */
   readonly at: number;
 }
@@ -88,26 +90,34 @@ function rankAll(question: string, hints: readonly string[], index: Index): Rank
   const lookups = [
     ...lookupsOf(question, 1, vocabulary),
     ...hints.flatMap((hint) => lookupsOf(hint, 0.5, vocabulary)),
-  ].map(({ near, weight }): Lookup => {
+  ].map(({ near, weight }) => {
     const documents = indexed.filter(({ terms }) => near.some(([one]) => terms.has(one))).length;
     // A word that no statement has counts like one that a single statement has: it may be a manner of speaking.
     const rarity = Math.log(1 + (indexed.length - Math.max(1, documents) + 0.5) / (Math.max(1, documents) + 0.5));
-    return { near, weight: weight * Math.max(rarity, 0.2) };
+    const rare = documents <= Math.max(5, indexed.length / 6);
+    return { near, weight: weight * Math.max(rarity, 0.2), rare };
   });
   const total = lookups.reduce((sum, { weight }) => sum + weight, 0) || 1;
   const kind = kindOf(question);
   const ranked = indexed.map(({ terms, length }, at): Ranked => {
-    let [score, covered] = [0, 0];
-    for (const { near, weight } of lookups) {
+    let [score, covered, sharesConcept] = [0, 0, false];
+    for (const { near, weight, rare } of lookups) {
       const match = bestMatch(near, terms);
       if (match === null) continue;
+      sharesConcept ||= rare && match.concept;
       const saturation = (match.count * (K1 + 1)) / (match.count + K1 * (1 - B + (B * length) / averageLength));
       score += weight * match.quality * saturation;
       covered += weight * match.quality * Math.min(1, match.count);
     }
     const statement = statements[at] as Statement;
     const suits = kind === "other" ? 1 : looks[kind].test(statement.text) ? 1.5 : 0.75;
-    return { statement, at, score: score * suits, coverage: Math.min(1, (covered / total) * Math.min(1.25, suits)) };
+    return {
+      statement,
+      at,
+      sharesConcept,
+      score: score * suits,
+      coverage: Math.min(1, (covered / total) * Math.min(1.25, suits)),
+    };
   });
   return ranked
     .filter(({ score }) => score > 0)
@@ -117,19 +127,16 @@ function rankAll(question: string, hints: readonly string[], index: Index): Rank
 function lookupsOf(text: string, weight: number, vocabulary: ReadonlySet<string>): Lookup[] {
   const concepts = [...conceptsIn(text)];
   const terms = [...new Set(termsOf(text))];
+  const said = (term: string): string[] =>
+    concepts.flatMap(([concept, words]) => (words.includes(term) ? [concept] : []));
   const lookups = terms.map((term): Lookup => {
-    const own = concepts.filter(([, said]) =>
-      said.some((one) => one === term || (pairedTerm.test(term) && one.includes(term))),
-    );
-    const near = [...nearTerms(term, vocabulary), ...own.map(([concept]) => [concept, CONCEPT_WEIGHT] as const)];
-    return { near, weight: weight * (pairedTerm.test(term) ? [...term].length / 3 : 1) };
+    if (pairedTerm.test(term)) return { near: nearTerms(term, vocabulary), weight: (weight * [...term].length) / 3 };
+    const own = said(term).map((concept) => [concept, CONCEPT_WEIGHT] as const);
+    return { near: [...nearTerms(term, vocabulary), ...own], weight };
   });
-  // Concepts whose words are particles here and no terms.
-  const loose = concepts.filter(
-    ([, said]) =>
-      !said.some((one) => terms.some((term) => one === term || (pairedTerm.test(term) && one.includes(term)))),
-  );
-  return [...lookups, ...loose.map(([concept]): Lookup => ({ near: [[concept, CONCEPT_WEIGHT]], weight }))];
+  // What no single term stands for: it weighs as much as the several characters that say it.
+  const loose = concepts.filter(([, words]) => !words.some((word) => terms.includes(word) && !pairedTerm.test(word)));
+  return [...lookups, ...loose.map(([concept]): Lookup => ({ near: [[concept, CONCEPT_WEIGHT]], weight: 2 * weight }))];
 }
 
 const pairedTerm = /^[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]+$/u;
@@ -187,14 +194,20 @@ function nearTerms(term: string, vocabulary: ReadonlySet<string>): [term: string
   return near;
 }
 
-function bestMatch(
-  near: readonly (readonly [string, number])[],
-  terms: ReadonlyMap<string, number>,
-): { quality: number; count: number } | null {
-  let best: { quality: number; count: number } | null = null;
+interface Match {
+  readonly quality: number;
+  readonly count: number;
+  readonly concept: boolean;
+}
+
+function bestMatch(near: Lookup["near"], terms: ReadonlyMap<string, number>): Match | null {
+  let best: Match | null = null;
+  let concept = false;
   for (const [term, quality] of near) {
     const count = terms.get(term);
-    if (count !== undefined && (best === null || quality > best.quality)) best = { quality, count };
+    if (count === undefined) continue;
+    concept ||= term.startsWith("#");
+    if (best === null || quality > best.quality) best = { quality, count, concept };
   }
-  return best;
+  return best === null ? null : { ...best, concept };
 }

@@ -64,7 +64,8 @@ const assistantRole =
 const personaRole =
   /\b(?:you are|you're|you have|your name|du bist|du heißt|sie sind)\b|你是|你就是|你叫|我是谁|당신은|\bI am\b|我的情况/i;
 
-const isPersona = ({ prompt }: Conversation): boolean => personaRole.test(prompt) && !assistantRole.test(prompt);
+/** The prompt gives the model a person to be. */
+export const isPersona = ({ prompt }: Conversation): boolean => personaRole.test(prompt) && !assistantRole.test(prompt);
 
 const greetings =
   /^(?:hi|hello|hey|good (?:morning|afternoon|evening|day)|hallo|guten (?:tag|morgen|abend)|moin|servus|grüß gott|bonjour|salut|hola|buenos días|你好|您好|早上好|안녕하세요|안녕|こんにちは)/i;
@@ -203,9 +204,13 @@ function found(scene: Scene): string | null {
       return { ...one, score: one.score * repeated * own };
     })
     .toSorted((a, b) => b.score - a.score);
-  const best = ranked[0];
-  if (best === undefined || best.coverage < (hints.length > 0 ? COVERAGE_MIN / 2 : COVERAGE_MIN)) return null;
-  const chosen = chooseFrom(ranked, best, question);
+  const least = hints.length > 0 ? COVERAGE_MIN / 2 : COVERAGE_MIN;
+  const fitting = ranked.filter(
+    ({ coverage, sharesConcept }) => coverage >= (sharesConcept ? COVERAGE_MIN / 3 : least),
+  );
+  const best = fitting[0];
+  if (best === undefined) return null;
+  const chosen = chooseFrom(fitting, best, question);
   const text = joined(chosen.map((statement) => voiced(statement, scene)));
   const sure = verdict(question, best, scene);
   return sure === "" ? text : `${sure}${withinSentence(text)}`;
@@ -217,7 +222,7 @@ function chooseFrom(ranked: readonly Ranked[], best: Ranked, question: string): 
   const enough = wide ? 0.35 : 0.75;
   const count = wide ? SENTENCES_MAX : kindOf(question) === "other" ? 2 : 1;
   return ranked
-    .filter(({ score, coverage }) => score >= enough * best.score && coverage >= COVERAGE_MIN / 2)
+    .filter(({ score }) => score >= enough * best.score)
     .slice(0, count)
     .toSorted((a, b) => a.at - b.at)
     .map(({ statement }) => statement);

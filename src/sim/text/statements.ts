@@ -70,7 +70,7 @@ const requestStart =
   /^\s*(please |bitte |请)?(summari[sz]e|give me|provide|make|show|write|extract|translate|classify|rate|score|review|analy[sz]e|describe|list|rewrite|explain|create|generate|draft|fill|answer|fass\w*|schreib\w*|extrahier\w*|übersetz\w*|bewert\w*|beschreib\w*|erstell\w*|总结|概括|写|生成|提取|翻译|分析|评价|根据|요약|작성)/i;
 
 /** The question of a message that may bring context along: by tags, by a label, else by its shape. */
-export function splitQuestion(message: string): { question: string; given: string } {
+function splitQuestion(message: string): { question: string; given: string } {
   const text = message.slice(0, TEXT_CHARS_MAX);
   const opened = questionTag.exec(text);
   const end = opened === null ? -1 : text.indexOf(`</${opened[1]}>`, opened.index);
@@ -154,7 +154,7 @@ const germanInstruction =
 const asianInstruction =
   /^(?:请|只[用能答回]?|不要|不得|不能|不下|禁止|必须|务必|应当|应该|永远|始终|总是|切勿|如果|凡是|没问到|里面没有|你(?:必须|应该|要|只能|不能|不得|需要)|回答|使用|医生说出)|(?:하세요|하십시오|마세요|마십시오|해야 합니다)[.!]?$|(?:してください|しないでください)[。!]?$/;
 const secret =
-  /system prompt|\binstructions?\b|\bsecret\b|\bpassword\b|pass ?phrase|code ?word|\bcanary\b|confidential|(?:do not|don['’]t|never|must not) (?:\w+ )?(?:reveal|mention|disclose|tell)|stay in character|role-?play|language model|nicht verraten|geheim|passwort|提示词|系统指令|指令|命令|暗号|保密|绝不能说|扮演|口令|密码|비밀|프롬프트/i;
+  /system prompt|\binstructions?\b|\bsecret\b|\bpassword\b|pass ?phrase|code ?word|\bcanary\b|confidential|(?:do not|don['’]t|never|must not) (?:\w+ )?(?:reveal|mention|disclose|tell)|stay in character|role-?play|language model|\bnot an? (?:ai|assistant|program|bot)\b|kein (?:assistent|programm)|不是(?:医生|助手|程序)|nicht verraten|geheim|passwort|提示词|系统指令|指令|命令|暗号|保密|绝不能说|扮演|口令|密码|비밀|프롬프트/i;
 
 export const isInstruction = (text: string): boolean =>
   instruction.test(text) || germanInstruction.test(text) || asianInstruction.test(text) || secret.test(text);
