@@ -59,7 +59,7 @@ export async function withMedia(body: Fields, parts: MediaParts): Promise<Fields
     return { ...message, content };
   });
   if (places.length > FETCHED_MAX) throw refusedField("messages", `have more than ${FETCHED_MAX} pictures by URL`);
-  await fetchAll(places, parts);
+  if (places.length > 0) await fetchAll(places, parts);
   return { ...body, messages };
 }
 
