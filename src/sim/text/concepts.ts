@@ -22,7 +22,8 @@ gynaecology vagina ovary ovarian gynäkologisch 妇科 卵巢 白带 阴道 下�
 relief rest ruhe 休息 缓解 好一点 轻了 躺
 pain ache aching hurt hurts hurting sore painful discomfort schmerz schmerzen weh 痛 疼 不舒服 难受 통증 아프
 pain 아파
-onset begin begins began begun start started starts since ago beginn begann begonnen angefangen seit 开始 几天 多久 多长时间 持续 天前 시작 부터
+onset begin begins began begun start started starts since ago beginn begann begonnen angefangen seit
+onset 开始 几天 多久 多长时间 持续 天前 시작 부터
 medication medicine medicines drug drugs pill pills tablet tablets dose medikament medikamente
 medication tabletten arznei 药 头孢 布洛芬 二甲双胍 阿司匹林 약을 약이
 allergy allergic allergies allergie allergisch 过敏 알레르기
