@@ -53,7 +53,7 @@ export function openLiveCaller(options: LiveCallerOptions): LiveCaller {
       if ((ofModel.get(id) ?? 0) >= (model?.inFlightMax ?? MODEL_CALLS_MAX)) {
         observer.began(id, request.endpoint);
         observer.refused(id, request.endpoint, "model_overloaded", 0);
-        throw new AppError("model_overloaded", "the model has no room", { retryAfterS: 1 });
+        throw new AppError("model_overloaded", "The model has no room.", { retryAfterS: 1 });
       }
       const { affinity } = request; // all that is kept of it: see AnswerOptions
       let at: string | null = null;

@@ -59,7 +59,7 @@ export function createGatewayLink(bus: Bus, watchdog: Watchdog, log: Log, silenc
       attempt.signal.throwIfAborted();
       if (!bus.connected) throw unreachable();
       const { actorId, body, request } = attempt;
-      if (body.bytes.length > BODY_BYTES_MAX) throw new AppError("payload_too_large", "the request is too large");
+      if (body.bytes.length > BODY_BYTES_MAX) throw new AppError("payload_too_large", "The request is too large.");
       const id = nextCall++;
       const subject = subjects.liveActor(actorId);
       const publish = (frame: ToActor, bytes?: Uint8Array): void => {
@@ -117,6 +117,6 @@ export function createGatewayLink(bus: Bus, watchdog: Watchdog, log: Log, silenc
 const unreachable = (): TryFailure =>
   new TryFailure(
     "failed",
-    new AppError("model_unavailable", "no server of the model can be reached", { retryAfterS: 1 }),
+    new AppError("model_unavailable", "No server of the model can be reached.", { retryAfterS: 1 }),
     "actor",
   );

@@ -83,7 +83,7 @@ export class RemoteCall implements TryAnswer {
 
   take(frame: ToGateway): void {
     if (this.#state === "over") return;
-    if (frame.number !== this.#expected++) return this.fail("upstream_failed", "a part of the answer was lost", true);
+    if (frame.number !== this.#expected++) return this.fail("upstream_failed", "A part of the answer was lost.", true);
     switch (frame.tag) {
       case "data":
         return this.#data(frame);
@@ -108,9 +108,9 @@ export class RemoteCall implements TryAnswer {
    */
   lost(): void {
     if (this.#state === "opening") {
-      const error = new AppError("model_unavailable", "no server of the model can be reached", { retryAfterS: 1 });
+      const error = new AppError("model_unavailable", "No server of the model can be reached.", { retryAfterS: 1 });
       this.#refuse(new TryFailure("failed", error, "actor"), true);
-    } else this.fail("upstream_failed", "the server of the answer is gone", true);
+    } else this.fail("upstream_failed", "The server of the answer is gone.", true);
   }
 
   fail(code: "upstream_failed" | "upstream_timeout", message: string, early: boolean): void {
@@ -123,7 +123,8 @@ export class RemoteCall implements TryAnswer {
   }
 
   #begin(head: Head | null): void {
-    if (head === null || this.#state !== "opening") return this.fail("upstream_failed", "unreadable head", true);
+    if (head === null || this.#state !== "opening")
+      return this.fail("upstream_failed", "The answer cannot be read.", true);
     this.#head = head;
     this.#state = "answering";
     this.#opening.resolve(this);
@@ -144,7 +145,8 @@ export class RemoteCall implements TryAnswer {
 
   #finish(bytes: Uint8Array): void {
     const counted = parseCounted(bytes);
-    if (counted === null || this.#state !== "answering") return this.fail("upstream_failed", "unreadable end", true);
+    if (counted === null || this.#state !== "answering")
+      return this.fail("upstream_failed", "The answer cannot be read.", true);
     this.#count.told(usageOf(counted));
     this.#end(false);
     this.#reader?.resolve(null);
@@ -153,7 +155,7 @@ export class RemoteCall implements TryAnswer {
 
   #failed(bytes: Uint8Array): void {
     const failed = parseFailed(bytes);
-    if (failed === null) return this.fail("upstream_failed", "unreadable failure", true);
+    if (failed === null) return this.fail("upstream_failed", "The answer cannot be read.", true);
     const { outcome, blamed, code, message, retryAfterS } = failed;
     const error = new AppError(code, message, { retryAfterS });
     if (this.#state === "opening") return this.#refuse(new TryFailure(outcome, error, blamed));

@@ -171,7 +171,7 @@ function failedOf(error: unknown): Omit<Failed, keyof typeof noUsage> {
       code === "upstream_timeout" || code === "model_overloaded" || code === "model_unavailable"
         ? code
         : "upstream_failed",
-    message: cause?.message ?? "the model server broke off",
+    message: cause?.message ?? "The model server broke off.",
     retryAfterS: cause?.retryAfterS ?? 1,
   };
 }

@@ -187,11 +187,11 @@ const overloaded: Failed = {
   ...refusal,
   outcome: "overloaded",
   code: "model_overloaded",
-  message: "the model has no room",
+  message: "The model has no room.",
 };
 const unavailable: Failed = {
   ...refusal,
   outcome: "failed",
   code: "model_unavailable",
-  message: "no server of the model can be reached",
+  message: "No server of the model can be reached.",
 };

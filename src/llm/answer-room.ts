@@ -25,7 +25,7 @@ export class AnswerRoom {
     return {
       take: (bytes) => {
         if (bytes > this.#left) {
-          const error = new AppError("model_overloaded", "the model has no room", { retryAfterS: 1 });
+          const error = new AppError("model_overloaded", "The model has no room.", { retryAfterS: 1 });
           throw new TryFailure("overloaded", error, "actor");
         }
         held += bytes;

@@ -42,7 +42,7 @@ export function answerOf(options: AnswerOptions): LlmAnswer {
   const onAbort = (): void => {
     if (close("cancelled", null)) controller?.error(signal.reason);
   };
-  const watched = watchdog.watch(deadlineMs, () => fail(new AppError("upstream_timeout", "the answer took too long")));
+  const watched = watchdog.watch(deadlineMs, () => fail(new AppError("upstream_timeout", "The answer took too long.")));
   signal.addEventListener("abort", onAbort, { once: true });
   const body = new ReadableStream<Uint8Array>(
     {
@@ -57,7 +57,7 @@ export function answerOf(options: AnswerOptions): LlmAnswer {
           close(answer.status === 200 ? "finished" : "refused", null);
           own.close();
         } catch (error) {
-          fail(asAppError(error) ?? new AppError("upstream_failed", "the model server broke off", { cause: error }));
+          fail(asAppError(error) ?? new AppError("upstream_failed", "The model server broke off.", { cause: error }));
         }
       },
       cancel() {

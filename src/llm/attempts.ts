@@ -127,7 +127,7 @@ class Course {
     if (failure?.blamed === "actor" && this.#full) return this.#full.error;
     if (failure) return failure.error;
     return (
-      this.#unfit ?? new AppError("model_unavailable", "no server of the model can be reached", { retryAfterS: 5 })
+      this.#unfit ?? new AppError("model_unavailable", "No server of the model can be reached.", { retryAfterS: 5 })
     );
   }
 }

@@ -33,7 +33,10 @@ export async function callTargets(request: LlmRequest, parts: CallParts, ways: C
   const model = models.resolve(request.model, endpoint)?.id;
   if (model === undefined) {
     ways.onOver();
-    throw new AppError("unknown_model", "No language model has this name. GET /v1/models lists them, with `millrace.kind` llm.");
+    throw new AppError(
+      "unknown_model",
+      "No language model has this name. GET /v1/models lists them, with `millrace.kind` llm.",
+    );
   }
   const startedMs = clock.monotonicMs();
   const deadlineMs = startedMs + TOTAL_MS_MAX;

@@ -35,7 +35,7 @@ export class Exchange {
     this.#log = log;
     this.#deadlineMs = Math.min(deadlineMs, watchdog.now() + limits.totalMs);
     const firstMs = Math.min(this.#deadlineMs, watchdog.now() + limits.firstTokenMs);
-    this.#watched = watchdog.watch(firstMs, () => this.fail("upstream_timeout", "the model server was too slow"));
+    this.#watched = watchdog.watch(firstMs, () => this.fail("upstream_timeout", "The model server was too slow."));
     signal.addEventListener("abort", this.close, { once: true });
     if (signal.aborted) this.close();
   }
@@ -87,6 +87,6 @@ export class Exchange {
     if (error instanceof AppError) return error;
     // What we closed ourselves breaks off too.
     if (!this.#controller.signal.aborted) this.warn({ error: messageOf(error) }, "the model server broke off");
-    return new AppError("upstream_failed", "the model server broke off", { cause: error, retryAfterS: 1 });
+    return new AppError("upstream_failed", "The model server broke off.", { cause: error, retryAfterS: 1 });
   }
 }

@@ -79,7 +79,7 @@ export class SseSplitter {
   /** Keeps what follows `start`. Events that were cut out of the held buffer are views of it: it is not used again. */
   #keep(bytes: Uint8Array, start: number): void {
     const size = bytes.length - start;
-    if (size > EVENT_BYTES_MAX) throw new AppError("upstream_failed", "the model server sent too large an event");
+    if (size > EVENT_BYTES_MAX) throw new AppError("upstream_failed", "The model server sent too large an event.");
     const inPlace = start === 0 && bytes.buffer === this.#held.buffer;
     this.#heldBytes = size;
     if (!inPlace) this.#held = size === 0 ? EMPTY : bytes.slice(start);

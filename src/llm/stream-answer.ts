@@ -26,7 +26,9 @@ export async function openStream(
   request: Pick<UpstreamRequest, "endpoint" | "streamUsage" | "promptEstimate">,
 ): Promise<TryAnswer> {
   if (!/^text\/event-stream\b/i.test(response.headers.get("content-type") ?? "") || response.body === null) {
-    throw new AppError("upstream_failed", "the model server answered something else than a stream", { retryAfterS: 1 });
+    throw new AppError("upstream_failed", "The model server answered something else than a stream.", {
+      retryAfterS: 1,
+    });
   }
   const answer = new StreamAnswer(response.body.getReader(), exchange, request);
   await answer.begin();
@@ -128,7 +130,7 @@ class StreamAnswer implements TryAnswer {
   #take(bytes: Uint8Array, data: Uint8Array): boolean {
     const chunk = this.#chunks.read(data);
     if (chunk.kind === "done") return true;
-    if (chunk.kind === "malformed") throw new AppError("upstream_failed", "the model server sent what cannot be read");
+    if (chunk.kind === "malformed") throw new AppError("upstream_failed", "The model server sent what cannot be read.");
     if (chunk.kind === "error") throw this.#failed(chunk.errorStatus);
     this.#count.pass(chunk.tokens);
     if (chunk.usage) this.#count.told(chunk.usage);
@@ -144,15 +146,15 @@ class StreamAnswer implements TryAnswer {
     if (full && !this.#begun) {
       return new TryFailure(
         "overloaded",
-        new AppError("model_overloaded", "the model has no room", { retryAfterS: 1 }),
+        new AppError("model_overloaded", "The model has no room.", { retryAfterS: 1 }),
       );
     }
-    return new AppError("upstream_failed", "the model server failed in the middle of the answer", { retryAfterS: 1 });
+    return new AppError("upstream_failed", "The model server failed in the middle of the answer.", { retryAfterS: 1 });
   }
 
   #finish(closed: boolean): void {
     if (!this.#chunks.complete) {
-      throw new AppError("upstream_failed", "the model server's answer ended too early", { retryAfterS: 1 });
+      throw new AppError("upstream_failed", "The model server's answer ended too early.", { retryAfterS: 1 });
     }
     this.#held.push(DONE);
     this.#ended = true;

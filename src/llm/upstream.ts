@@ -101,7 +101,7 @@ function watchConnect(baseUrl: string, exchange: Exchange): () => void {
   const { protocol, hostname, port } = new URL(baseUrl);
   if (protocol !== "http:") return () => {}; // others may lie behind a proxy
   const timer = setTimeout(() => {
-    exchange.fail("upstream_failed", "the model server cannot be reached");
+    exchange.fail("upstream_failed", "The model server cannot be reached.");
   }, exchange.limits.connectMs);
   const settle = (): void => clearTimeout(timer);
   exchange.signal.addEventListener("abort", settle, { once: true });
@@ -127,14 +127,14 @@ async function refusal(response: Response, exchange: Exchange): Promise<TryAnswe
 function failureOf(response: Response, body: Uint8Array): TryFailure | null {
   const { status } = response;
   if (status === 401 || status === 402 || status === 403) {
-    return new TryFailure("unauthorized", new AppError("model_unavailable", "the model server refuses access"));
+    return new TryFailure("unauthorized", new AppError("model_unavailable", "The model server refuses access."));
   }
   if (isOverload(response, body)) {
     const retryAfterS = retryAfterOf(response);
-    return new TryFailure("overloaded", new AppError("model_overloaded", "the model has no room", { retryAfterS }));
+    return new TryFailure("overloaded", new AppError("model_overloaded", "The model has no room.", { retryAfterS }));
   }
   if (status >= 400 && status < 500 && status !== 408) return null;
-  return new TryFailure("failed", new AppError("upstream_failed", "the model server failed", { retryAfterS: 1 }));
+  return new TryFailure("failed", new AppError("upstream_failed", "The model server failed.", { retryAfterS: 1 }));
 }
 
 /** Too many requests, or a full server: not one that is ill. */

@@ -37,13 +37,13 @@ async function takeWhole(
   room: HeldRoom,
 ): Promise<TryAnswer> {
   const bytes = await readUpTo(response, ANSWER_BYTES_MAX + 1, (size) => room.take(size));
-  if (bytes.length > ANSWER_BYTES_MAX) throw new AppError("upstream_failed", "the model server's answer is too large");
+  if (bytes.length > ANSWER_BYTES_MAX) throw new AppError("upstream_failed", "The model server's answer is too large.");
   exchange.done();
   const contentType = response.headers.get("content-type") ?? "";
   const isJson = /^application\/([\w.]+\+)?json\b/i.test(contentType);
   const sound = endpoint === "audio/speech" || endpoint === "audio/transcriptions";
   if (!isJson && (!sound || /^text\/html\b/i.test(contentType))) {
-    throw new AppError("upstream_failed", "the model server answered something else than asked", { retryAfterS: 1 });
+    throw new AppError("upstream_failed", "The model server answered something else than asked.", { retryAfterS: 1 });
   }
   const usage = isJson ? usageIn(bytes, endpoint) : noUsage;
   return wholeAnswer({ status: 200, contentType, bytes, usage, onGone: () => room.release() });
@@ -133,4 +133,4 @@ function objectIn(text: string): Readonly<Record<string, unknown>> {
 }
 
 const unreadable = (cause?: unknown): AppError =>
-  new AppError("upstream_failed", "the model server's answer cannot be read", { cause, retryAfterS: 1 });
+  new AppError("upstream_failed", "The model server's answer cannot be read.", { cause, retryAfterS: 1 });
