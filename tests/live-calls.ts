@@ -3,6 +3,7 @@
 
 import { openBus } from "../src/bus/connection.ts";
 import { systemClock } from "../src/clock.ts";
+import { AppError } from "../src/errors.ts";
 import { type LiveCaller, openLiveCaller } from "../src/live/caller.ts";
 import { type LiveServer, type LiveServerOptions, startLiveServer } from "../src/live/server.ts";
 import type { LlmRequest } from "../src/llm/llm.ts";
@@ -83,6 +84,7 @@ function plannedModels(targets: Target[] = [target()]): PlannedModels {
     resolve(name) {
       return modelOf(name, this.inFlightMax);
     },
+    missing: () => new AppError("unknown_model", "There is no such model."),
     defaultModel: () => "m",
     plan() {
       return this.targets;

@@ -65,7 +65,7 @@ export async function openActorLlm(
     fetchInput(url, { allowHosts: config.fetchAllowHosts, sizeBytesMax, signal });
   return {
     ...models,
-    openClient: openRunnerLlm(caller, models, fetchMedia, discovery.offers),
+    openClient: openRunnerLlm(caller, models, fetchMedia),
     drain: (graceMs) => live.stop(graceMs),
     onOffers(listener) {
       tell = listener;

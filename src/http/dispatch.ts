@@ -8,6 +8,7 @@ import type { Log } from "../log.ts";
 import { type BodyRoom, createBodyRoom } from "./body-room.ts";
 import { requestIdOf } from "./correlation.ts";
 import { type Gate, limitHeaders, requireAdmitted } from "./gate.ts";
+import { unservedDetail } from "./openai-error.ts";
 import { problemReply } from "./problem.ts";
 import { type Route, replyEmpty, scopeOf } from "./route.ts";
 import type { RouteTraffic, Traffic } from "./traffic.ts";
@@ -108,7 +109,9 @@ function serveHead(targets: readonly Target[], request: Request, gate: Gate, log
 function unrouted(targets: readonly Target[], request: Request, gate: Gate, log: Log): Response {
   const { pathname } = new URL(request.url);
   const here = targets.filter(({ pattern }) => pattern.test(pathname)).map(({ route }) => route);
-  const call = { request, requestId: requestIdOf(request), errorFormat: here[0]?.errorFormat };
+  const unserved = unservedDetail(pathname);
+  const errorFormat = here[0]?.errorFormat ?? (here.length === 0 && unserved !== null ? "openai" : undefined);
+  const call = { request, requestId: requestIdOf(request), errorFormat };
   const methods = here.flatMap(({ method }) => (method === "GET" ? ["GET", "HEAD"] : [method]));
   const allow = [...methods, "OPTIONS"].join(", ");
   try {
@@ -116,7 +119,7 @@ function unrouted(targets: readonly Target[], request: Request, gate: Gate, log:
     if (request.method === "OPTIONS" && methods.length > 0) return replyEmpty(call, 204, { allow });
     if (pathname.startsWith("/v1/")) gate.principalOf(request, false);
     if (methods.length > 0) throw new AppError("method_not_allowed", `This path takes ${allow}.`);
-    throw new AppError("route_not_found", "There is nothing at this path. The API is described at /docs.");
+    throw new AppError("route_not_found", unserved ?? "There is nothing at this path. The API is described at /docs.");
   } catch (error) {
     return problemReply(error, call, log, methods.length > 0 ? { allow } : undefined);
   }

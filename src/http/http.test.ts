@@ -103,6 +103,30 @@ test("every answer has a request id and the security headers; a harmless id of t
   }
 });
 
+test("what OpenAI's SDKs ask for in vain is answered in their form, also where the base URL lacks its /v1", async () => {
+  await using server = await startFixture();
+  const said = async (path: string): Promise<unknown> => {
+    const response = await server.send(path, jsonPost({}));
+    return [
+      response.status,
+      response.headers.get("x-should-retry"),
+      ((await response.json()) as { error?: object }).error,
+    ];
+  };
+  const code = "route_not_found";
+  expect(await said("/v1/responses")).toEqual([
+    404,
+    "false",
+    expect.objectContaining({ code, message: expect.stringContaining("not served here") }),
+  ]);
+  expect(await said("/chat/completions")).toEqual([
+    404,
+    "false",
+    expect.objectContaining({ code, message: expect.stringContaining("/v1") }),
+  ]);
+  expect(await said("/v1/chat/sessions")).toEqual([404, null, undefined]);
+});
+
 test("unknown paths are 404, other methods 405 with Allow, OPTIONS 204 without CORS", async () => {
   await using server = await startFixture();
   const missing = await server.send("/v1/nothing");

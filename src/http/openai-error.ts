@@ -1,5 +1,5 @@
 // The error body of the OpenAI API, for the routes that its SDKs call. problem.ts and llm-stream.ts send it, openapi.ts
-// shows it.
+// shows it, dispatch.ts asks whether a path is theirs.
 import { type AppError, type ErrorCode, errorKinds } from "../errors.ts";
 
 /** Codes that the SDKs know by another name. */
@@ -7,6 +7,20 @@ const theirNames: Partial<Record<ErrorCode, string>> = {
   unauthorized: "invalid_api_key",
   unknown_model: "model_not_found",
 };
+
+/** What OpenAI's SDKs may ask for, with the `/v1` that belongs to the base URL or without. */
+const theirPaths = new RegExp(
+  "^(/v1)?/(chat/completions|completions|embeddings|models|files|images|audio|responses|conversations|moderations|" +
+    "batches|uploads|fine_tuning|evals|vector_stores|assistants|threads|containers|videos|realtime)(/|$)",
+);
+
+/** What to say of a path that no route takes to somebody who uses such an SDK; null where it is none of theirs. */
+export function unservedDetail(pathname: string): string | null {
+  const match = theirPaths.exec(pathname);
+  if (!match) return null;
+  if (match[1] === undefined) return "The base URL lacks its end: here it is /v1.";
+  return "This part of OpenAI's API is not served here. Chat, completions, embeddings, images, audio, models and files are.";
+}
 
 /** The `error` of a body, or of an event. */
 export interface OpenAiError {

@@ -1,7 +1,7 @@
 // A call from its plan to its end, the same in a gateway and in an actor: what is planned, tried, answered, reported to
 // the models' health and told to the observer. local-caller.ts and src/live/caller.ts give it their way of trying.
 import type { Clock } from "../clock.ts";
-import { AppError, asAppError } from "../errors.ts";
+import { asAppError } from "../errors.ts";
 import type { LlmModels, TryOutcome } from "../models/llm-models.ts";
 import { answerOf } from "./answer.ts";
 import { type Opened, openFirst, type Ways } from "./attempts.ts";
@@ -33,10 +33,7 @@ export async function callTargets(request: LlmRequest, parts: CallParts, ways: C
   const model = models.resolve(request.model, endpoint)?.id;
   if (model === undefined) {
     ways.onOver();
-    throw new AppError(
-      "unknown_model",
-      "No language model has this name. GET /v1/models lists them, with `millrace.kind` llm.",
-    );
+    throw models.missing(request.model, endpoint);
   }
   const startedMs = clock.monotonicMs();
   const deadlineMs = startedMs + TOTAL_MS_MAX;

@@ -1,5 +1,6 @@
 // The contract of the language models: what a client may name, and which servers answer for it. The gateway plans with
 // it where a call goes, an actor where a runner's call goes; both read the same models.yaml. It never calls a server.
+import type { AppError } from "../errors.ts";
 
 /** OpenAI's paths below `/v1` that a model server answers. */
 export const llmEndpoints = [
@@ -86,8 +87,13 @@ export interface LlmModels {
   /** By id or alias; the empty name stands for the default model of the endpoint. */
   resolve(name: string, endpoint: LlmEndpoint): LlmModel | null;
   /**
+   * Why `resolve` finds nothing, for the client: `unknown_model`, or `model_unavailable` while a server that has not
+   * answered any actor yet may turn out to have it.
+   */
+  missing(name: string, endpoint: LlmEndpoint): AppError;
+  /**
    * Where to try, in order: the variant that `stickyKey` falls to, the others of the model, then those of its fallbacks.
-   * Targets with an open breaker are left out. Empty where none can be called now; throws `unknown_model`.
+   * Targets with an open breaker are left out. Empty where none can be called now; throws as `missing` says.
    */
   plan(name: string, endpoint: LlmEndpoint, stickyKey: string): readonly Target[];
   /** The model for a purpose where none is named; null where there is no model for it. */

@@ -76,6 +76,20 @@ describe("names", () => {
     ]);
   });
 
+  test("what is missing is said: no such name, not this endpoint, or a server that nobody has heard of yet", () => {
+    const said = (name: string) => ({ ...routing.missing(name, "chat/completions") });
+    expect(routing.missing("a/b", "chat/completions").message).toStartWith("There is no language model a/b. ");
+    expect(routing.missing("vectors", "chat/completions").message).toStartWith("The model vectors does not answer ");
+    expect([said("none"), said("old")]).toMatchObject([{ code: "unknown_model" }, { code: "unknown_model" }]);
+    actors = [{ id: "a-0", llm: { local, cloud } }];
+    nowMs += 1_000;
+    expect(said("none")).toMatchObject({ code: "model_unavailable", retryAfterS: 5 });
+    expect(said("vectors")).toMatchObject({ code: "unknown_model" });
+    actors = [{ id: "a-0", llm: { local, cloud, shared: { ...shared, ready: false } } }];
+    nowMs += 1_000;
+    expect(said("none")).toMatchObject({ code: "unknown_model" });
+  });
+
   test("the empty name is the file's default, else LLM_MODEL, else the first model, up or not", () => {
     expect(routing.resolve("", "embeddings")?.id).toBe("vectors");
     expect(routing.resolve("", "chat/completions")?.id).toBe("assistant");

@@ -4,7 +4,7 @@ import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import { createHealth, type Health } from "./health.ts";
 import { endpointOf, type LlmEndpoint, type LlmModel, type LlmModels, purposeOf, type Target } from "./llm-models.ts";
-import type { ModelConfig, ModelsFile, VariantConfig } from "./models-file.ts";
+import type { ModelConfig, ModelsFile, ProviderConfig, VariantConfig } from "./models-file.ts";
 import { type KnownModels, knownModels, type Offering, serves } from "./offers.ts";
 import { ranked, withFallbacks } from "./plan.ts";
 
@@ -34,6 +34,8 @@ export interface Routing extends LlmModels {
 
 /** Actors say something new every second at most: for so long what they said is not put together again. */
 const KNOWN_MS = 100;
+/** A server that does not answer is asked again after that, at most (discovery.ts). */
+const UNHEARD_RETRY_S = 5;
 
 /** An actor's models and those of the file, put together anew when it may have changed. */
 function createKnown({ file, actors, clock }: RoutingOptions, health: Health) {
@@ -99,6 +101,21 @@ export function createRouting(options: RoutingOptions): Routing {
     const model = known.now().byName.get(name || (defaultModel(purposeOf(endpoint)) ?? ""));
     return model && answers(endpoint)(model) ? model : null;
   };
+  const missing: LlmModels["missing"] = (name, endpoint) => {
+    const isKnown = name !== "" && known.now().byName.has(name);
+    const unheard = ({ name: provider, discover, baseUrl }: ProviderConfig): boolean =>
+      discover && baseUrl !== null && !known.now().actors.some(({ llm }) => llm?.[provider]);
+    if (!isKnown && [...file().providers.values()].some(unheard)) {
+      return new AppError("model_unavailable", `${absent(name)}: a model server has not said yet which it has.`, {
+        retryAfterS: UNHEARD_RETRY_S,
+      });
+    }
+    const why = isKnown ? `The model ${name} does not answer /v1/${endpoint}` : absent(name);
+    return new AppError(
+      "unknown_model",
+      `${why}. GET /v1/models lists language models as kind llm; runners take tasks.`,
+    );
+  };
   return {
     list: () => [...known.now().models.values()].map(describe),
     find(name) {
@@ -111,8 +128,7 @@ export function createRouting(options: RoutingOptions): Routing {
     },
     plan(name, endpoint, stickyKey) {
       const model = answering(name, endpoint);
-      if (!model)
-        throw new AppError("unknown_model", `No such model for ${endpoint}. GET /v1/models lists the models.`);
+      if (!model) throw missing(name, endpoint);
       const { models } = known.now();
       return withFallbacks(model.id, (id) => models.get(id)?.fallbacks ?? [])
         .flatMap((id) => models.get(id) ?? [])
@@ -120,6 +136,7 @@ export function createRouting(options: RoutingOptions): Routing {
         .flatMap((one) => ranked(one.id, one.variants, stickyKey).map((variant) => targetOf(one, variant)))
         .filter(callable);
     },
+    missing,
     defaultModel,
     report: health.report,
     admits: health.take,
@@ -139,3 +156,6 @@ const answers =
   (endpoint: LlmEndpoint) =>
   ({ stage, endpoints }: ModelConfig): boolean =>
     stage !== "archived" && (endpoints === null || endpoints.includes(endpoint));
+
+const absent = (name: string): string =>
+  name === "" ? "No model is named, and none is the default" : `There is no language model ${name}`;
