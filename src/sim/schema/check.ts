@@ -2,7 +2,6 @@
 // not conform never leaves. Called by generate.ts; it never runs a stranger's pattern in a backtracking engine.
 import { isRecord } from "../chat-request.ts";
 import { hasFormat } from "./formats.ts";
-import { parsePattern } from "./pattern.ts";
 import {
   isSchema,
   numberOf,
@@ -65,13 +64,13 @@ const rightNumber: Verdict = (_root, schema, value) => {
 const isMultiple = (value: number, step: number): boolean =>
   Math.abs(value / step - Math.round(value / step)) <= 1e-12 * Math.max(1, Math.abs(value / step));
 
-const rightText: Verdict = (_root, schema, value) => {
+const rightText: Verdict = (root, schema, value) => {
   if (typeof value !== "string") return true;
   const length = [...value].length;
   return (
     length >= (numberOf(schema.minLength) ?? 0) &&
     length <= (numberOf(schema.maxLength) ?? Infinity) &&
-    (typeof schema.pattern !== "string" || parsePattern(schema.pattern).matches(value, false)) &&
+    (typeof schema.pattern !== "string" || root.pattern(schema.pattern).matches(value, false)) &&
     (typeof schema.format !== "string" || hasFormat(schema.format, value))
   );
 };
@@ -96,7 +95,7 @@ export function itemsOf(schema: SchemaObject): { first: Schema[]; rest: Schema }
   return { first: schemasOf(tuple), rest: isSchema(rest) ? rest : true };
 }
 
-export const areUnique = (items: readonly unknown[]): boolean =>
+const areUnique = (items: readonly unknown[]): boolean =>
   items.every((item, index) => !items.slice(0, index).some((other) => Bun.deepEquals(item, other)));
 
 const rightProperties: Verdict = (root, schema, value) => {
@@ -105,7 +104,8 @@ const rightProperties: Verdict = (root, schema, value) => {
   if (keys.length < (numberOf(schema.minProperties) ?? 0) || keys.length > (numberOf(schema.maxProperties) ?? Infinity))
     return false;
   if (!stringsOf(schema.required).every((key) => Object.hasOwn(value, key))) return false;
-  if (!keys.every((key) => propertySchemas(schema, key).every((one) => conforms(root, one, value[key])))) return false;
+  if (!keys.every((key) => propertySchemas(root, schema, key).every((one) => conforms(root, one, value[key]))))
+    return false;
   const names = schema.propertyNames;
   if (isSchema(names) && !keys.every((key) => conforms(root, names, key))) return false;
   for (const [key, needed] of Object.entries(dependentsOf(schema))) {
@@ -121,11 +121,11 @@ const rightProperties: Verdict = (root, schema, value) => {
 };
 
 /** What a property of that name must conform to: its own schema, those of matching patterns, else the additional one. */
-export function propertySchemas(schema: SchemaObject, key: string): Schema[] {
+export function propertySchemas(root: SchemaRoot, schema: SchemaObject, key: string): Schema[] {
   const properties = recordOf(schema.properties);
   const found = Object.hasOwn(properties, key) ? [properties[key]] : [];
   for (const [pattern, one] of Object.entries(recordOf(schema.patternProperties))) {
-    if (parsePattern(pattern).matches(key, false)) found.push(one);
+    if (root.pattern(pattern).matches(key, false)) found.push(one);
   }
   if (found.length === 0 && schema.additionalProperties !== undefined) found.push(schema.additionalProperties);
   return found.filter(isSchema);

@@ -283,6 +283,7 @@ test.each<[string, Schema]>([
     "a bush without end",
     { $ref: "#/$defs/a", $defs: { a: { type: "array", minItems: 9, maxItems: 9, items: { $ref: "#/$defs/a" } } } },
   ],
+  ["a thousand different bits", { type: "array", items: { enum: [0, 1] }, minItems: 1000, uniqueItems: true }],
 ])("%s is refused, and soon", (_name, schema) => {
   const startedAt = performance.now();
   expect(() => generate(schema)).toThrow(SchemaError);

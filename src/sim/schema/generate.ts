@@ -2,7 +2,7 @@
 // before it is handed out. Called for structured outputs and tool arguments; what it cannot satisfy it refuses.
 import { isRecord } from "../chat-request.ts";
 import { drawInteger, drawOne, type Rng } from "../rng.ts";
-import { areUnique, conforms, dependentsOf, itemsOf, propertySchemas } from "./check.ts";
+import { conforms, dependentsOf, itemsOf, propertySchemas } from "./check.ts";
 import {
   isSchema,
   merge,
@@ -43,7 +43,7 @@ export interface GenerateOptions {
 const DEPTH_OPTIONAL_MAX = 5;
 const DEPTH_MAX = 40;
 const TRIES = 24;
-const ITEMS_MAX = 2000;
+const ITEMS_MAX = 1000;
 
 interface Place {
   readonly name: string;
@@ -202,7 +202,7 @@ class Generator {
       const schema = contained !== null && count - index <= containedCount ? { allOf: [own, contained] } : own;
       try {
         const item = this.value(schema, { ...place, depth: place.depth + 1, index: tries, madeUp: tries > index });
-        if (branch.uniqueItems === true && !areUnique([...items, item])) continue;
+        if (branch.uniqueItems === true && items.some((other) => Bun.deepEquals(other, item))) continue;
         items.push(item);
       } catch (error) {
         if (!(error instanceof SchemaError) || index < Math.max(min, containedCount)) throw error;
@@ -237,7 +237,7 @@ class Generator {
 
   /** Whether a value of an optional property is suggested, and would do. */
   private isMeant(key: string, branch: SchemaObject, place: Place): boolean {
-    const schema: Schema = { allOf: propertySchemas(branch, key) };
+    const schema: Schema = { allOf: propertySchemas(this.root, branch, key) };
     const flat = this.root.flatten(schema);
     if (flat === false) return false;
     const description = typeof flat.description === "string" ? flat.description : "";
@@ -250,7 +250,7 @@ class Generator {
 
   /** An optional property without a value is left out. */
   private fill(made: Record<string, unknown>, key: string, branch: SchemaObject, place: Place, needed: boolean): void {
-    const schemas = propertySchemas(branch, key);
+    const schemas = propertySchemas(this.root, branch, key);
     try {
       const value = this.value(schemas.length === 1 ? (schemas[0] ?? true) : { allOf: schemas }, {
         name: key,
@@ -279,7 +279,7 @@ class Generator {
       const schema =
         patterns.length > 0 && branch.additionalProperties === false ? { pattern: drawOne(this.rng, patterns) } : names;
       const key = drawText(this.rng, this.root.flatten(schema) || {}, "key", tries);
-      const allowed = propertySchemas(branch, key).every((one) => one !== false);
+      const allowed = propertySchemas(this.root, branch, key).every((one) => one !== false);
       if (allowed && !Object.hasOwn(made, key)) this.fill(made, key, branch, place, false);
     }
   }

@@ -88,6 +88,7 @@ test.each([
   expect(() => parsePattern(source)).toThrow(PatternError);
 });
 
-test("counts that multiply are refused when drawn", () => {
-  expect(() => parsePattern("((a{999}){999}){999}").draw(createRng(""), { min: 0, max: 10 })).toThrow(PatternError);
+test("counts that multiply are refused", () => {
+  expect(() => parsePattern("((a{999}){999}){999}")).toThrow(PatternError);
+  expect(() => parsePattern("((a?){9999}){9999}")).toThrow(PatternError);
 });

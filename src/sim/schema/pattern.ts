@@ -2,8 +2,8 @@
 // polynomial time, because a stranger's pattern is never given to a backtracking engine. Called by the schema files.
 import { drawInteger, drawOne, type Rng } from "../rng.ts";
 
-/** Its matches have `least` to `most` characters, not always each number between. */
-type Node = { readonly least: number; readonly most: number } & (
+/** Its matches have `least` to `most` characters, not always each number between; `steps` is what one match costs. */
+type Node = { readonly least: number; readonly most: number; readonly steps: number } & (
   | { readonly kind: "one"; readonly test: (character: string) => boolean; readonly likely: readonly string[] }
   | { readonly kind: "all" | "either"; readonly nodes: readonly Node[] }
   | { readonly kind: "repeat"; readonly node: Node; readonly min: number; readonly max: number }
@@ -25,6 +25,8 @@ const NESTING_MAX = 50;
 const DRAWN_CHARS_MAX = 20_000;
 /** Counts above it are refused: they would only make long texts of the same. */
 const REPEAT_MAX = 10_000;
+/** Of one match: repeats within repeats multiply. */
+const STEPS_MAX = 100_000;
 /** Longer texts match nothing: matching costs length times size of the pattern. */
 const MATCHED_CHARS_MAX = 20_000;
 
@@ -150,7 +152,7 @@ function share(nodes: readonly Node[], length: number, rng: Rng, pieces: string[
   }
 }
 
-const sum = (nodes: readonly Node[], end: "least" | "most"): number =>
+const sum = (nodes: readonly Node[], end: "least" | "most" | "steps"): number =>
   nodes.reduce((total, node) => total + node[end], 0);
 
 /** Drawn first: what a person would expect in a text. */
@@ -183,7 +185,8 @@ class Parser {
     this.depth--;
     if (nodes.length === 1 && nodes[0] !== undefined) return nodes[0];
     const least = Math.min(...nodes.map((node) => node.least));
-    return { kind: "either", nodes, least, most: Math.max(...nodes.map((node) => node.most)) };
+    const most = Math.max(...nodes.map((node) => node.most));
+    return { kind: "either", nodes, least, most, steps: sum(nodes, "steps") };
   }
 
   private all(): Node {
@@ -191,7 +194,7 @@ class Parser {
     while (this.at < this.source.length && this.source[this.at] !== "|" && this.source[this.at] !== ")") {
       nodes.push(this.repeated(this.atom()));
     }
-    return { kind: "all", nodes, least: sum(nodes, "least"), most: sum(nodes, "most") };
+    return { kind: "all", nodes, least: sum(nodes, "least"), most: sum(nodes, "most"), steps: sum(nodes, "steps") };
   }
 
   private atom(): Node {
@@ -260,7 +263,10 @@ class Parser {
     this.take("?");
     if (this.source[this.at] === "+" || this.source[this.at] === "*") throw new PatternError("a repeat of a repeat");
     if (min > REPEAT_MAX || max < min) throw new PatternError(`repeats are 0 to ${REPEAT_MAX}, and rise`);
-    return { kind: "repeat", node, min, max, least: min * node.least, most: node.most === 0 ? 0 : max * node.most };
+    const steps = node.steps * Math.max(1, min);
+    if (steps > STEPS_MAX) throw new PatternError("its repeats multiply beyond measure");
+    const most = node.most === 0 ? 0 : max * node.most;
+    return { kind: "repeat", node, min, max, least: min * node.least, most, steps };
   }
 
   private quantifier(): [min: number, max: number] | null {
@@ -288,7 +294,7 @@ class Parser {
   }
 }
 
-const edge = (kind: "start" | "end"): Node => ({ kind, least: 0, most: 0 });
+const edge = (kind: "start" | "end"): Node => ({ kind, least: 0, most: 0, steps: 1 });
 
 const character = (test: (character: string) => boolean, likely: readonly string[]): Node => ({
   kind: "one",
@@ -296,6 +302,7 @@ const character = (test: (character: string) => boolean, likely: readonly string
   likely,
   least: 1,
   most: 1,
+  steps: 1,
 });
 
 const literal = (wanted: string): Node => character((other) => other === wanted, [wanted]);

@@ -1,6 +1,7 @@
 // JSON Schema (2020-12, and what older drafts and OpenAPI say otherwise) as the simulator reads it: references followed,
 // `allOf` merged into one. Called by check.ts and generate.ts; it decides nothing about values.
 import { isRecord } from "../chat-request.ts";
+import { type Pattern, parsePattern } from "./pattern.ts";
 
 export type SchemaObject = Readonly<Record<string, unknown>>;
 export type Schema = boolean | SchemaObject;
@@ -14,6 +15,7 @@ const STEPS_MAX = 200_000;
 export class SchemaRoot {
   private steps = 0;
   private readonly root: Schema;
+  private readonly patterns = new Map<string, Pattern>();
 
   constructor(root: Schema) {
     this.root = root;
@@ -22,6 +24,13 @@ export class SchemaRoot {
   /** Throws SchemaError once all of it took too long. */
   step(): void {
     if (++this.steps > STEPS_MAX) throw new SchemaError("the schema is too complex");
+  }
+
+  /** Parsed once: many values are tried against it. Throws PatternError. */
+  pattern(source: string): Pattern {
+    const known = this.patterns.get(source) ?? parsePattern(source);
+    this.patterns.set(source, known);
+    return known;
   }
 
   /** Where a reference leads: a pointer into this document, `#anchor`, or the `$id` of a part. */
@@ -161,10 +170,9 @@ function commonTypes(a: SchemaObject, b: SchemaObject): string[] {
 }
 
 function mergeMaps(a: SchemaObject, b: SchemaObject): SchemaObject {
-  const merged: Record<string, unknown> = { ...a };
-  for (const [key, value] of Object.entries(b))
-    merged[key] = Object.hasOwn(a, key) ? { allOf: [a[key], value] } : value;
-  return merged;
+  const merged = new Map(Object.entries(a));
+  for (const [key, value] of Object.entries(b)) merged.set(key, merged.has(key) ? { allOf: [a[key], value] } : value);
+  return Object.fromEntries(merged);
 }
 
 function pointed(document: unknown, fragment: string): unknown {

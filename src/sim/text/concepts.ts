@@ -4,22 +4,22 @@ import { normalised, stem, wordsOf } from "./words.ts";
 
 /** A concept a line, or two; the first word names it. Words of scripts without spaces are looked for anywhere. */
 const table = `
-trigger cause caused causes auslöser ursache ausgelöst 原因 引起 诱因 受凉 着凉 淋 劳累 吃坏 吃了 원인
-site where location spot wo stelle 位置 部位 哪里 哪儿 哪个地方 指一下 指着 右边 左边 上面 下面 这里 周围 부위
+trigger cause caused auslöser ursache ausgelöst 原因 引起 诱因 受凉 着凉 淋 劳累 吃坏 吃了 원인
+whereabouts stelle 位置 部位 哪里 哪儿 哪个地方 指一下 指着 右边 左边 上面 下面 这里 周围 부위
 sweat sweating sweats schwitzen nachtschweiß 汗 땀
 fatigue tired weak weakness exhausted müde schwach erschöpft 精神 没劲 乏力 疲劳 累 피곤
 confusion confused delirious verwirrt 意识 糊涂 胡话 神志
-before previously previous earlier früher schonmal 以前 类似 第一次 从来没 从没 这样过 전에
-severity severe scale stark stärke skala 几分 十分 多痛 多疼 忍受 忍 厉害 심한
-character sharp dull burning stabbing stechend dumpf brennend 痛法 疼法 胀痛 绞痛 刺痛 拧着 针扎 什么样的感觉 隐隐
+previously früher 以前 类似 第一次 从来没 从没 这样过 전에
+severity severe stärke 几分 十分 多痛 多疼 忍受 忍 厉害 심한
+stabbing burning stechend brennend 痛法 疼法 胀痛 绞痛 刺痛 拧着 针扎 什么样的感觉 隐隐
 radiation radiate radiates spread spreads ausstrahlen strahlt 放射 牵扯 牵连 串
-course change changed changes verlauf verändert 变化 越来越 更厉害 相比 比昨 一直 没停 경과
+verlauf 变化 越来越 更厉害 相比 比昨 一直 没停 경과
 diabetes diabetic zucker insulin 糖尿病 血糖 당뇨
-pressure hypertension blutdruck bluthochdruck 血压 혈압
+hypertension blutdruck bluthochdruck 血压 혈압
 heart cardiac herz 心脏 冠心病 심장
 lung asthma tuberculosis lunge 肺 哮喘 结核 천식
 gynaecology vagina ovary ovarian gynäkologisch 妇科 卵巢 白带 阴道 下面没有
-relief rest ruhe 休息 缓解 好一点 轻了 躺
+better 休息 缓解 好一点 轻了 躺
 pain ache aching hurt hurts hurting sore painful discomfort schmerz schmerzen weh 痛 疼 不舒服 难受 통증 아프
 pain 아파
 onset begin begins began begun start started starts since ago beginn begann begonnen angefangen seit

@@ -74,6 +74,10 @@ const farewells = /^(?:bye|goodbye|see you|auf wiedersehen|tschüss|au revoir|ad
 const wellbeing =
   /^(?:how are you|how do you do|wie geht(?:'s| es)? (?:dir|ihnen)|comment (?:ça va|allez)|qué tal|你好吗|还好吗|잘 지내)/i;
 
+/** Said out of courtesy: nothing is asked for. */
+export const isCourtesy = (question: string): boolean =>
+  [greetings, thanks, farewells].some((pattern) => pattern.test(question)) && !/[?\uff1f]/.test(question);
+
 function smallTalk({ conversation, language, persona, rng }: Scene): string | null {
   const { question } = conversation;
   const phrases = phrasesOf(language);
