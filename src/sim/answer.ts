@@ -4,7 +4,7 @@ import { type ChatRequest, isRecord, lastTextOf } from "./chat-request.ts";
 import { describePictures, picturesIn } from "./pictures.ts";
 import type { Rng } from "./rng.ts";
 import { obey, readConstraint, schemaInProse } from "./structured.ts";
-import type { SuggestionSource } from "./suggestions.ts";
+import type { SuggestionSource } from "./suggestion-source.ts";
 import { randomText } from "./text/draft.ts";
 import { languageOf } from "./text/language.ts";
 import { composeReply, findAnswer, isPersona } from "./text/reply.ts";

@@ -5,7 +5,8 @@ import { drawOne, type Rng } from "./rng.ts";
 import { generateValue } from "./schema/generate.ts";
 import { PatternError, parsePattern } from "./schema/pattern.ts";
 import { isSchema, type Schema, SchemaError } from "./schema/schema.ts";
-import { membersIn, type SuggestionSource, suggestFrom } from "./suggestions.ts";
+import type { SuggestionSource } from "./suggestion-source.ts";
+import { membersIn, suggestFrom } from "./suggestions.ts";
 import type { Conversation } from "./text/statements.ts";
 
 const CHOICES_MAX = 10_000;

@@ -4,7 +4,7 @@ import { type ChatMessage, type ChatRequest, ContentError, isRecord, textOf } fr
 import { drawInteger, type Rng } from "./rng.ts";
 import { isSchema, recordOf, type Schema, stringsOf } from "./schema/schema.ts";
 import { conforming } from "./structured.ts";
-import type { SuggestionSource } from "./suggestions.ts";
+import type { SuggestionSource } from "./suggestion-source.ts";
 import { arithmeticIn } from "./text/arithmetic.ts";
 import { conceptsOf } from "./text/concepts.ts";
 import { codesIn, emailsIn, nameWords, placesIn } from "./text/material.ts";

@@ -10,7 +10,7 @@ sweat sweating sweats schwitzen nachtschweiß 汗 땀
 fatigue tired weak weakness exhausted müde schwach erschöpft 精神 没劲 乏力 疲劳 累 피곤
 confusion confused delirious verwirrt 意识 糊涂 胡话 神志
 previously früher 以前 类似 第一次 从来没 从没 这样过 전에
-severity severe stärke 几分 十分 多痛 多疼 忍受 忍 厉害 심한
+severity severe bad scale stärke 几分 十分 多痛 多疼 忍受 忍 厉害 심한
 stabbing burning stechend brennend 痛法 疼法 胀痛 绞痛 刺痛 拧着 针扎 什么样的感觉 隐隐
 radiation radiate radiates spread spreads ausstrahlen strahlt 放射 牵扯 牵连 串
 verlauf 变化 越来越 更厉害 相比 比昨 一直 没停 경과
@@ -22,7 +22,7 @@ gynaecology vagina ovary ovarian gynäkologisch 妇科 卵巢 白带 阴道 下�
 better 休息 缓解 好一点 轻了 躺
 pain ache aching hurt hurts hurting sore painful discomfort schmerz schmerzen weh 痛 疼 不舒服 难受 통증 아프
 pain 아파
-onset begin begins began begun start started starts since ago beginn begann begonnen angefangen seit
+onset begin begins began begun start started starts since beginn begann begonnen angefangen seit
 onset 开始 几天 多久 多长时间 持续 天前 시작 부터
 medication medicine medicines drug drugs pill pills tablet tablets dose medikament medikamente
 medication tabletten arznei 药 头孢 布洛芬 二甲双胍 阿司匹林 약을 약이
@@ -42,14 +42,16 @@ urine urinate pee urination urin wasserlassen 小便 尿 소변
 sleep asleep insomnia schlaf schlafen 睡 잠을
 appetite eat eating hungry food meal appetit essen hunger 胃口 食欲 吃饭 식욕 먹
 nausea vomit vomiting vomited nauseous übelkeit erbrechen übel 恶心 呕吐 吐 구토
-family mother father parents sister brother wife husband children relatives familie mutter vater
+family mother father parents sister brother wife husband kids children relatives familie mutter vater
 family geschwister 家里 家人 父母 父亲 母亲 兄弟 媳妇 老婆 丈夫 孩子 爸 妈 가족
-illness disease condition conditions diagnosed chronic history vorerkrankung vorerkrankungen
+illness disease ill sick cold flu erkältet condition conditions diagnosed chronic history vorerkrankung vorerkrankungen
 illness krankheit erkrankung 慢性病 病史 大病 毛病 什么病 得过 身体 血糖 血压 糖尿病 心脏病 병력
-surgery operation operated operiert 手术 开刀 수술
+surgery removed appendix operation operated operiert 手术 开刀 수술
 worse worsen aggravate aggravates schlimmer stärker 加重 更厉害 심해
 better relieve relieves relief helps improve besser linderung lindert 缓解 好转 见好 减轻 나아
 weight kilo kilos gewicht abgenommen 体重 瘦 체중
+children child kids kid son daughter kinder kind sohn tochter
+married marriage husband wife spouse verheiratet mann frau 结婚 爱人 丈夫 老婆 결혼
 menstruation period periods menstrual menstruationsblutung 月经 例假 生理期 생리
 travel trip travelled traveled vacation abroad holiday reise urlaub gereist 外地 旅游 出差 여행
 worry worried worries afraid fear concern concerned scared sorge sorgen angst befürchtest 担心 害怕 怕 걱정
@@ -87,21 +89,21 @@ contact contacts colleague colleagues kollegen 接触 工友 同事 접촉
 const paired = /[\p{Script=Han}\p{Script=Hangul}]/u;
 
 interface Concepts {
-  readonly byStem: ReadonlyMap<string, string>;
+  readonly byStem: ReadonlyMap<string, readonly string[]>;
   readonly inside: readonly (readonly [piece: string, concept: string])[];
 }
 
 const concepts: Concepts = read(table);
 
 function read(lines: string): Concepts {
-  const byStem = new Map<string, string>();
+  const byStem = new Map<string, string[]>();
   const inside: [string, string][] = [];
   for (const line of lines.trim().split("\n")) {
     const words = line.split(" ");
     const concept = `#${words[0]}`;
     for (const word of words) {
       if (paired.test(word)) inside.push([normalised(word), concept]);
-      else byStem.set(stem(word), concept);
+      else byStem.set(stem(word), [...new Set([...(byStem.get(stem(word)) ?? []), concept])]);
     }
   }
   return { byStem, inside };
@@ -115,10 +117,10 @@ export function conceptsIn(text: string): Map<string, string[]> {
   };
   for (const word of wordsOf(text)) {
     const root = stem(word);
-    const concept = concepts.byStem.get(root) ?? (drug.test(word) ? "#medication" : undefined);
-    if (concept !== undefined) add(concept, root);
+    for (const concept of concepts.byStem.get(root) ?? []) add(concept, root);
+    if (drug.test(word)) add("#medication", root);
   }
-  if (sentBack.test(text)) add("#return", "back");
+  for (const [concept, said] of turnsIn(text)) add(concept, said);
   if (paired.test(text)) {
     const flat = normalised(text);
     for (const [piece, concept] of concepts.inside) if (flat.includes(piece)) add(concept, piece);
@@ -130,4 +132,15 @@ export const conceptsOf = (text: string): ReadonlySet<string> => new Set(concept
 
 /** Endings of the names of common drugs. */
 const drug = /(?:profen|cillin|statin|azole?|mycin|formin|cetamol|pril|olol|sartan|oxacin|pirin)$/;
-const sentBack = /\b(?:send|bring|give|schick\w*)\b.{0,25}\b(?:back|zurück)\b/i;
+/** Concepts that take several words to say, with those words. */
+export const turnsIn = (text: string): [concept: string, said: string][] =>
+  turns.flatMap(([pattern, concept]): [string, string][] => {
+    const said = pattern.exec(text)?.[0];
+    return said === undefined ? [] : [[concept, normalised(said)]];
+  });
+
+const turns: readonly (readonly [RegExp, string])[] = [
+  [/\b(?:send|bring|give|schick\w*)\b.{0,25}\b(?:back|zurück)\b/i, "#return"],
+  [/\b(?:out of|of) (?:10|ten)\b|\b\d ?\/ ?10\b|von (?:10|zehn)\b/i, "#severity"],
+  [/몇\s*시/, "#time"],
+];

@@ -1,6 +1,6 @@
 // Ranks statements by how well they answer a question: BM25 (Robertson and Zaragoza 2009) over stems, concepts and like
 // spellings, with a bonus for the kind of answer that is asked for. Called by reply.ts and the choice of values.
-import { conceptsIn, conceptsOf } from "./concepts.ts";
+import { conceptsIn, conceptsOf, turnsIn } from "./concepts.ts";
 import type { Statement } from "./statements.ts";
 import { likeness, termsOf, wordsOf } from "./words.ts";
 
@@ -153,6 +153,7 @@ function indexOf({ text, heading, turn }: Statement, before: Statement | undefin
     for (const concept of concepts) terms.set(concept, 1);
     length += own.length;
   }
+  for (const [concept] of turnsIn(text)) terms.set(concept, 1);
   if (before !== undefined && before.turn === turn && goesOn.test(text)) {
     for (const { own, concepts } of read(before.text)) {
       for (const term of [...own, ...concepts]) if (!terms.has(term)) terms.set(term, CARRIED);

@@ -86,7 +86,7 @@ function smallTalk({ conversation, language, persona, rng }: Scene): string | nu
   const alone = (pattern: RegExp): boolean =>
     termsOf(question.replace(pattern, "")).length <= 1 && !/[?\uff1f].*[^?\uff1f\s]/.test(question);
   if (wellbeing.test(question) && !persona) return drawOne(rng, phrases.wellbeing);
-  if (greetings.test(question) && alone(greetings) && !/[?\uff1f]/.test(question)) {
+  if (greetings.test(question) && (alone(greetings) || question.length < 50) && !/[?\uff1f]/.test(question)) {
     if (!persona) return drawOne(rng, phrases.greeting);
     const name = identityOf(conversation);
     return joined([
@@ -216,7 +216,7 @@ function found(scene: Scene): string | null {
   if (best === undefined) return null;
   const chosen = chooseFrom(fitting, best, question);
   const text = joined(chosen.map((statement) => voiced(statement, scene)));
-  const sure = verdict(question, best, scene);
+  const sure = chosen.length === 1 ? verdict(question, best, scene) : "";
   return sure === "" ? text : `${sure}${withinSentence(text)}`;
 }
 
@@ -239,8 +239,11 @@ const closedQuestion =
 function verdict(question: string, best: Ranked, { language }: Scene): string {
   if (!closedQuestion.test(question) || best.coverage < 0.65 || (language !== "en" && language !== "de")) return "";
   if (/\b(?:or|oder)\b/i.test(question) || wordsOf(question).some(isNegation)) return "";
-  const phrases = phrasesOf(language);
-  return `${wordsOf(best.statement.text).some(isNegation) ? phrases.no : phrases.yes}, `;
+  const { text } = best.statement;
+  const denies = wordsOf(text).some(isNegation);
+  // Of "I don't smoke and drink wine" one half is denied: which one is not known.
+  if (denies && /\b(?:and|but|und|aber)\b|[,;]/i.test(text)) return "";
+  return `${denies ? phrasesOf(language).no : phrasesOf(language).yes}, `;
 }
 
 /** "The pain …" after "Yes, " begins small; names, nouns and "I" do not. */

@@ -63,7 +63,6 @@ const suffixes = [
   "ed",
   "ly",
   "e",
-  "n",
   "s",
 ];
 
