@@ -306,14 +306,15 @@ test("a second signal ends it at once, whatever a runner does", async () => {
   expect(up.process.exitCode).toBe(0);
 });
 
-const simulatorOf = (up: Up): string => /^ {2}LLM +(\S+)/m.exec(up.output())?.[1] ?? "";
+const serverOf = (up: Up): string => /^ {2}LLM +(\S+)/m.exec(up.output())?.[1] ?? "";
 const modelsOf = async (url: string): Promise<unknown> => (await fetch(`${url}/models`)).json();
 
 test("without LLM_BASE_URL a simulator serves; killed with -9 it comes back where it was", async () => {
   const up = start();
-  await up.ready();
-  const url = simulatorOf(up);
+  const gateway = await up.ready();
+  const url = serverOf(up);
   expect(await modelsOf(url)).toMatchObject({ data: [{ id: "millrace-sim", owned_by: "vllm" }] });
+  expect(up.output()).toMatch(new RegExp(`^ {2}OpenAI +${gateway}/v1 `, "m"));
   const urlFile = join(dataDir, "run/simulator.url"); // for gateways and actors that are started beside it
   expect(await readFile(urlFile, "utf8")).toBe(url);
   process.kill(await pidOf("simulator"), "SIGKILL");
@@ -331,8 +332,8 @@ test("the simulator leaves a taken port to its owner", async () => {
   expect(await up.logged({ message: "the simulator's port is taken: it takes another one" })).toMatchObject({
     port: taken.port,
   });
-  expect(Number(new URL(simulatorOf(up)).port)).not.toBe(taken.port);
-  expect(await modelsOf(simulatorOf(up))).toMatchObject({ object: "list" });
+  expect(Number(new URL(serverOf(up)).port)).not.toBe(taken.port);
+  expect(await modelsOf(serverOf(up))).toMatchObject({ object: "list" });
 });
 
 test.each([{ LLM_BASE_URL: "http://127.0.0.1:9/v1" }, { ENV: "prod", API_KEYS: `test:${"k".repeat(32)}` }])(
@@ -341,6 +342,7 @@ test.each([{ LLM_BASE_URL: "http://127.0.0.1:9/v1" }, { ENV: "prod", API_KEYS: `
     const up = start(settings);
     await up.ready();
     expect(up.output()).not.toContain("simulator");
+    expect(serverOf(up)).toBe("LLM_BASE_URL" in settings ? settings.LLM_BASE_URL : "");
     expect(await readdir(join(dataDir, "run"))).not.toContain("simulator.pid");
   },
 );

@@ -11,8 +11,8 @@ import { createRouting } from "../models/routing.ts";
 import type { LlmCaller } from "./llm.ts";
 import { createLocalCaller } from "./local-caller.ts";
 
-/** A server of a test is up, or will not be. */
-const ANSWER_MS_MAX = 5_000;
+/** A server of a test is up, or will not be; less than what test runners give a test. */
+const ANSWER_MS_MAX = 3_000;
 
 export interface OneServer {
   readonly caller: LlmCaller;
@@ -33,7 +33,9 @@ export async function openOneServer(baseUrl: string): Promise<OneServer> {
   };
   const named = Promise.withResolvers<void>();
   const late = setTimeout(() => {
-    named.reject(new AppError("model_unavailable", "The model server has not named its models."));
+    named.reject(
+      new AppError("model_unavailable", `The model server at ${url.href} does not name its models: is it up?`),
+    );
   }, ANSWER_MS_MAX);
   const discovery = startDiscovery({
     providers: () => [...file.providers.values()],
