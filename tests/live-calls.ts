@@ -39,6 +39,7 @@ export interface LiveFixture {
 
 type ActorOptions = Pick<Partial<LiveServerOptions>, "callsMax" | "beatMs"> & {
   readonly timeouts?: Partial<ProviderTimeouts>;
+  readonly apiKey?: string | null;
 };
 
 /** What an actor that serves live calls says of itself. */
@@ -133,8 +134,8 @@ export async function startLive(): Promise<LiveFixture> {
     models,
     actors,
     reset,
-    async actor(id, baseUrl, { timeouts, ...options } = {}) {
-      const access: ProviderAccess = { baseUrl, apiKey: null, headers: {}, timeouts: { ...timeLimits, ...timeouts } };
+    async actor(id, baseUrl, { timeouts, apiKey = null, ...options } = {}) {
+      const access: ProviderAccess = { baseUrl, apiKey, headers: {}, timeouts: { ...timeLimits, ...timeouts } };
       const bus = await broker.connect();
       const place = { actorId: id, gpu: "0", provider: () => access };
       servers.push(startLiveServer({ ...options, ...place, bus, clock: systemClock, log: silentLog }));

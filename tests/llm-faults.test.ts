@@ -60,7 +60,7 @@ beforeAll(async () => {
   const provider = {
     kind: "vllm",
     base_url: `${sim.url}/v1`,
-    timeouts: { first_token_ms: 400, between_tokens_ms: 400 },
+    timeouts: { first_token_ms: 400, between_tokens_ms: 400, total_ms: 1_000 },
   };
   const models = Object.fromEntries(
     [...rows.keys(), rows.length].map((row) => [

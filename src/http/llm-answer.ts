@@ -9,6 +9,8 @@ import { quotaHeaders } from "./usage.ts";
 /** A server's words are passed on so far. */
 const MESSAGE_CHARS_MAX = 2_000;
 const NAME = /^[A-Za-z0-9_.:-]{1,64}$/;
+/** Of a server inside: a URL, or an address with its port. */
+const ADDRESS = /\bhttps?:\/\/[^\s"'<>)]+|\b(?:localhost|(?:\d{1,3}\.){3}\d{1,3}):\d{2,5}\b/gi;
 const MEDIA_TYPE = /^[a-z]{1,16}\/[a-z0-9.+-]{1,64}(; ?[a-z]{1,16}=[a-z0-9-]{1,32})?$/i;
 
 /** An answer in JSON. */
@@ -59,7 +61,7 @@ export async function refusalOf(call: KeyedCall, answer: LlmAnswer): Promise<Res
 export function shownRefusal(status: number, json: string): OpenAiError {
   const given = errorIn(json);
   const text = typeof given.message === "string" ? given.message : "The model server refused the request.";
-  const message = text.slice(0, MESSAGE_CHARS_MAX).replaceAll(/\bhttps?:\/\/[^\s"'<>)]+/gi, "(URL)");
+  const message = text.slice(0, MESSAGE_CHARS_MAX).replaceAll(ADDRESS, "(address)");
   const param = typeof given.param === "string" && NAME.test(given.param) ? given.param : null;
   const code = typeof given.code === "string" && NAME.test(given.code) ? given.code : codeOf(status, message);
   return { message, type: "invalid_request_error", param, code };

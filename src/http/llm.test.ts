@@ -132,7 +132,7 @@ test("a server's refusal keeps its words and its field, and tells nothing of the
   const response = await send();
   expect([response.status, response.headers.get("x-should-retry")]).toEqual([400, "false"]);
   expect(await errorOf(response)).toEqual({
-    message: "This model's maximum context length is 8192 tokens. See (URL) for more.",
+    message: "This model's maximum context length is 8192 tokens. See (address) for more.",
     type: "invalid_request_error",
     param: "messages",
     code: "context_length_exceeded",

@@ -11,6 +11,8 @@ export interface ExchangeOptions {
   /** By the watchdog's clock. */
   readonly deadlineMs: number;
   readonly limits: ProviderTimeouts;
+  /** How long the server may think before it says anything. */
+  readonly thinkingMs: number;
   readonly watchdog: Watchdog;
   readonly requestId: string;
   readonly log: Log;
@@ -27,14 +29,14 @@ export class Exchange {
   readonly #requestId: string;
   #late: AppError | null = null;
 
-  constructor({ signal, deadlineMs, limits, watchdog, requestId, log }: ExchangeOptions) {
+  constructor({ signal, deadlineMs, limits, thinkingMs, watchdog, requestId, log }: ExchangeOptions) {
     this.limits = limits;
     this.#watchdog = watchdog;
     this.#caller = signal;
     this.#requestId = requestId;
     this.#log = log;
     this.#deadlineMs = Math.min(deadlineMs, watchdog.now() + limits.totalMs);
-    const firstMs = Math.min(this.#deadlineMs, watchdog.now() + limits.firstTokenMs);
+    const firstMs = Math.min(this.#deadlineMs, watchdog.now() + thinkingMs);
     this.#watched = watchdog.watch(firstMs, () => this.fail("upstream_timeout", "The model server was too slow."));
     signal.addEventListener("abort", this.close, { once: true });
     if (signal.aborted) this.close();

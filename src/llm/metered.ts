@@ -4,6 +4,7 @@
 import type { Ledger, Reservation } from "../usage/ledger.ts";
 import { estimatePromptTokens } from "./estimate.ts";
 import type { LlmAnswer, LlmCaller, LlmEnd, LlmRequest } from "./llm.ts";
+import { CALL_TOKENS_MAX } from "./usage-count.ts";
 
 /** The caller, which then also throws `insufficient_quota` and `rate_limited` before it calls. */
 export function meter(caller: LlmCaller, ledger: Ledger): LlmCaller {
@@ -45,9 +46,6 @@ function settle(
   });
   reservation?.settle(promptTokens + completionTokens);
 }
-
-/** Far above any context; a model server that says more must not break the sums of others. */
-const CALL_TOKENS_MAX = 100_000_000;
 
 const plausible = (tokens: number): number =>
   Number.isSafeInteger(tokens) && tokens > 0 ? Math.min(tokens, CALL_TOKENS_MAX) : 0;

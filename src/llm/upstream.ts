@@ -29,6 +29,8 @@ export interface UpstreamRequest {
 
 /** An error's body: longer ones help nobody. */
 const ERROR_BYTES_MAX = 64 * 1024;
+/** Shorter values of a provider's key and headers are words that any message may hold. */
+const SECRET_CHARS_MIN = 8;
 /** A server that was heard of so recently need not be asked whether it can be reached. */
 const HEARD_MS_MAX = 5_000;
 const RETRY_AFTER_S_MAX = 60;
@@ -46,7 +48,10 @@ export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
   return {
     async open(request) {
       const { provider, endpoint, body, signal, deadlineMs, requestId } = request;
-      const exchange = new Exchange({ signal, deadlineMs, limits: provider.timeouts, watchdog, requestId, log });
+      const limits = provider.timeouts;
+      // What is no stream is silent until it is done.
+      const thinkingMs = request.stream ? limits.firstTokenMs : limits.totalMs;
+      const exchange = new Exchange({ signal, deadlineMs, limits, thinkingMs, watchdog, requestId, log });
       try {
         const heardMs = watchdog.now() - (heardAtMs.get(provider.baseUrl) ?? Number.NEGATIVE_INFINITY);
         const connected = heardMs > HEARD_MS_MAX ? watchConnect(provider.baseUrl, exchange) : () => {};
@@ -58,7 +63,7 @@ export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
             ? await openStream(response, exchange, request)
             : await openWhole(response, exchange, endpoint, room.hold());
         }
-        return await refusal(response, exchange);
+        return await refusal(response, exchange, provider);
       } catch (error) {
         const reason = error instanceof TryFailure ? error : exchange.reason(error);
         exchange.close();
@@ -111,9 +116,10 @@ function watchConnect(baseUrl: string, exchange: Exchange): () => void {
 }
 
 /** An answer that blames the request; throws a TryFailure for one that blames the server. */
-async function refusal(response: Response, exchange: Exchange): Promise<TryAnswer> {
+async function refusal(response: Response, exchange: Exchange, provider: ProviderAccess): Promise<TryAnswer> {
   const { status } = response;
-  const bytes = await readUpTo(response, ERROR_BYTES_MAX);
+  exchange.expectWithin(exchange.limits.betweenTokensMs);
+  const bytes = withoutSecrets(await readUpTo(response, ERROR_BYTES_MAX), provider);
   exchange.done();
   const failure = failureOf(response, bytes);
   if (failure === null) {
@@ -122,6 +128,15 @@ async function refusal(response: Response, exchange: Exchange): Promise<TryAnswe
   // Of its words nothing is kept, as they may repeat the client's; a full server would fill the log.
   if (failure.outcome !== "overloaded") exchange.warn({ status, outcome: failure.outcome }, "the model server refuses");
   throw failure;
+}
+
+/** Some servers and proxies say back what they were sent: a client must not read our key there. */
+function withoutSecrets(body: Uint8Array, { apiKey, headers }: ProviderAccess): Uint8Array {
+  let text = Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString("latin1"); // byte for byte
+  for (const secret of [apiKey ?? "", ...Object.values(headers)]) {
+    if (secret.length >= SECRET_CHARS_MIN) text = text.replaceAll(secret, "(secret)");
+  }
+  return Buffer.from(text, "latin1");
 }
 
 function failureOf(response: Response, body: Uint8Array): TryFailure | null {

@@ -4,7 +4,7 @@ import type { TokenUsage } from "./llm.ts";
 
 export const noUsage: TokenUsage = { promptTokens: 0, completionTokens: 0, cachedTokens: 0 };
 
-/** OpenAI's `usage` object; null for anything else. Embeddings have no completion tokens, older servers no details. */
+/** OpenAI's `usage` object; null for anything else, and for numbers that no call can have. Embeddings have no completion tokens, older servers no details. */
 export function usageOf(value: unknown): TokenUsage | null {
   if (typeof value !== "object" || value === null) return null;
   const { prompt_tokens, completion_tokens, input_tokens, output_tokens, prompt_tokens_details } = value as Record<
@@ -22,7 +22,11 @@ export function usageOf(value: unknown): TokenUsage | null {
   };
 }
 
-const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+/** Far above any context: a server that says more knows nothing, and must not break the sums of others. */
+export const CALL_TOKENS_MAX = 100_000_000;
+
+const isCount = (value: unknown): value is number =>
+  Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= CALL_TOKENS_MAX;
 
 export class UsageCount {
   #server: TokenUsage | null = null;

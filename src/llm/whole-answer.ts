@@ -36,7 +36,12 @@ async function takeWhole(
   endpoint: LlmEndpoint,
   room: HeldRoom,
 ): Promise<TryAnswer> {
-  const bytes = await readUpTo(response, ANSWER_BYTES_MAX + 1, (size) => room.take(size));
+  const hurry = (): void => exchange.expectWithin(exchange.limits.betweenTokensMs);
+  hurry(); // it is made, or as good as made
+  const bytes = await readUpTo(response, ANSWER_BYTES_MAX + 1, (size) => {
+    hurry();
+    room.take(size);
+  });
   if (bytes.length > ANSWER_BYTES_MAX) throw new AppError("upstream_failed", "The model server's answer is too large.");
   exchange.done();
   const contentType = response.headers.get("content-type") ?? "";

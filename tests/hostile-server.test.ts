@@ -1,0 +1,84 @@
+// Model servers that mean harm, or are broken in ways that no simulator is: what they send must harm nobody but the call
+// that they answer, and tell no client what is ours. Over a real broker, as live.test.ts.
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { asAppError } from "../src/errors.ts";
+import { contentOf, type LiveFixture, llmRequest, startLive } from "./live-calls.ts";
+import { until } from "./stack.ts";
+
+setDefaultTimeout(20_000);
+
+let live: LiveFixture;
+const servers: Bun.Server<undefined>[] = [];
+beforeAll(async () => {
+  live = await startLive();
+});
+afterEach(async () => {
+  await live.reset();
+  for (const server of servers.splice(0)) await server.stop(true);
+});
+afterAll(() => live.stop());
+
+/** A model server that answers with `answer`; its base URL. */
+function serve(answer: (request: Request) => Response | Promise<Response>): string {
+  const server = Bun.serve({ hostname: "127.0.0.1", port: 0, idleTimeout: 0, fetch: answer });
+  servers.push(server);
+  return `${server.url.href}v1`;
+}
+
+const choice = (content: string, finish_reason: string | null = null): object => ({
+  choices: [{ index: 0, delta: { content }, finish_reason }],
+});
+const streamed = (...events: readonly object[]): Response =>
+  new Response([...events.map((one) => JSON.stringify(one)), "[DONE]"].map((data) => `data: ${data}\n\n`).join(""), {
+    headers: { "content-type": "text/event-stream" },
+  });
+const chatAnswer = { choices: [{ index: 0, message: { role: "assistant", content: "hi" }, finish_reason: "stop" }] };
+
+test("numbers that no call can have count nothing, and break neither this answer nor another's", async () => {
+  const usage = { prompt_tokens: 9e15, completion_tokens: 9e15, total_tokens: 1 };
+  const silly = serve(() => streamed({ ...choice("a"), usage }, choice("", "stop"), { choices: [], usage }));
+  await live.actor("a", silly);
+  const answers = await Promise.all(Array.from({ length: 20 }, () => live.caller.call(llmRequest())));
+  for (const answer of answers) {
+    expect(contentOf(await new Response(answer.body).text())).toBe("a");
+    const { usage: counted } = await answer.ended;
+    expect([counted.completionTokens, counted.promptTokens < 100]).toEqual([1, true]);
+  }
+});
+
+test("a whole answer may take longer than a stream's first token: its server is silent until it is done", async () => {
+  const base = serve(async () => {
+    const beganMs = performance.now();
+    await until("the limit has passed", 5_000, async () => (performance.now() - beganMs > 200 ? true : null));
+    return Response.json(chatAnswer);
+  });
+  await live.actor("a", base, { timeouts: { firstTokenMs: 60 } });
+  const answer = await live.caller.call(llmRequest({ stream: false }));
+  expect([answer.status, await new Response(answer.body).json()]).toEqual([200, chatAnswer]);
+});
+
+test("a whole answer that stops in the middle is given up", async () => {
+  const base = serve(
+    () =>
+      new Response(
+        new ReadableStream({
+          start: (controller) => controller.enqueue(Buffer.from(JSON.stringify(chatAnswer).slice(0, 20))),
+        }),
+        { headers: { "content-type": "application/json" } },
+      ),
+  );
+  await live.actor("a", base, { timeouts: { betweenTokensMs: 60 } });
+  const failed = live.caller.call(llmRequest({ stream: false }));
+  expect(await failed.catch((error: unknown) => asAppError(error)?.code)).toBe("upstream_timeout");
+});
+
+test("a refusal that says our key back does not tell it to the client", async () => {
+  const apiKey = "sk-of-the-operator";
+  const base = serve((request) => {
+    const message = `not good: ${request.headers.get("authorization")}`;
+    return Response.json({ error: { message } }, { status: 400 });
+  });
+  await live.actor("a", base, { apiKey });
+  const answer = await live.caller.call(llmRequest());
+  expect(await new Response(answer.body).json()).toEqual({ error: { message: "not good: Bearer (secret)" } });
+});
