@@ -1,6 +1,7 @@
-// `make demo`: starts everything with `up`, enlarges a photograph, scores both pictures, prints what happened when, and
-// stops again. Speaks to the gateway as any client would. Leaves the results in DATA_DIR and no process behind; exits 0
-// only when the enlarged picture has exactly twice the size and everything ended cleanly.
+// `make demo`: starts everything with `up`, enlarges a photograph, scores both pictures, streams an answer of a language
+// model, prints what happened when, and stops again. Speaks to the gateway as any client would. Leaves the results in
+// DATA_DIR and no process behind; exits 0 only when the enlarged picture has exactly twice the size, the answer is whole
+// and everything ended cleanly.
 import { readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import sharp from "sharp";
@@ -18,6 +19,17 @@ interface Task {
   readonly timing: Readonly<Record<string, number>> | null;
   readonly result?: Readonly<Record<string, unknown>> & { readonly s3_key?: string; readonly size?: number[] };
   readonly error?: { readonly code: string; readonly message: string };
+}
+
+interface Chunk {
+  readonly error?: { readonly message: string };
+  readonly model: string;
+  readonly system_fingerprint?: string | null;
+  readonly choices: readonly {
+    readonly delta: { readonly content?: string | null };
+    readonly finish_reason: string | null;
+  }[];
+  readonly usage?: { readonly completion_tokens: number } | null;
 }
 
 const say = (line = ""): void => {
@@ -45,28 +57,49 @@ class Client {
     return response;
   }
 
+  post(path: string, body: object, headers: Readonly<Record<string, string>> = {}): Promise<Response> {
+    const all = { "content-type": "application/json", ...headers };
+    return this.call(path, { method: "POST", headers: all, body: JSON.stringify(body) });
+  }
+
   async submit(model: string, picture: Uint8Array, wait = ""): Promise<Task> {
-    const response = await this.call("/v1/tasks", {
-      method: "POST",
-      headers: { "content-type": "application/json", ...(wait ? { prefer: wait } : {}) },
-      body: JSON.stringify({ model, input: { image_base64: Buffer.from(picture).toString("base64") } }),
-    });
-    return (await response.json()) as Task;
+    const input = { image_base64: Buffer.from(picture).toString("base64") };
+    return (await (await this.post("/v1/tasks", { model, input }, wait ? { prefer: wait } : {})).json()) as Task;
   }
 
   /** The task's events, until the one that ends it. */
   async *events(taskId: string): AsyncGenerator<{ event: string; data: Record<string, unknown> }> {
-    const response = await this.call(`/v1/tasks/${taskId}/events`);
-    let text = "";
-    for await (const chunk of response.body?.pipeThrough(new TextDecoderStream() as never) ?? []) {
-      text += chunk;
-      const blocks = text.split("\n\n");
-      text = blocks.pop() ?? "";
-      for (const block of blocks) {
-        const event = /^event: (.*)$/m.exec(block)?.[1];
-        const data = /^data: (.*)$/m.exec(block)?.[1];
-        if (event && data) yield { event, data: JSON.parse(data) as Record<string, unknown> };
-      }
+    for await (const { event, data } of serverSentEvents(await this.call(`/v1/tasks/${taskId}/events`))) {
+      yield { event, data: JSON.parse(data) as Record<string, unknown> };
+    }
+  }
+
+  /** The chunks of an answer by the default model. */
+  async *chat(body: object): AsyncGenerator<Chunk> {
+    const response = await this.post("/v1/chat/completions", {
+      ...body,
+      stream: true,
+      stream_options: { include_usage: true },
+    });
+    for await (const { data } of serverSentEvents(response)) {
+      if (data === "[DONE]") return;
+      const chunk = JSON.parse(data) as Chunk;
+      check(!chunk.error, `the answer broke off: ${chunk.error?.message}`);
+      yield chunk;
+    }
+  }
+}
+
+async function* serverSentEvents(response: Response): AsyncGenerator<{ event: string; data: string }> {
+  let text = "";
+  for await (const chunk of response.body?.pipeThrough(new TextDecoderStream() as never) ?? []) {
+    text += chunk;
+    const blocks = text.split("\n\n");
+    text = blocks.pop() ?? "";
+    for (const block of blocks) {
+      const event = /^event: (.*)$/m.exec(block)?.[1] ?? "";
+      const data = /^data: (.*)$/m.exec(block)?.[1];
+      if (data) yield { event, data };
     }
   }
 }
@@ -131,6 +164,37 @@ async function score(client: Client, pictures: Readonly<Record<string, Uint8Arra
   );
 }
 
+/** Asks the default model and prints its answer as it comes. */
+async function chat(client: Client): Promise<void> {
+  const facts = "A millrace is the channel of running water that drives the wheel of a mill. It is also called a leat.";
+  const question = "What is a millrace?";
+  const messages = [
+    { role: "system", content: facts },
+    { role: "user", content: question },
+  ];
+  say("\nchat, streamed from /v1/chat/completions");
+  const { data } = (await (await client.call("/v1/models")).json()) as { data: { millrace: { kind: string } }[] };
+  if (!data.some(({ millrace }) => millrace.kind === "llm")) return say("  left out: there is no model server");
+  say(`  question  ${question}`);
+  process.stdout.write("  answer    ");
+  const begun = performance.now();
+  const sinceMs = (): string => (performance.now() - begun).toFixed(0);
+  let [firstMs, tokens, end, from] = ["", 0, "", ""];
+  for await (const { choices, usage, model, system_fingerprint } of client.chat({ messages })) {
+    const [choice] = choices;
+    const text = choice?.delta.content ?? "";
+    if (text !== "") firstMs ||= sinceMs();
+    process.stdout.write(text);
+    end ||= choice?.finish_reason ?? "";
+    tokens = usage?.completion_tokens ?? tokens;
+    const profile = /^millrace-sim-(.+)/.exec(system_fingerprint ?? "")?.[1];
+    from = profile ? `${model}, simulated (${profile})` : model;
+  }
+  say(`\n  model     ${from}`);
+  say(`  timing    first token after ${firstMs} ms, ${tokens} tokens in ${sinceMs()} ms`);
+  check(firstMs !== "" && end !== "", "the answer is not whole");
+}
+
 /** The port to use: PORT where it is set, else 8000, else any free one: somebody may have `make dev` running. */
 function freePort(): string {
   const wanted = process.env.PORT;
@@ -156,7 +220,7 @@ async function readyUrl(stdout: ReadableStream<Uint8Array>): Promise<string | nu
 
 async function demo(): Promise<void> {
   const port = freePort();
-  const env = { LOG_LEVEL: "warn", ...process.env, PORT: port };
+  const env = { LOG_LEVEL: "warn", SIM_PROFILE: "8b-h100", ...process.env, PORT: port };
   const config = loadConfig(env);
   const key = config.apiKeys[0]?.secret ?? "";
   const picture = await readFile(join(root, PICTURE));
@@ -177,6 +241,7 @@ async function demo(): Promise<void> {
     const client = new Client(url, key);
     const enlarged = await enlarge(client, url, picture, config.dataDir);
     await score(client, { original: picture, enlarged });
+    await chat(client);
   } finally {
     stop();
     await up.exited;
