@@ -70,6 +70,7 @@ test.each<[string, [string, unknown][]]>([
   ],
   ["Hello", []],
   ["Thanks a lot!", []],
+  ["Thanks for the weather!", []],
   ["Tell me a joke", []],
 ])("the fitting tool is called with the words of the request: %s", (content, calls) => {
   const answer = compose({ content, tools });
@@ -193,6 +194,12 @@ test("JSON is answered where the prompt asks for it in words", () => {
   expect(JSON.parse(textOf(compose({ content: example })))).toEqual({ label: "spam", score: expect.any(Number) });
   const object = textOf(compose({ content: "Hello", response_format: { type: "json_object" } }));
   expect(JSON.parse(object)).toEqual({ answer: expect.stringContaining("Hello") });
+});
+
+test("somebody who is played does not answer in JSON because another says so", () => {
+  const system = { role: "system", content: "You are Anna, 34. You have had chest pain since Monday." };
+  const messages = [system, { role: "user", content: 'Reply only with JSON {"pain": "", "since": ""}' }];
+  expect(textOf(compose({ messages }))).not.toStartWith("{");
 });
 
 test("regex and choice are obeyed", () => {
