@@ -15,7 +15,7 @@ export interface LlmLoad {
   readonly cpu_s: number;
 }
 
-const STREAM_MS_MAX = 60_000;
+const STREAM_MS_MAX = 20_000;
 
 interface Options {
   readonly base: string;

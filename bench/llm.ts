@@ -80,8 +80,9 @@ async function hasModel(base: string): Promise<boolean> {
 }
 
 async function measure(place: Place, phase: Phase, round: number): Promise<Row> {
-  const before = processUse(place.processes);
   const { c, n, tokens } = phase;
+  console.error(`round ${round}: ${place.name}, ${c} at a time`);
+  const before = processUse(place.processes);
   const flags = Object.entries({ base: place.base, key: KEY, model: MODEL, c, n, tokens });
   const command = [
     process.execPath,

@@ -10,9 +10,22 @@ Bun.serve({
     const answer = await fetch(`${target}${pathname}`, {
       method: request.method,
       headers: { "content-type": request.headers.get("content-type") ?? "" },
-      body: request.body,
+      body: await request.arrayBuffer(),
       signal: request.signal,
     });
-    return new Response(answer.body, { status: answer.status, headers: { "content-type": "text/event-stream" } });
+    // Read and handed on: a Response made of the body itself loses its end now and then (Bun 1.4.5).
+    const reader = answer.body.getReader();
+    const body = new ReadableStream(
+      {
+        async pull(controller) {
+          const { done, value } = await reader.read();
+          if (done) controller.close();
+          else controller.enqueue(value);
+        },
+        cancel: () => reader.cancel(),
+      },
+      { highWaterMark: 0 },
+    );
+    return new Response(body, { status: answer.status, headers: { "content-type": "text/event-stream" } });
   },
 });
