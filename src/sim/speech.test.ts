@@ -6,15 +6,19 @@ import { writeWave } from "./wave-file.ts";
 
 const options = { voice: "alloy", speed: 1, format: "wav" } as const;
 
-test.each(["The mill turns. The water runs!", "Ich heiße Jörg.", "我发烧三天了。", "안녕하세요", "!?", "a\0b"])(
+test.each(["The mill turns. The water runs!", "Ich heiße Jörg.", "我发烧三天了。", "안녕하세요", "!?"])(
   "what was spoken is transcribed: %s",
   (text) => {
     const { text: heard, durationS, segments } = transcribe(speak(text, options));
-    expect(heard).toBe(text.split("\0")[0] ?? "");
+    expect(heard).toBe(text);
     expect(durationS).toBeGreaterThan(0.1);
     expect(segments.at(-1)?.endS).toBe(durationS);
   },
 );
+
+test("text behind a NUL is not in the file, whose strings end there", () => {
+  expect(transcribe(speak("a\0b", options)).text).toBe("a");
+});
 
 test("longer text takes longer, faster speech shorter, and pcm is the samples alone", () => {
   const seconds = (text: string, speed = 1): number => transcribe(speak(text, { ...options, speed })).durationS;

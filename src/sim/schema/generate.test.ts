@@ -269,6 +269,16 @@ test("a suggestion is taken where it conforms and passed over where not", () => 
 
 test.each<[string, Schema]>([
   ["nothing", false],
+  ["a required property that is not allowed", { allOf: [{ additionalProperties: false }, { required: ["b"] }] }],
+  [
+    "a required property that fits no pattern of another part",
+    {
+      allOf: [
+        { type: "object", patternProperties: { "^x": {} }, additionalProperties: false },
+        { properties: { b: { type: "string" } }, required: ["b"] },
+      ],
+    },
+  ],
   ["contradicting types", { allOf: [{ type: "string" }, { type: "integer" }] }],
   ["contradicting limits", { type: "integer", minimum: 4, maximum: 3 }],
   [
