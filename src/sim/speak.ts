@@ -53,9 +53,11 @@ function tone(pitchHz: number, length: number): Buffer {
     const edge = Math.max(1, length / 5);
     let [before, now] = [-Math.sin(step), 0];
     for (let index = 0; index < length; index++) {
-      const swell = Math.min(1, index / edge, (length - index) / edge);
-      samples[index] = 9000 * swell * now;
-      [before, now] = [now, factor * now - before];
+      const distance = Math.min(index, length - index);
+      samples[index] = distance < edge ? (9000 * now * distance) / edge : 9000 * now;
+      const next = factor * now - before;
+      before = now;
+      now = next;
     }
   }
   return Buffer.from(samples.buffer);
