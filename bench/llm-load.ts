@@ -16,12 +16,16 @@ export interface LlmLoad {
 }
 
 const STREAM_MS_MAX = 20_000;
+/** Longer than any answer that is asked for. */
+const FACTS = `The river carries ${Array.from({ length: 60 }, (_, i) => `stone ${i}`).join(", ")}.`;
 
 interface Options {
   readonly base: string;
   readonly key: string;
   readonly model: string;
   readonly tokens: number;
+  /** Further lines of the head, each with its CRLF. */
+  readonly head: string;
 }
 
 interface Streamed {
@@ -74,18 +78,20 @@ class Client {
   }
 
   #request(number: number): string {
-    const { base, key, model, tokens } = this.#options;
+    const { base, key, model, tokens, head: further } = this.#options;
     const { host } = new URL(base);
+    // No field of vLLM's own: a peer would drop it. The answer is the sentence that fits, cut at its limit.
     const body = JSON.stringify({
       model,
       stream: true,
       max_tokens: tokens,
-      min_tokens: tokens,
-      ignore_eos: true,
-      messages: [{ role: "user", content: `Number ${number}: what should one know about rivers, lakes and the sea?` }],
+      messages: [
+        { role: "system", content: FACTS },
+        { role: "user", content: `Number ${number}: what does the river carry?` },
+      ],
     });
     const head = `POST /v1/chat/completions HTTP/1.1\r\nhost: ${host}\r\nauthorization: Bearer ${key}\r\n`;
-    return `${head}content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+    return `${head}${further}content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
   }
 
   #open(): Promise<Bun.Socket> {
@@ -134,9 +140,18 @@ async function load(options: Options, concurrency: number, streams: number): Pro
 if (import.meta.main) {
   const text = (fallback: string) => ({ type: "string", default: fallback }) as const;
   const { values } = parseArgs({
-    options: { base: text(""), key: text(""), model: text(""), tokens: text("128"), c: text("1"), n: text("100") },
+    options: {
+      base: text(""),
+      key: text(""),
+      model: text(""),
+      head: text(""),
+      tokens: text("128"),
+      c: text("1"),
+      n: text("100"),
+    },
   });
-  const { base, key, model } = values;
-  const report = await load({ base, key, model, tokens: Number(values.tokens) }, Number(values.c), Number(values.n));
+  const { base, key, model, head } = values;
+  const options = { base, key, model, head, tokens: Number(values.tokens) };
+  const report = await load(options, Number(values.c), Number(values.n));
   console.log(JSON.stringify(report));
 }

@@ -1,10 +1,12 @@
 // What the gateway adds to a call of a model: `bun bench/llm.ts [--rounds 3] [--quick]`. The simulator with the `instant`
-// profile is called straight, through a bare pass-through proxy, and through Millrace, in interleaved rounds; medians,
-// and the spread of the ratios to the straight call of the same round.
+// profile is called straight, through a bare pass-through proxy, through Millrace and, where its package is (see
+// bench/README.md), through @portkey-ai/gateway, in interleaved rounds; medians, and the spread of the ratios to the
+// straight call of the same round.
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type Children, freePort, listens, until, withChildren } from "./children.ts";
-import { runFolder } from "./home.ts";
+import { benchHome, runFolder } from "./home.ts";
 import type { LlmLoad } from "./llm-load.ts";
 import { describeFamily, type NamedProcesses, processUse } from "./processes.ts";
 import { table } from "./report.ts";
@@ -15,6 +17,8 @@ interface Place {
   readonly base: string;
   /** What works for it, besides the simulator. */
   readonly processes: NamedProcesses;
+  /** Lines of a request's head that it needs. */
+  readonly head?: string;
 }
 
 interface Phase {
@@ -67,11 +71,27 @@ async function startPlaces(folder: string, children: Children, set: Record<strin
   const up = children.start("up", [process.execPath, main, "up"], { folder, env });
   const base = `http://127.0.0.1:${port}`;
   await until("the model", () => hasModel(base), { children, ...START });
+  const portkey = await startPortkey(folder, children, target);
   return [
     { name: "direct", base: target, processes: { sim: sim.pid } },
     { name: "proxy", base: `http://127.0.0.1:${proxyPort}`, processes: { sim: sim.pid, proxy: proxy.pid } },
     { name: "millrace", base, processes: { sim: sim.pid, ...describeFamily(up.pid) } },
+    ...(portkey ? [{ ...portkey, processes: { sim: sim.pid, ...portkey.processes } }] : []),
   ];
+}
+
+/** On Bun, as the others: on Node 20 and 22 its 1.15.2 answers streams of a host of one's own with "immutable". */
+async function startPortkey(folder: string, children: Children, target: string): Promise<Place | null> {
+  const script = join(benchHome(), "npm/node_modules/@portkey-ai/gateway/build/start-server.js");
+  if (!existsSync(script)) return null;
+  const port = freePort();
+  const command = [process.execPath, "--no-install", script, `--port=${port}`, "--headless"];
+  const env = { BUN_CONFIG_MAX_HTTP_REQUESTS: "4096" };
+  const { pid } = children.start("portkey", command, { folder, env });
+  await until("portkey", () => listens(port), { children, ...START });
+  const host = target.replace("127.0.0.1", "localhost"); // the loopback name that it trusts
+  const head = `x-portkey-provider: openai\r\nx-portkey-custom-host: ${host}/v1\r\n`;
+  return { name: "portkey", base: `http://127.0.0.1:${port}`, processes: { portkey: pid }, head };
 }
 
 async function hasModel(base: string): Promise<boolean> {
@@ -83,7 +103,7 @@ async function measure(place: Place, phase: Phase, round: number): Promise<Row> 
   const { c, n, tokens } = phase;
   console.error(`round ${round}: ${place.name}, ${c} at a time`);
   const before = processUse(place.processes);
-  const flags = Object.entries({ base: place.base, key: KEY, model: MODEL, c, n, tokens });
+  const flags = Object.entries({ base: place.base, key: KEY, model: MODEL, head: place.head ?? "", c, n, tokens });
   const command = [
     process.execPath,
     join(import.meta.dir, "llm-load.ts"),
