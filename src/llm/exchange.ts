@@ -15,6 +15,8 @@ export interface ExchangeOptions {
   readonly thinkingMs: number;
   readonly watchdog: Watchdog;
   readonly requestId: string;
+  /** Where the server is; for the log alone. */
+  readonly url: string;
   readonly log: Log;
 }
 
@@ -27,13 +29,15 @@ export class Exchange {
   readonly #caller: AbortSignal;
   readonly #log: Log;
   readonly #requestId: string;
+  readonly #url: string;
   #late: AppError | null = null;
 
-  constructor({ signal, deadlineMs, limits, thinkingMs, watchdog, requestId, log }: ExchangeOptions) {
+  constructor({ signal, deadlineMs, limits, thinkingMs, watchdog, requestId, url, log }: ExchangeOptions) {
     this.limits = limits;
     this.#watchdog = watchdog;
     this.#caller = signal;
     this.#requestId = requestId;
+    this.#url = url;
     this.#log = log;
     this.#deadlineMs = Math.min(deadlineMs, watchdog.now() + limits.totalMs);
     const firstMs = Math.min(this.#deadlineMs, watchdog.now() + thinkingMs);
@@ -59,7 +63,7 @@ export class Exchange {
 
   /** For the log of the process. */
   warn(fields: object, message: string): void {
-    this.#log.warn({ request_id: this.#requestId, ...fields }, message);
+    this.#log.warn({ request_id: this.#requestId, url: this.#url, ...fields }, message);
   }
 
   /** Ends it, and says why to whoever waits. */

@@ -51,7 +51,8 @@ export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
       const limits = provider.timeouts;
       // What is no stream is silent until it is done.
       const thinkingMs = request.stream ? limits.firstTokenMs : limits.totalMs;
-      const exchange = new Exchange({ signal, deadlineMs, limits, thinkingMs, watchdog, requestId, log });
+      const url = provider.baseUrl;
+      const exchange = new Exchange({ signal, deadlineMs, limits, thinkingMs, watchdog, requestId, url, log });
       try {
         const heardMs = watchdog.now() - (heardAtMs.get(provider.baseUrl) ?? Number.NEGATIVE_INFINITY);
         const connected = heardMs > HEARD_MS_MAX ? watchConnect(provider.baseUrl, exchange) : () => {};

@@ -15,6 +15,7 @@ interface Watched {
   readonly discovery: Discovery;
   readonly offers: LlmOffers[];
   readonly warned: string[];
+  readonly told: object[];
   until(holds: () => boolean): Promise<void>;
 }
 
@@ -22,6 +23,7 @@ function discover(file: ModelsFile, defaultModel: string | null = null): Watched
   const changed = signal();
   const offers: LlmOffers[] = [];
   const warned: string[] = [];
+  const told: object[] = [];
   const discovery = startDiscovery({
     providers: () => [...file.providers.values()],
     access(name) {
@@ -36,6 +38,7 @@ function discover(file: ModelsFile, defaultModel: string | null = null): Watched
     },
     log: {
       ...silentLog,
+      info: (fields) => told.push(fields),
       warn(fields) {
         warned.push((fields as { reason: string }).reason);
         changed.notify();
@@ -43,7 +46,7 @@ function discover(file: ModelsFile, defaultModel: string | null = null): Watched
     },
   });
   cleanup.push(() => discovery.stop());
-  return { discovery, offers, warned, until: changed.until };
+  return { discovery, offers, warned, told, until: changed.until };
 }
 const one = (baseUrl: string, more = ""): ModelsFile =>
   parseModelsFile(`providers: { one: { base_url: "${baseUrl}", discover: true${more} } }`, {});
@@ -55,8 +58,9 @@ function serve(fetch: (request: Request) => Response): string {
 
 test("what a server offers is found; when it goes its models stay known and are down, and come back with it", async () => {
   const simulator = await startSimulator({ models: ["meta/llama", "e5"] });
-  const { discovery, offers, until } = discover(one(simulator.url));
+  const { discovery, offers, told, until } = discover(one(simulator.url));
   await until(() => offers.length === 1);
+  expect(told).toEqual([{ provider: "one", url: `${simulator.url}/v1`, models: ["meta/llama", "e5"] }]);
   const offer = { models: ["meta/llama", "e5"], kind: "vllm", perGpu: false } as const;
   expect(discovery.offers()).toEqual({ one: { ...offer, ready: true } });
   await simulator.stop();
@@ -67,6 +71,7 @@ test("what a server offers is found; when it goes its models stay known and are 
   cleanup.push(() => again.stop());
   await until(() => offers.length === 3); // asked again by itself
   expect(discovery.offers()).toEqual({ one: { ...offer, ready: true } });
+  expect(told).toHaveLength(2); // not each time that it is asked
 });
 
 test("a provider that is not to be asked is offered at its word; one that never answered is not offered", async () => {

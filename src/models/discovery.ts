@@ -31,6 +31,8 @@ const RETRY_MS_FIRST = 250;
 const RETRY_MS_MAX = 5_000;
 /** A refused key stays a refused one; a new key comes with the file or with a restart. */
 const UNAUTHORIZED_MS = 300_000;
+/** A vLLM has one or two; a provider may have hundreds. */
+const LOGGED_MODELS_MAX = 10;
 
 export function startDiscovery(options: DiscoveryOptions): Discovery {
   const offers = new Map<string, LlmOffer>();
@@ -76,23 +78,24 @@ async function follow(
 ): Promise<void> {
   let failures = 0;
   while (!signal.aborted) {
-    const listed = await ask(access, name, signal);
+    const { url, listed } = await ask(access, name, signal);
     if (signal.aborted) return;
     const before = offers.get(name);
     if (listed.outcome === "no-list" && !before && defaultModel === null) {
       log.warn({ provider: name }, "the model server has no list of models: LLM_MODEL has to name the one to use");
     }
     if (listed.outcome === "listed" || listed.outcome === "no-list") {
-      if (failures > 0) log.info({ provider: name }, "the model server answers");
-      failures = 0;
       const models = listed.outcome === "listed" ? listed.models : defaultModel === null ? [] : [defaultModel];
       const found = listed.outcome === "listed" ? listed.kind : "openai";
       offers.set(name, { models, ready: true, kind: kind ?? found, perGpu });
+      if (failures > 0 || !before)
+        log.info({ provider: name, url, models: models.slice(0, LOGGED_MODELS_MAX) }, "the model server answers");
+      failures = 0;
     } else {
       if (before) offers.set(name, { ...before, ready: false }); // its models are known, and are down
       if (failures++ === 0) {
         const reason = listed.outcome === "failed" ? listed.reason : "it does not take the key";
-        log.warn({ provider: name, reason }, "the model server does not answer");
+        log.warn({ provider: name, url, reason }, "the model server does not answer");
       }
     }
     announce();
@@ -100,14 +103,20 @@ async function follow(
   }
 }
 
-async function ask(access: DiscoveryOptions["access"], name: string, signal: AbortSignal): Promise<Listed> {
+/** `url` is for the log; it holds no secret, as a base URL with one is refused. */
+async function ask(
+  access: DiscoveryOptions["access"],
+  name: string,
+  signal: AbortSignal,
+): Promise<{ readonly url: string | null; readonly listed: Listed }> {
   let reached: ProviderAccess;
   try {
     reached = access(name);
   } catch {
-    return { outcome: "failed", reason: "it is not started yet" }; // whoever starts it says so, and restarts this
+    // Whoever starts it says so, and restarts this.
+    return { url: null, listed: { outcome: "failed", reason: "it is not started yet" } };
   }
-  return askModels(reached, signal);
+  return { url: reached.baseUrl, listed: await askModels(reached, signal) };
 }
 
 function delayMs({ outcome }: Listed, failures: number): number {

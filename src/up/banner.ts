@@ -42,7 +42,7 @@ function modelServer({ llm }: Config, simulatorUrl: string | null): string | nul
     return `${simulatorUrl}  (a simulator, its answers are made up: LLM_BASE_URL names a real server)`;
   if (llm.command !== null)
     return "started by each actor with VLLM_COMMAND  (weights take their time: the log says when)";
-  return llm.baseUrl === null ? null : withoutCredentials(llm.baseUrl);
+  return llm.baseUrl === null ? null : llm.baseUrl;
 }
 
 /** Each URL of a list without `user:password@` or `token@`. */
