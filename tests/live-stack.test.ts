@@ -82,6 +82,34 @@ test("an actor killed in the middle: what came stays, then an error event and [D
   await actorsReady();
 });
 
+/** Streams of the same conversation, which one actor serves, when the first tokens are there. */
+async function begun(count: number, tokens: number) {
+  const asked = Array.from({ length: count }, (_, i) =>
+    stack.call("POST", "/v1/chat/completions", body(tokens), { "x-request-id": `many-${tokens}-${i}` }),
+  );
+  const texts = (await Promise.all(asked)).map((answer) => answer.text());
+  return { texts, actor: await actorOf(`many-${tokens}-0`) };
+}
+
+test("an actor that dies says nothing against its server: others go on asking it", async () => {
+  const { texts, actor } = await begun(8, 1_000);
+  await kill(actor);
+  for (const text of await Promise.all(texts)) expect(text).toContain("upstream_failed");
+  const next = await stack.call("POST", "/v1/chat/completions", { ...body(5), stream: false });
+  expect(next.status).toBe(200);
+  await nothingRuns();
+  await actorsReady();
+});
+
+test("an actor that is told to end has sent its answers to their last byte", async () => {
+  const { texts, actor } = await begun(12, 60);
+  process.kill(await stack.pidOf(actor), "SIGTERM");
+  for (const text of await Promise.all(texts)) {
+    expect([text.includes('"error"'), text.endsWith("data: [DONE]\n\n")]).toEqual([false, true]);
+  }
+  await actorsReady();
+});
+
 test("two hundred clients that leave at random leave nothing running", async () => {
   const random = seeded(7);
   await Promise.all(

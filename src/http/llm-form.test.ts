@@ -42,6 +42,13 @@ test("fields in their order, those of one name too, and the sound in one piece",
   expect(name).toMatch(/^[A-Za-z0-9._-]+\.wav$/);
 });
 
+test("without a model it is the default's to answer", async () => {
+  const { caller, requests } = callerOf(() => answerOf("{}"));
+  await using server = await startFixture({ llm: caller });
+  const response = await server.send(path, { method: "POST", body: form([]) });
+  expect([response.status, requests[0]?.model]).toEqual([200, ""]);
+});
+
 test("what is wrong is 400, 413 or 415 in OpenAI's form, and nobody is asked", async () => {
   const { caller, requests } = callerOf(() => answerOf("{}"));
   await using server = await startFixture({ llm: caller });

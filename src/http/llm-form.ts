@@ -19,7 +19,7 @@ type Form = Extract<LlmBody, { readonly kind: "form" }>;
 export async function readForm(
   request: Request,
   reserve: (sizeBytes: number) => void,
-): Promise<{ model: string; body: Form }> {
+): Promise<{ model: string | undefined; body: Form }> {
   const { taken: bytes, details } = await receiveUpload(
     request,
     SOUND_BYTES_MAX,
@@ -29,7 +29,8 @@ export async function readForm(
     UPLOAD_MS_MAX,
   );
   const { entries, filename, contentType } = details;
-  const model = modelOf(entries.find(([name]) => name === "model")?.[1]);
+  const model = entries.find(([name]) => name === "model")?.[1];
+  modelOf(model);
   if (entries.filter(([name]) => name === "model").length > 1) throw invalidField("model", "stands there twice");
   const stream = entries.find(([name, value]) => name === "stream" && value !== "false");
   if (stream) throw invalidField("stream", "is not served on this path");

@@ -28,6 +28,7 @@ export interface RemoteCallParts {
 
 export class RemoteCall implements TryAnswer {
   readonly opened: Promise<TryAnswer>;
+  actorFailed = false;
   /** When a frame of it came last, by the watchdog's clock. */
   heardAtMs = 0;
   readonly #parts: RemoteCallParts;
@@ -110,7 +111,10 @@ export class RemoteCall implements TryAnswer {
     if (this.#state === "opening") {
       const error = new AppError("model_unavailable", "No server of the model can be reached.", { retryAfterS: 1 });
       this.#refuse(new TryFailure("failed", error, "actor"), true);
-    } else this.fail("upstream_failed", "The server of the answer is gone.", true);
+    } else {
+      this.actorFailed = true;
+      this.fail("upstream_failed", "The server of the answer is gone.", true);
+    }
   }
 
   fail(code: "upstream_failed" | "upstream_timeout", message: string, early: boolean): void {

@@ -4,6 +4,7 @@
 import type { Bus, BusMessage } from "../bus/connection.ts";
 import { subjects } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
+import { messageOf } from "../errors.ts";
 import { createUpstream } from "../llm/upstream.ts";
 import { noUsage } from "../llm/usage-count.ts";
 import { Watchdog } from "../llm/watchdog.ts";
@@ -40,6 +41,9 @@ const CALLS_MAX = 1_024;
 const BODIES_BYTES_MAX = 256 * 1024 * 1024;
 /** How often a gateway hears of each call, and the actor of a gateway that is gone. */
 const BEAT_MS = 5_000;
+
+/** The broker has so long to take the last frames. */
+const FLUSH_MS_MAX = 2_000;
 
 interface Link {
   readonly outbox: Outbox;
@@ -102,7 +106,16 @@ class Server {
       clearTimeout(timer);
     }
     for (const gateway of [...this.#links.keys()]) this.#drop(gateway, "the actor ends");
-    for (const stop of this.#stops.splice(0)) stop();
+    const stops = this.#stops.splice(0);
+    if (stops.length === 0) return;
+    for (const stop of stops) stop();
+    // Whoever hears next that this actor is gone must have heard the ends of its answers before.
+    await new Promise(setImmediate); // frames of this turn leave with it (outbox.ts)
+    const { bus, log } = this.#options;
+    if (!bus.connected) return;
+    await bus.flush(FLUSH_MS_MAX).catch((error) => {
+      log.warn({ error: messageOf(error) }, "last frames of answers may be lost");
+    });
   }
 
   #hear(message: BusMessage): void {

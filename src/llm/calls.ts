@@ -60,7 +60,8 @@ export async function callTargets(request: LlmRequest, parts: CallParts, ways: C
   if (target.model !== model) observer.fellBack(model, target.model);
   const firstTokenMs = sinceMs();
   const onEnd = (end: LlmEnd): void => {
-    models.report(target, actorId, outcomeFor(end));
+    // An actor that died with a hundred answers would close its server to all others.
+    if (!opened.answer.actorFailed) models.report(target, actorId, outcomeFor(end));
     ways.onOver();
     const gaps = end.usage.completionTokens - 1;
     const streamed = stream && end.firstTokenMs !== null && gaps > 0;

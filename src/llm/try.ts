@@ -30,6 +30,8 @@ export interface TryAnswer {
   read(): Promise<Uint8Array | null>;
   /** Closes the server's socket. Idempotent; `read` answers null or throws from then on. */
   cancel(): void;
+  /** Set once `read` has thrown for what an actor did, or the way to it: the server may be well. */
+  readonly actorFailed?: boolean;
   /** So far; final when `read` has answered null or thrown. */
   usage(): TokenUsage;
 }
