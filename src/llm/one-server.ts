@@ -53,7 +53,7 @@ export async function openOneServer(baseUrl: string): Promise<OneServer> {
     clearTimeout(late);
   }
   const actors = () => [{ id: "test", llm: discovery.offers() }];
-  const models = createRouting({ file: () => file, actors, defaultModel: null, clock: systemClock });
+  const models = createRouting({ file: () => file, actors, defaultModel: null, clock: systemClock, log: silentLog });
   const caller = createLocalCaller({
     models,
     provider,

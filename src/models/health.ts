@@ -1,6 +1,7 @@
 // What this process has learned of the targets by trying them: a breaker for each, and the providers that refused our
 // key. A hint of one process and no shared truth: others learn for themselves. It calls no server.
 import type { Clock } from "../clock.ts";
+import type { Log } from "../log.ts";
 import { admitsTry, afterAdmitting, afterNews, type Breaker, breakerAt, closedBreaker } from "./breaker.ts";
 import type { Target, TryNews } from "./llm-models.ts";
 
@@ -25,7 +26,7 @@ export interface Health {
 
 const severity: readonly Breaker["state"][] = ["closed", "half-open", "open"];
 
-export function createHealth(clock: Pick<Clock, "monotonicMs">): Health {
+export function createHealth(clock: Pick<Clock, "monotonicMs">, log: Pick<Log, "info" | "warn">): Health {
   /** Only those that are not as new: by target, then by actor. */
   const breakers = new Map<string, Map<string, Breaker>>();
   const refusedUntilMs = new Map<string, number>();
@@ -45,6 +46,14 @@ export function createHealth(clock: Pick<Clock, "monotonicMs">): Health {
     const nowMs = clock.monotonicMs();
     return (refusedUntilMs.get(place.provider) ?? 0) <= nowMs && admitsTry(read(place, actorId), nowMs);
   };
+  /** To the log, when it leaves "closed" and when it is back: what lies between is told by the metrics. */
+  const tell = (place: Place, actorId: string, before: Breaker["state"], after: Breaker["state"]): void => {
+    if ((before === "closed") === (after === "closed")) return;
+    const { model, variant, provider, perGpu } = place;
+    const about = { model, variant, provider, ...(perGpu && { actor: actorId }) };
+    if (after === "closed") log.info(about, "a breaker closes: the variant answers again");
+    else log.warn(about, "a breaker opens: the variant fails, and is left out for now");
+  };
   return {
     admits,
     take(place, actorId) {
@@ -55,11 +64,16 @@ export function createHealth(clock: Pick<Clock, "monotonicMs">): Health {
     },
     report(place, actorId, news) {
       const nowMs = clock.monotonicMs();
-      if (news === "unauthorized") refusedUntilMs.set(place.provider, nowMs + UNAUTHORIZED_MS);
-      else if (news === "ok") refusedUntilMs.delete(place.provider);
+      if (news === "unauthorized") {
+        const isNew = (refusedUntilMs.get(place.provider) ?? 0) <= nowMs;
+        if (isNew) log.warn({ provider: place.provider }, "the provider refuses our key, and is left out for now");
+        refusedUntilMs.set(place.provider, nowMs + UNAUTHORIZED_MS);
+      } else if (news === "ok") refusedUntilMs.delete(place.provider);
       const breaker = read(place, actorId);
       if (breaker !== closedBreaker || news === "failed") {
-        write(place, actorId, afterNews(breaker, news, nowMs));
+        const after = afterNews(breaker, news, nowMs);
+        write(place, actorId, after);
+        tell(place, actorId, breaker.state, after.state);
       }
     },
     stateOf(place) {

@@ -54,7 +54,7 @@ export async function openLlmModels(options: LlmCatalogueOptions): Promise<LlmCa
       options.onReload?.();
     },
   });
-  const routing = createRouting({ file: watched.file, actors, defaultModel: config.model, clock });
+  const routing = createRouting({ file: watched.file, actors, defaultModel: config.model, clock, log });
   return {
     ...routing,
     provider: (name, gpu) => accessOf(watched.file().providers.get(name), gpu, options.serverPort?.() ?? null),

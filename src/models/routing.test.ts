@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
+import { silentLog } from "../log.ts";
 import { OPEN_MS } from "./breaker.ts";
 import { UNAUTHORIZED_MS } from "./health.ts";
 import type { Target, TryOutcome } from "./llm-models.ts";
@@ -38,10 +39,15 @@ const cloud = offer(null, { kind: "openai" });
 const local = offer(["llama/3"], { perGpu: true });
 
 let nowMs = 0;
+let told: string[] = [];
+const tell = (fields: object, message: string): void => {
+  told.push(`${Object.values(fields).join(" ")}: ${message.replace(/:.*/, "")}`);
+};
 let actors: Offering[] = [];
 let routing: Routing;
 beforeEach(() => {
   nowMs = 1_000;
+  told = [];
   actors = [
     { id: "a-0", llm: { local, shared, cloud } },
     { id: "a-1", llm: { local, shared, cloud } },
@@ -51,6 +57,7 @@ beforeEach(() => {
     actors: () => actors,
     defaultModel: null,
     clock: { now: () => 1_700_000_000_000 + nowMs, monotonicMs: () => nowMs },
+    log: { ...silentLog, info: tell, warn: tell },
   });
 });
 const plan = (name: string, key = "k") => routing.plan(name, "chat/completions", key).map((target) => target.variant);
@@ -101,6 +108,7 @@ describe("names", () => {
       actors: () => [{ id: "a-0", llm: { shared } }],
       defaultModel: "small-1",
       clock: { now: () => 0, monotonicMs: () => 0 },
+      log: silentLog,
     });
     expect(configured.resolve("", "chat/completions")?.id).toBe("small-1");
   });
@@ -171,6 +179,7 @@ describe("health", () => {
     expect(routing.admits(big, "a-0")).toBe(true); // its answer is not over, and another may try
     routing.report(big, "a-0", "ok");
     expect([routing.admits(big, "a-0"), routing.admits(big, "a-1")]).toEqual([true, true]);
+    expect(told).toEqual(["assistant big shared: a breaker opens", "assistant big shared: a breaker closes"]);
   });
 
   test("overload opens nothing", () => {
@@ -185,6 +194,7 @@ describe("health", () => {
     expect(plan("last")).toEqual(["local"]);
     fail(own, "a-1", 5);
     expect(plan("last")).toEqual([]);
+    expect(told).toEqual(["a-0", "a-1"].map((id) => `last local local ${id}: a breaker opens`));
     // The next actor of that GPU has a clean slate.
     actors = [{ id: "a-2", llm: { local } }];
     nowMs += 1_000;
@@ -195,6 +205,8 @@ describe("health", () => {
   test("a refused key closes the whole provider at once, for five minutes or until the file is loaded anew", () => {
     const refuse = () => routing.report(target("assistant", "big"), "a-0", "unauthorized");
     refuse();
+    routing.report({ ...target("assistant-cloud", "cloud"), provider: "shared" }, "a-0", "unauthorized");
+    expect(told).toEqual(["shared: the provider refuses our key, and is left out for now"]);
     expect(plan("assistant")).toEqual(["cloud", "local"]);
     expect(plan("e5")).toEqual([]);
     nowMs += UNAUTHORIZED_MS;

@@ -2,6 +2,7 @@
 // into plans. llm-catalogue.ts makes one for each process. It calls no server and reads no file.
 import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
 import { createHealth, type Health } from "./health.ts";
 import { endpointOf, type LlmEndpoint, type LlmModel, type LlmModels, purposeOf, type Target } from "./llm-models.ts";
 import type { ModelConfig, ModelsFile, ProviderConfig, VariantConfig } from "./models-file.ts";
@@ -16,6 +17,8 @@ export interface RoutingOptions {
   /** LLM_MODEL. */
   readonly defaultModel: string | null;
   readonly clock: Clock;
+  /** Told when a breaker opens or closes. */
+  readonly log: Log;
 }
 
 /** A target that is known, and how it does. */
@@ -64,7 +67,7 @@ function createKnown({ file, actors, clock }: RoutingOptions, health: Health) {
 
 export function createRouting(options: RoutingOptions): Routing {
   const { file, defaultModel: configured, clock } = options;
-  const health = createHealth(clock);
+  const health = createHealth(clock, options.log);
   const known = createKnown(options, health);
 
   const targetOf = (model: ModelConfig, variant: VariantConfig): Target => {
