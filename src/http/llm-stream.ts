@@ -55,7 +55,8 @@ export async function llmStream(
 ): Promise<Response> {
   const early = await settledWithin(calling, limits.headMs);
   if (early && early.status !== 200) return refusalOf(call, early);
-  const pump = new LlmPump(early ?? calling, hold, log.child({ request_id: call.requestId }), limits);
+  const begun = early && (await beginOf(early));
+  const pump = new LlmPump(begun ?? calling, hold, log.child({ request_id: call.requestId }), limits);
   const headers = { ...streamHeaders, ...quotaHeaders(early?.quota) };
   return reply(call, 200, "text/event-stream", new ReadableStream(pump, { highWaterMark: 0 }), headers);
 }
@@ -71,6 +72,17 @@ async function settledWithin<T>(work: Promise<T>, ms: number): Promise<T | null>
   }
 }
 
+interface Begun {
+  readonly reader: Reader;
+  readonly first: Uint8Array | undefined;
+}
+
+/** The first content is there: read before the head is sent, it leaves with it, and a failure still has a status. */
+async function beginOf({ body }: LlmAnswer): Promise<Begun> {
+  const reader: Reader = body.getReader();
+  return { reader, first: (await reader.read()).value };
+}
+
 /** What is used of a stream's reader. */
 interface Reader {
   read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
@@ -82,7 +94,7 @@ class LlmPump {
   readonly #hold: Hold;
   readonly #log: Log;
   readonly #limits: LlmStreamLimits;
-  readonly #answer: LlmAnswer | Promise<LlmAnswer>;
+  readonly #answer: Begun | Promise<LlmAnswer>;
   #reader: Reader | null = null;
   #controller: Controller | null = null;
   #open = true;
@@ -91,7 +103,7 @@ class LlmPump {
   #sentMs = performance.now();
   #ticks: ReturnType<typeof setInterval> | undefined;
 
-  constructor(answer: LlmAnswer | Promise<LlmAnswer>, hold: Hold, log: Log, limits: LlmStreamLimits) {
+  constructor(answer: Begun | Promise<LlmAnswer>, hold: Hold, log: Log, limits: LlmStreamLimits) {
     this.#answer = answer;
     this.#hold = hold;
     this.#log = log;
@@ -104,6 +116,7 @@ class LlmPump {
     this.#ticks = setInterval(this.#tick, Math.min(TICK_MS_MAX, beatMs, stallMs));
     this.#hold.signal.addEventListener("abort", this.#stopped, { once: true });
     if (this.#answer instanceof Promise) controller.enqueue(beat);
+    else if (this.#answer.first) controller.enqueue(this.#answer.first);
     if (this.#hold.signal.aborted) this.#stopped();
   }
 
@@ -131,6 +144,7 @@ class LlmPump {
   /** Null where the server refused the request after the head was sent. Throws what the call throws. */
   async #begin(): Promise<Reader | null> {
     const answer = await this.#answer;
+    if ("reader" in answer) return answer.reader;
     if (answer.status === 200) return answer.body.getReader();
     this.#end(shownRefusal(answer.status, await new Response(answer.body).text()));
     return null;
@@ -140,7 +154,9 @@ class LlmPump {
   #drop(): void {
     const dropping = this.#reader
       ? this.#reader.cancel()
-      : Promise.resolve(this.#answer).then(({ body }) => body.cancel());
+      : Promise.resolve(this.#answer).then((answer) =>
+          "reader" in answer ? answer.reader.cancel() : answer.body.cancel(),
+        );
     dropping.catch(() => {}); // its client is gone, or has been told
   }
 
