@@ -170,6 +170,15 @@ test.each([
 const mill = `The mill was built in 1820. It has two wheels. In 1900 a fire destroyed the roof of the mill.
 The roof was rebuilt by the village. Today the mill is a museum, and the two wheels of the mill still turn. Entry is free.`;
 
+test.each(["Sum the text up in one sentence.", "You summarise texts in one sentence."])(
+  "a prompt may give the job and the user its text: %s",
+  (prompt) => {
+    expect(ask(prompt, mill)).toBe(reply([{ role: "user", content: `Summarize in one sentence: ${mill}` }]));
+    expect(ask(prompt, `Sum this up in one sentence: ${mill}`)).toBe(ask(prompt, mill));
+    expect(ask(prompt, "What is the capital of France?")).not.toContain("France");
+  },
+);
+
 test("summaries are extracts of the asked size and form", () => {
   expect(
     reply([{ role: "user", content: `Summarize in one sentence: ${mill}` }])

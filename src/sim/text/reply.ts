@@ -7,7 +7,7 @@ import { draftAbout } from "./draft.ts";
 import { type Language, languageOf, phrasesOf } from "./language.ts";
 import { describedToFirst, toFirstPerson, toSecondPerson } from "./person.ts";
 import { createRanker, kindOf, type Ranked, rank } from "./rank.ts";
-import { type Conversation, isInstruction, type Statement } from "./statements.ts";
+import { type Conversation, isInstruction, type Statement, sentencesOf } from "./statements.ts";
 import { joined, summarise, summaryWishOf } from "./summary.ts";
 import { isNegation, isStopWord, termsOf, wordsOf } from "./words.ts";
 
@@ -112,14 +112,18 @@ function sum({ conversation: { question }, persona }: Scene): string | null {
 }
 
 const extractive =
-  /\b(?:summari[sz]e|summary|tl;?dr|key points|main points|zusammenfass\w*|fass\w* .*zusammen|résum\w*|resum\w*)\b|总结|概括|摘要|要点|요약|要約/i;
+  /\b(?:summari[sz]es?|summary|sum(?:s|ming)?\b[^.?!\n]{0,40}\bup|tl;?dr|key points|main points|zusammenfass\w*|fass\w* .*zusammen|résum\w*|resum\w*)\b|总结|概括|摘要|要点|요약|要約/i;
 const reporting =
   /^\W*(?:please |bitte |请)?(?:write|draft|create|generate|prepare|compose|schreib\w*|erstell\w*|verfass\w*|撰写|写|生成|작성)/i;
 
 /** A summary or a report section from what is given, or from what was said before. */
-function extract({ conversation }: Scene): string | null {
-  const { question, given, statements } = conversation;
+function extract({ conversation, persona }: Scene): string | null {
+  const { question, given, statements, prompt } = conversation;
   const summary = extractive.test(question);
+  // The job is the prompt's, and what the user says is its material.
+  const said = `${given}\n${question}`;
+  const isMaterial = !summary && !persona && extractive.test(prompt) && !/[?\uff1f]\s*$/.test(question);
+  if (isMaterial && sentencesOf(said).length > 1) return summarise(said, summaryWishOf(prompt));
   if (!summary && !(reporting.test(question) && given.trim() !== "")) return null;
   const material =
     given.trim() !== ""

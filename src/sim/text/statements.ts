@@ -67,7 +67,7 @@ const questionTag = /<(student|question|query|user_query|user_input|user|input)>
 const questionLabel = /(?:^|\n)[ \t]*(?:user question|question|query|frage|问题|提问|질문)[ \t]*[:\uff1a]/gi;
 /** A request that is followed by what it is about. */
 const requestStart =
-  /^\s*(please |bitte |请)?(summari[sz]e|give me|provide|make|show|write|extract|translate|classify|rate|score|review|analy[sz]e|describe|list|rewrite|explain|create|generate|draft|fill|answer|fass\w*|schreib\w*|extrahier\w*|übersetz\w*|bewert\w*|beschreib\w*|erstell\w*|总结|概括|写|生成|提取|翻译|分析|评价|根据|요약|작성)/i;
+  /^\s*(please |bitte |请)?(summari[sz]e|sum\b|give me|provide|make|show|write|extract|translate|classify|rate|score|review|analy[sz]e|describe|list|rewrite|explain|create|generate|draft|fill|answer|fass\w*|schreib\w*|extrahier\w*|übersetz\w*|bewert\w*|beschreib\w*|erstell\w*|总结|概括|写|生成|提取|翻译|分析|评价|根据|요약|작성)/i;
 
 /** The question of a message that may bring context along: by tags, by a label, else by its shape. */
 function splitQuestion(message: string): { question: string; given: string } {
