@@ -57,7 +57,8 @@ test("a change is taken over, a file that is not valid or is gone is not, and th
 });
 
 test("at the start a bad file and a missing one are refused", async () => {
-  await expect(open()).rejects.toThrow(expect.objectContaining({ code: "invalid_config" }));
+  const refused = { code: "invalid_config", message: expect.stringContaining(`${path}: the models file `) };
+  await expect(open()).rejects.toThrow(expect.objectContaining(refused));
   await writeFile(path, "providers: {}\nmodel: {}");
   await expect(open()).rejects.toThrow("/model is not a known field");
 });

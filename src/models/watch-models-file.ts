@@ -73,7 +73,10 @@ async function load(path: string, variables: Variables): Promise<ModelsFile> {
   try {
     return parseModelsFile(await readFile(path, "utf8"), variables);
   } catch (error) {
-    if (asAppError(error)) throw error;
-    throw new AppError("invalid_config", `the models file ${path} cannot be read`, { cause: error });
+    const known = asAppError(error);
+    throw new AppError("invalid_config", `${path}: ${known?.message ?? "the models file cannot be read"}`, {
+      cause: error,
+      fields: known?.fields ?? [],
+    });
   }
 }
