@@ -14,7 +14,7 @@ beforeAll(async () => {
       GPU_IDS: "0,1",
       MODELS: "echo",
       // The shell is there for quotes and variables; what a model's server may not know is checked by its own name.
-      VLLM_COMMAND: `env SIM_PORT={port} SIM_PROFILE=instant SIM_MODELS="sim/gpu-{gpu},sim/\${API_KEYS:-none}" "${process.execPath}" "${MAIN}" sim`,
+      VLLM_COMMAND: `SIM_PORT={port} SIM_PROFILE=instant SIM_MODELS="sim/gpu-{gpu},sim/\${API_KEYS:-none}" "${process.execPath}" "${MAIN}" sim`,
     },
   });
 }, 60_000);

@@ -52,12 +52,13 @@ export function keepModelServer(options: ModelServerOptions): ModelServer {
   const run = async (): Promise<void> => {
     let state = firstStart(clock.monotonicMs());
     while (!stopping.signal.aborted) {
-      await runOnce(options, stopping.signal, isUp);
+      const code = await runOnce(options, stopping.signal, isUp);
       isUp(null);
       if (stopping.signal.aborted) return;
       state = died(state, clock.monotonicMs());
       const delayMs = restartDelayMs(state, random());
-      log.warn({ failures: state.failures, delay_ms: delayMs }, "the model server has ended; starting it again");
+      const about = { code, failures: state.failures, delay_ms: delayMs };
+      log.warn(about, "the model server has ended; starting it again");
       await pause(delayMs, stopping.signal);
       state = started(state, clock.monotonicMs());
     }
@@ -80,11 +81,18 @@ export const guarded = (command: string): string[] => [
   join(import.meta.dir, "model-server-guard.ts"),
   "sh",
   "-c",
-  `exec ${command}`,
+  command.replace(ASSIGNMENTS, "$1exec "), // the program in place of the shell, so that its signals are its own
 ];
 
-/** One life of the server. */
-async function runOnce(options: ModelServerOptions, stop: AbortSignal, isUp: (port: number) => void): Promise<void> {
+/** `NAME=value ` before a program, quoted or not: a shell takes them before `exec` alone. */
+const ASSIGNMENTS = /^\s*((?:[A-Za-z_]\w*=(?:[^\s'"\\;&|<>]|'[^']*'|"(?:[^"\\]|\\.)*"|\\.)*\s+)*)/;
+
+/** One life of the server; resolves to its exit code, 1 where a signal ended it, null where it is not known. */
+async function runOnce(
+  options: ModelServerOptions,
+  stop: AbortSignal,
+  isUp: (port: number) => void,
+): Promise<number | null> {
   const { log, clock, gpu } = options;
   const port = await freePort();
   const over = new AbortController();
@@ -118,6 +126,7 @@ async function runOnce(options: ModelServerOptions, stop: AbortSignal, isUp: (po
   stop.removeEventListener("abort", end);
   if (pid !== null) killGroup(pid); // nothing is left, even where the guard itself was killed
   await Promise.all([Promise.race([reading, Bun.sleep(OUTPUT_MS_MAX)]), watching]);
+  return guard.exitCode;
 }
 
 /** Resolves to why the server is to be ended; to null once `signal` aborts. */
