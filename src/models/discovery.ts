@@ -93,7 +93,7 @@ async function follow(
       failures = 0;
     } else {
       if (before) offers.set(name, { ...before, ready: false }); // its models are known, and are down
-      if (failures++ === 0) {
+      if (failures++ === 0 && url !== null) {
         const reason = listed.outcome === "failed" ? listed.reason : "it does not take the key";
         log.warn({ provider: name, url, reason }, "the model server does not answer");
       }
