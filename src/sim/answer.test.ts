@@ -303,3 +303,33 @@ test("texts that trap backtracking are answered in time", () => {
     expect(performance.now() - startedAt, shape).toBeLessThan(4000);
   }
 });
+
+test("a bare request is about what was said before", () => {
+  const schema = {
+    type: "object",
+    properties: {
+      name: { type: "string" },
+      symptoms: { type: "array", items: { type: "string" } },
+      city: { type: "string" },
+      smoker: { type: "boolean" },
+    },
+    required: ["name", "symptoms", "city", "smoker"],
+  };
+  const read = (content: string, ...before: readonly string[]): unknown => {
+    const messages = [...before.map((text) => ({ role: "system", content: text })), { role: "user", content }];
+    return JSON.parse(textOf(compose({ messages, structured_outputs: { json: schema } })));
+  };
+  const said = "Patient: Anna Schmidt, 34, lives in Berlin. She has severe chest pain and cough. She does not smoke.";
+  expect(read("Extract the patient as JSON.", said)).toEqual({
+    name: "Anna Schmidt",
+    symptoms: ["severe chest pain", "cough"],
+    city: "Berlin",
+    smoker: false,
+  });
+  expect(read("Extrahiere: Herr Karl Weber aus Hamburg hat Fieber und Husten. Nichtraucher.")).toEqual({
+    name: "Karl Weber",
+    symptoms: ["Fieber", "Husten"],
+    city: "Hamburg",
+    smoker: false,
+  });
+});

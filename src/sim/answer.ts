@@ -37,12 +37,14 @@ export function composeAnswer(request: ChatRequest, rng: Rng): Answer {
   const reply = once(() =>
     results.length > 0 ? tellResults(results, conversation.question) : textFor(request, conversation, pictures, rng),
   );
+  const asked = [conversation.given, conversation.question, pictures].filter((text) => text !== "").join("\n");
+  const said = conversation.statements.filter((one) => one.source !== "assistant").map(({ text }) => text);
+  const rest = [...results, ...said].join("\n");
+  // "Extract the patient as JSON." holds nothing of the patient: what was said before is what it is about.
+  const bare = constraint !== null && rest !== "" && asked.length < BARE_CHARS_MAX && bareRequest.test(asked);
   const source: SuggestionSource = {
-    asked: [conversation.given, conversation.question, pictures].filter((text) => text !== "").join("\n"),
-    rest: [
-      ...results,
-      ...conversation.statements.filter((one) => one.source !== "assistant").map(({ text }) => text),
-    ].join("\n"),
+    asked: bare ? rest : asked,
+    rest: bare ? asked : rest,
     reply: once(() => (results.length > 0 || pictures !== "" ? reply() : proseOn(conversation, rng))),
     entity: 0,
     sparse: false,
@@ -63,6 +65,10 @@ export function composeAnswer(request: ChatRequest, rng: Rng): Answer {
 /** Where JSON may be asked for in words: somebody who is played does not answer in JSON because another says so. */
 const askingTexts = (conversation: Conversation): string[] =>
   isPersona(conversation) ? [conversation.prompt] : [conversation.question, conversation.given, conversation.prompt];
+
+const BARE_CHARS_MAX = 120;
+const bareRequest =
+  /^\W*(?:please |bitte |请)?(?:extract|fill|convert|parse|structure|return|output|give me|extrahier\p{L}*|gib|wandle|提取|整理|输出)[^:\uff1a]*$/iu;
 
 function textFor(request: ChatRequest, conversation: Conversation, pictures: string, rng: Rng): string {
   const mode = isRecord(request.vllm_xargs) ? request.vllm_xargs.sim_mode : undefined;

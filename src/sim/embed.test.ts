@@ -25,6 +25,7 @@ test("the same text has the same vector, of every process", () => {
 
 test.each([
   ["How do I reset my password?", "I forgot my password and want to reset it", "The river floods every spring"],
+  ["My head hurts", "I have a headache", "Please cancel my order"],
   ["Wie setze ich mein Passwort zurück?", "Passwort vergessen, bitte zurücksetzen", "Der Fluss steigt im Frühling"],
   ["胸口疼三天了", "三天来胸口一直疼", "今天天气很好"],
   ["비밀번호를 재설정하고 싶어요", "비밀번호 재설정 방법", "오늘 날씨가 좋네요"],

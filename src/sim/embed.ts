@@ -1,6 +1,7 @@
 // Embeddings of the simulator: texts that share words or parts of words lie near each other, so that search and
-// classification can be tried without a model. Deterministic on every machine; it knows no synonyms.
+// classification can be tried without a model. Deterministic on every machine; of synonyms it knows those of concepts.ts.
 import { hash32 } from "./rng.ts";
+import { conceptsOf } from "./text/concepts.ts";
 import { isNegation, isStopWord, stem, wordsOf } from "./text/words.ts";
 
 /** Wider than any model in use; more would be an attack on memory. */
@@ -34,6 +35,9 @@ export function embed(text: string, dimensions: number): Float32Array {
   return Float32Array.from(sums, (value) => value / length);
 }
 
+/** Less than a word: it says what a text is about, and not what it says of it. */
+const CONCEPT_WEIGHT = 0.7;
+
 /** Features and their weights; what repeats counts by its logarithm. */
 function featuresOf(text: string): Map<string, number> {
   const counts = new Map<string, { weight: number; count: number }>();
@@ -56,6 +60,7 @@ function featuresOf(text: string): Map<string, number> {
     before = root;
     if (meaning === 1) for (const group of groupsOf(`^${root}$`, 3)) add(`g:${group}`, 0.6 / Math.sqrt(root.length));
   }
+  for (const concept of conceptsOf(text)) add(`c:${concept}`, CONCEPT_WEIGHT);
   if (counts.size === 0) add(`t:${text}`, 1);
   return new Map([...counts].map(([feature, { weight, count }]) => [feature, weight * (1 + Math.log(count))]));
 }

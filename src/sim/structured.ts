@@ -144,6 +144,7 @@ export function conforming(schema: Schema, source: SuggestionSource, rng: Rng, p
 /** The shape of JSON that a prompt asks for in words: an example object, or a list of keys. Null where it asks for none. */
 export function schemaInProse(texts: readonly string[]): Schema | null {
   for (const text of texts) {
+    if (givesData.test(text)) continue;
     const asks = /\bjson\b/i.test(text);
     const example = asks || asksForForm.test(text) ? exampleIn(text) : null;
     if (example !== null) return shapeOf(example);
@@ -155,6 +156,9 @@ export function schemaInProse(texts: readonly string[]): Schema | null {
   return null;
 }
 
+/** "Answer from this JSON: {…" brings its braces along to be read, and not to be filled. */
+const givesData =
+  /\b(?:from|following|based on|using|given|here is|aus|anhand|mit diesen)\b[^{}\n]{0,60}\b(?:data|json|records?|daten|context|object)\b[^{}\n]{0,20}[:\n]\s*[{[]/i;
 const asksForForm = /\b(?:reply|answer|respond|return|output|antworte|gib)\b[^{}\n]{0,80}\{\s*"/i;
 const keyList =
   /\b(?:keys?|fields?|properties|attributes|schlüsseln?|feldern?)\b[ \t]*(?:named|called|are|:)?[ \t]*((?:["'`“]?[\p{L}_][\p{L}\p{N}_]{0,40}["'`”]?(?: ?\([^)\n]{0,80}\))?(?:,? (?:and|und) |, ?|; ?)){0,40}["'`“]?[\p{L}_][\p{L}\p{N}_]{0,40})/iu;

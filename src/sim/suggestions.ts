@@ -17,6 +17,7 @@ import {
   peopleIn,
   placesIn,
 } from "./text/material.ts";
+import { sentencesOf } from "./text/statements.ts";
 import { isNegation, normalised, termsOf, wordsOf } from "./text/words.ts";
 
 /** Longer material is looked at by its beginning: fields are many, and each looks for itself. */
@@ -121,7 +122,7 @@ function truthFor({ words, description }: Field, text: string): boolean[] {
     const said =
       termsOf(clause).some((term) => wanted.has(term)) ||
       [...conceptsOf(clause)].some((concept) => concepts.has(concept));
-    if (said) return [!wordsOf(clause).some(isNegation) && !/[不没未无]/.test(clause)];
+    if (said) return [!wordsOf(clause).some(isNegation) && !/[不没未无]|\bnicht\p{L}|\bnon-/iu.test(clause)];
   }
   return [];
 }
@@ -136,6 +137,8 @@ function listsFor({ words, schema }: Field, text: string): unknown[] {
   }
   const list = listIn(text, words);
   if (list.length > 0) return [list];
+  if (words.some((word) => /^(?:symptoms?|complaints?|symptome|beschwerden)$/.test(word)))
+    return nonEmpty(complaintsIn(text));
   if (words.some((word) => /^(?:tags?|keywords?|topics?|labels?|stichw|themen|标签|关键词)/.test(word)))
     return [keywordsIn(text).slice(0, 5)];
   if (words.some((word) => /^(?:cit(?:y|ies)|places?|locations?|orte?|städte)$/.test(word)))
@@ -146,6 +149,19 @@ function listsFor({ words, schema }: Field, text: string): unknown[] {
   if (words.some((word) => /^(?:dates?)$/.test(word))) return nonEmpty(datesIn(text));
   if (words.some((word) => /^(?:numbers?|values?|operands?)$/.test(word)))
     return nonEmpty(numbersIn(text).map(({ value }) => value));
+  return [];
+}
+
+/** "She has severe chest pain and cough": what somebody has, of the sentences that speak of an ailment. */
+function complaintsIn(text: string): string[] {
+  const ailments = ["#pain", "#fever", "#cough", "#nausea", "#breath", "#fatigue"];
+  for (const sentence of sentencesOf(text)) {
+    const had = /\b(?:has|have|had|hat|habe|haben|with|mit|reports|an)\s+(?:an? |had )?(\p{L}[^.;:\n]{2,200})/iu.exec(
+      sentence,
+    )?.[1];
+    if (had !== undefined && ailments.some((one) => conceptsOf(had).has(one)) && !wordsOf(had).some(isNegation))
+      return itemsOf(had);
+  }
   return [];
 }
 

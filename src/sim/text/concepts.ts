@@ -21,11 +21,11 @@ lung asthma tuberculosis lunge 肺 哮喘 结核 천식
 gynaecology vagina ovary ovarian gynäkologisch 妇科 卵巢 白带 阴道 下面没有
 better 休息 缓解 好一点 轻了 躺
 pain ache aching hurt hurts hurting sore painful discomfort schmerz schmerzen weh 痛 疼 不舒服 难受 통증 아프
-pain 아파
+pain headache headaches toothache stomachache backache kopfweh bauchweh 아파
 onset begin begins began begun start started starts since beginn begann begonnen angefangen seit
 onset 开始 几天 多久 多长时间 持续 天前 시작 부터
 medication medicine medicines drug drugs pill pills tablet tablets dose medikament medikamente
-medication tabletten arznei 药 头孢 布洛芬 二甲双胍 阿司匹林 약을 약이
+medication painkiller painkillers schmerzmittel tabletten arznei 药 头孢 布洛芬 二甲双胍 阿司匹林 약을 약이
 allergy allergic allergies allergie allergisch 过敏 알레르기
 occupation job work working profession employed beruf arbeit arbeiten arbeitest 工作 职业 上班
 occupation 夜班 客服 做什么的 工人 施工 직업
@@ -42,11 +42,15 @@ urine urinate pee urination urin wasserlassen 小便 尿 소변
 sleep asleep insomnia schlaf schlafen 睡 잠을
 appetite eat eating hungry food meal appetit essen hunger 胃口 食欲 吃饭 식욕 먹
 nausea vomit vomiting vomited nauseous übelkeit erbrechen übel 恶心 呕吐 吐 구토
-family mother father parents sister brother wife husband kids children relatives familie mutter vater
-family geschwister 家里 家人 父母 父亲 母亲 兄弟 媳妇 老婆 丈夫 孩子 爸 妈 가족
+family mother father parents sister brother wife husband relatives familie mutter vater
+family geschwister 家里 家人 父母 父亲 母亲 兄弟 媳妇 老婆 丈夫 爸 妈 가족
+children child kids kid son sons daughter daughters kinder kind sohn söhne tochter töchter
+children 孩子 儿子 女儿 아이
+pet pets dog dogs cat cats hund hunde katze katzen haustier haustiere 宠物
+breakfast frühstück 早餐
 illness disease ill sick cold flu erkältet condition conditions diagnosed chronic history vorerkrankung vorerkrankungen
 illness krankheit erkrankung 慢性病 病史 大病 毛病 什么病 得过 身体 血糖 血压 糖尿病 心脏病 병력
-surgery removed appendix operation operated operiert 手术 开刀 수술
+surgery removed appendix operation operated operiert 手术 开刀 开过刀 수술
 worse worsen aggravate aggravates schlimmer stärker 加重 更厉害 심해
 better relieve relieves relief helps improve besser linderung lindert 缓解 好转 见好 减轻 나아
 weight kilo kilos gewicht abgenommen 体重 瘦 체중
@@ -71,13 +75,13 @@ order orders ordered ordering buy purchase bestellen bestellung bestelle kaufen 
 booking book reserve reservation buchen buche buchung reservieren 预订 预约 예약
 return returns refund refunds send-back rückgabe zurückgeben zurückschicken erstattung umtausch 退货
 return 退款 반품 환불
-delivery shipping ship shipped deliver delivered arrive lieferung liefern versand lieferzeit 送货 快递
+delivery shipping ship shipped deliver delivered arrive arrives arrival eta lieferung liefern versand lieferzeit 送货 快递
 delivery 配送 发货 배송
 translate translation translator übersetze übersetzen übersetzung 翻译 번역
 appointment meeting calendar schedule event termin kalender besprechung 会议 日程 约会 일정 회의
 picture image photo draw drawing painting bild foto zeichne zeichnen 图片 图像 画 그림 사진
-hours open opening closed closes opens öffnungszeiten geöffnet offen 营业 开门 영업
-address located location lives living adresse wohnst wohnt wohne ort 地址 住在 哪里人 位于 주소
+hours open opening closed closes opens öffnungszeiten geöffnet öffnet öffnen offen 营业 开门 영업
+address city located location lives living adresse wohnst wohnt wohne ort 地址 住在 哪里人 位于 주소
 phone telephone call number telefon telefonnummer anrufen 电话 전화
 warranty guarantee garantie gewährleistung 保修 保证 보증
 time clock uhrzeit uhr 几点 时间 시간 몇시
@@ -110,15 +114,17 @@ function read(lines: string): Concepts {
 }
 
 /** Each concept that a text speaks of, as `#name`, with the stems or pieces that say so. */
-export function conceptsIn(text: string): Map<string, string[]> {
-  const found = new Map<string, string[]>();
+export function conceptsIn(text: string): ReadonlyMap<string, ReadonlySet<string>> {
+  const found = new Map<string, Set<string>>();
   const add = (concept: string, said: string): void => {
-    found.set(concept, [...(found.get(concept) ?? []), said]);
+    const before = found.get(concept);
+    if (before === undefined) found.set(concept, new Set([said]));
+    else before.add(said);
   };
   for (const word of wordsOf(text)) {
     const root = stem(word);
-    for (const concept of concepts.byStem.get(root) ?? []) add(concept, root);
-    if (drug.test(word)) add("#medication", root);
+    for (const concept of concepts.byStem.get(root) ?? compoundOf(root)) add(concept, root);
+    if (isDrug(word)) add("#medication", root);
   }
   for (const [concept, said] of turnsIn(text)) add(concept, said);
   if (paired.test(text)) {
@@ -129,6 +135,21 @@ export function conceptsIn(text: string): Map<string, string[]> {
 }
 
 export const conceptsOf = (text: string): ReadonlySet<string> => new Set(conceptsIn(text).keys());
+
+const TAIL_CHARS_MIN = 5;
+/** Longer ones are no words; looking for all their ends would take for ever. */
+const COMPOUND_CHARS_MAX = 40;
+/** German says at the end of a word what it is: "Bauchschmerzen" are pains. */
+function compoundOf(root: string): readonly string[] {
+  if (root.length > COMPOUND_CHARS_MAX) return [];
+  for (let from = 3; root.length - from >= TAIL_CHARS_MIN; from++) {
+    const found = concepts.byStem.get(root.slice(from));
+    if (found !== undefined) return found;
+  }
+  return [];
+}
+
+export const isDrug = (word: string): boolean => drug.test(word);
 
 /** Endings of the names of common drugs. */
 const drug = /(?:profen|cillin|statin|azole?|mycin|formin|cetamol|pril|olol|sartan|oxacin|pirin)$/;
@@ -143,4 +164,5 @@ const turns: readonly (readonly [RegExp, string])[] = [
   [/\b(?:send|bring|give|schick\w*)\b.{0,25}\b(?:back|zurück)\b/i, "#return"],
   [/\b(?:out of|of) (?:10|ten)\b|\b\d ?\/ ?10\b|von (?:10|zehn)\b/i, "#severity"],
   [/몇\s*시/, "#time"],
+  [/\bwhat (?:do|does|did) (?:you|she|he|they) do\b(?!\s+(?:when|if|about|to|with|after|before)\b)/i, "#occupation"],
 ];

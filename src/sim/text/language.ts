@@ -55,6 +55,8 @@ export interface Phrases {
   readonly refusal: readonly string[];
   /** Told something. */
   readonly noted: readonly string[];
+  /** Asked for what else there is. */
+  readonly nothingMore: string;
   readonly wellbeing: readonly string[];
   readonly yes: string;
   readonly no: string;
@@ -75,6 +77,7 @@ const phrases: Readonly<Record<Language, Phrases>> = {
       "That is not something I can talk about.",
     ],
     noted: ["All right, I will keep that in mind.", "Thank you, noted."],
+    nothingMore: "No, that is all.",
     wellbeing: ["I'm fine, thank you. What would you like to know?"],
     yes: "Yes",
     no: "No",
@@ -94,6 +97,7 @@ const phrases: Readonly<Record<Language, Phrases>> = {
     farewell: ["Auf Wiedersehen.", "Auf Wiedersehen, alles Gute."],
     refusal: ["Darüber möchte ich nicht sprechen. Was möchten Sie sonst wissen?", "Dazu kann ich nichts sagen."],
     noted: ["Gut, das merke ich mir.", "Danke, ist notiert."],
+    nothingMore: "Nein, das ist alles.",
     wellbeing: ["Danke, gut. Was möchten Sie wissen?"],
     yes: "Ja",
     no: "Nein",
@@ -106,6 +110,7 @@ const phrases: Readonly<Record<Language, Phrases>> = {
     farewell: ["Au revoir."],
     refusal: ["Je préfère ne pas en parler. Que voulez-vous savoir d'autre ?"],
     noted: ["Très bien, c'est noté."],
+    nothingMore: "Non, c'est tout.",
     wellbeing: ["Je vais bien, merci."],
     yes: "Oui",
     no: "Non",
@@ -118,6 +123,7 @@ const phrases: Readonly<Record<Language, Phrases>> = {
     farewell: ["Hasta luego."],
     refusal: ["Prefiero no hablar de eso. ¿Qué más quiere saber?"],
     noted: ["De acuerdo, lo tendré en cuenta."],
+    nothingMore: "No, eso es todo.",
     wellbeing: ["Estoy bien, gracias."],
     yes: "Sí",
     no: "No",
@@ -133,6 +139,7 @@ const phrases: Readonly<Record<Language, Phrases>> = {
     farewell: ["再见。"],
     refusal: ["您说的我听不明白，咱们说点别的吧。", "这个我说不上来。您还想问什么？"],
     noted: ["好的，记住了。", "好的，明白了。"],
+    nothingMore: "没有别的了。",
     wellbeing: ["还好，谢谢。您想问什么？"],
     yes: "是的",
     no: "没有",
@@ -145,6 +152,7 @@ const phrases: Readonly<Record<Language, Phrases>> = {
     farewell: ["さようなら。"],
     refusal: ["それについてはお答えできません。他に知りたいことはありますか。"],
     noted: ["わかりました。"],
+    nothingMore: "いいえ、それだけです。",
     wellbeing: ["元気です。ありがとうございます。"],
     yes: "はい",
     no: "いいえ",
@@ -157,6 +165,7 @@ const phrases: Readonly<Record<Language, Phrases>> = {
     farewell: ["안녕히 가세요."],
     refusal: ["그 부분은 말씀드리기 어렵습니다. 다른 궁금한 점이 있으신가요?"],
     noted: ["네, 기억하겠습니다."],
+    nothingMore: "아니요, 그게 다예요.",
     wellbeing: ["잘 지냅니다. 감사합니다."],
     yes: "네",
     no: "아니요",

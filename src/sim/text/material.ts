@@ -60,9 +60,11 @@ const spelled: Readonly<Record<string, number>> = {
   zehn: 10,
 };
 
-/** Numbers in digits, and small ones in words, in order; those of dates and names such as "B2" are none. */
+const blank = (text: string): string => " ".repeat(text.length);
+
+/** Numbers in digits, and small ones in words, in order; those of dates, times and names such as "B2" are none. */
 export function numbersIn(text: string): FoundNumber[] {
-  const plain = text.replace(datePattern, (date) => " ".repeat(date.length));
+  const plain = text.replace(datePattern, blank).replace(/\b\d{1,2}:\d\d\b/g, blank);
   const found: FoundNumber[] = [];
   for (const match of plain.matchAll(
     /(?<![\p{L}\d.])(-?\d{1,3}(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?)(?![\d\p{Lu}])/gu,
@@ -172,6 +174,8 @@ const placeBefore = new RegExp(
 export function placesIn(text: string, after?: RegExp): string[] {
   const found = [...text.matchAll(placeBefore)]
     .filter(([all]) => after === undefined || after.test(all))
+    // "for Anna in Berlin": what may be a person comes last.
+    .toSorted(([a], [b]) => Number(/^(?:for|of|für|von)\b/.test(a)) - Number(/^(?:for|of|für|von)\b/.test(b)))
     .flatMap((match) => (match[1] ?? "").split(/\s*(?:,|\band\b|\bund\b|\bor\b|\boder\b|&)\s*(?:in |for )?/))
     .filter((place) => place !== "" && !isCalendarWord(place));
   const han = text
@@ -211,7 +215,7 @@ export function namesIn(text: string): string[] {
       continue;
     if (
       !isStopWord(match[0].toLowerCase()) &&
-      !/^(?:The|This|That|It|He|She|There|Der|Die|Das|Es|Er|Sie)$/.test(words[0] ?? "")
+      !/^(?:The|This|That|It|He|She|There|Der|Die|Das|Es|Er|Sie|JSON|XML|YAML|CSV|HTML|PDF)$/.test(words[0] ?? "")
     )
       found.push(match[0]);
   }

@@ -4,7 +4,9 @@
 /** "You have had pain since Monday" → "I have had pain since Monday". */
 export function toFirstPerson(sentence: string): string {
   if (/[\p{Script=Han}]/u.test(sentence)) return sentence.replace(/您|你/g, "我");
-  return capitalised(germanYou.test(sentence) ? germanToFirst(sentence) : englishToFirst(sentence));
+  if (germanYou.test(sentence)) return capitalised(germanToFirst(sentence));
+  if (germanFormal.test(sentence)) return capitalised(formalToFirst(sentence));
+  return capitalised(englishToFirst(sentence));
 }
 
 /** "The patient takes aspirin" → "I take aspirin", for a prompt that describes whom the model plays. */
@@ -12,13 +14,18 @@ export function describedToFirst(sentence: string): string {
   const asian = sentence.replace(/^(?:患者|病人|该患者|他|她)(?=.)/, "我");
   if (asian !== sentence) return asian;
   const told = /^(?:the patient|patient|she|he)\s+(\w+)/i.exec(sentence);
-  if (told === null) return toFirstPerson(sentence);
+  if (told === null) return toFirstPerson(sentence.replace(/^(?:his|her|the patient's)\b/i, "My"));
   const rest = sentence
     .slice(told[0].length)
+    .replace(laterVerb, (_all, joint: string, verb: string) => `${joint} ${firstPersonVerb(verb)}`)
     .replace(/\b(?:her|his)\b/gi, "my")
     .replace(/\b(?:she|he) is\b/gi, "I am");
   return `I ${firstPersonVerb(told[1] ?? "")}${rest.replace(/\b(?:she|he)\b/gi, "I")}`;
 }
+
+/** "She has asthma and takes a spray": verbs without a pronoun of their own; "fever and chills" are none. */
+const laterVerb =
+  /\b(and|but|or) (is|was|has|does|goes|takes|smokes|drinks|lives|works|sleeps|feels|suffers|wants)\b/gi;
 
 function firstPersonVerb(verb: string): string {
   const irregular: Readonly<Record<string, string>> = { is: "am", has: "have", does: "do", goes: "go", was: "was" };
@@ -40,6 +47,9 @@ export function toSecondPerson(sentence: string): string {
 
 /** A question about the one who is asked, or about the one who asks, in the words of the other's statements. */
 const germanYou = /\b(du|dir|dich|deine?[mnrs]?)\b/i;
+/** "Sie haben …", "Ihr Knie …": whom a prompt addresses so; "Sie hat …" is somebody else. */
+const germanFormal =
+  /^(?:Sie (?:sind|\p{Ll}+en)|Ihr(?:e[mnrs]?)? \p{L}+|(?!Ich )\p{Lu}\p{L}* .{0,60}\b(?:sind|\p{Ll}+en) Sie)(?!\p{L})|\bIhnen\b/u;
 const germanI = /\b(ich|mir|mich|meine?[mnrs]?)\b/i;
 
 const capitalised = (text: string): string => text.replace(/^[^\p{L}]*\p{Ll}/u, (head) => head.toUpperCase());
@@ -144,6 +154,38 @@ const germanPronouns = replacer({
   deiner: "meiner",
   deines: "meines",
 });
+
+/** "Sie" with its verb: the first person is without the n, but for the irregular ones. */
+const formalVerbs: Readonly<Record<string, string>> = {
+  sind: "bin",
+  waren: "war",
+  wurden: "wurde",
+  können: "kann",
+  wollen: "will",
+  müssen: "muss",
+  dürfen: "darf",
+  sollen: "soll",
+  mögen: "mag",
+  wissen: "weiß",
+};
+/** With a capital: "sie" is she or they. */
+const formalPronouns: Readonly<Record<string, string>> = { Sie: "ich", Ihnen: "mir", sich: "mich" };
+
+function formalToFirst(sentence: string): string {
+  const verb = (word: string): string => formalVerbs[word] ?? word.replace(/n$/, "");
+  return (
+    sentence
+      .replace(/\bSie (sind|\p{Ll}+en)(?!\p{L})/gu, (_all, word: string) => `Sie ${verb(word)}`)
+      .replace(/(?<!\p{L})(sind|\p{Ll}+en) Sie\b/gu, (_all, word: string) => `${verb(word)} Sie`)
+      // "Sie haben Fieber und nehmen Tabletten"
+      .replace(
+        /(\bund|\boder|\baber|,) (sind|haben|waren|hatten|nehmen|rauchen|trinken|leiden|wohnen|arbeiten)\b/g,
+        (_all, joint: string, word: string) => `${joint} ${verb(word)}`,
+      )
+      .replace(/\b(?:Sie|Ihnen|sich)\b/g, (word) => formalPronouns[word] ?? word)
+      .replace(/\bIhr(e[mnrs]?)?\b/g, (_all, ending: string | undefined) => `mein${ending ?? ""}`)
+  );
+}
 
 function germanToFirst(sentence: string): string {
   const verb = (word: string): string => {

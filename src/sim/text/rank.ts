@@ -1,6 +1,6 @@
 // Ranks statements by how well they answer a question: BM25 (Robertson and Zaragoza 2009) over stems, concepts and like
 // spellings, with a bonus for the kind of answer that is asked for. Called by reply.ts and the choice of values.
-import { conceptsIn, conceptsOf, turnsIn } from "./concepts.ts";
+import { conceptsIn, conceptsOf, isDrug, turnsIn } from "./concepts.ts";
 import type { Statement } from "./statements.ts";
 import { likeness, termsOf, wordsOf } from "./words.ts";
 
@@ -49,6 +49,9 @@ const K1 = 1.2;
 const B = 0.5;
 /** A concept says less than the word itself, a like spelling less still. */
 const CONCEPT_WEIGHT = 0.8;
+/** Whoever pastes a book asks at its beginning or at its end. */
+const TERMS_MAX = 200;
+const DRUG_WEIGHT = 0.25;
 const LIKENESS_MIN = 0.5;
 const LIKE_TERMS_MAX = 3000;
 
@@ -126,17 +129,24 @@ function rankAll(question: string, hints: readonly string[], index: Index): Rank
 
 function lookupsOf(text: string, weight: number, vocabulary: ReadonlySet<string>): Lookup[] {
   const concepts = [...conceptsIn(text)];
-  const terms = [...new Set(termsOf(text))];
-  const said = (term: string): string[] =>
-    concepts.flatMap(([concept, words]) => (words.includes(term) ? [concept] : []));
+  const all = [...new Set(termsOf(text))];
+  const terms = all.length <= TERMS_MAX ? all : [...all.slice(0, TERMS_MAX / 2), ...all.slice(-TERMS_MAX / 2)];
+  const said = (term: string): string[] => concepts.flatMap(([concept, words]) => (words.has(term) ? [concept] : []));
   const lookups = terms.map((term): Lookup => {
     if (pairedTerm.test(term)) return { near: nearTerms(term, vocabulary), weight: (weight * [...term].length) / 3 };
-    const own = said(term).map((concept) => [concept, CONCEPT_WEIGHT] as const);
+    // Who asks for aspirin is not told of any other drug as if it were that.
+    const own = said(term).map((concept) => [concept, isDrug(term) ? DRUG_WEIGHT : CONCEPT_WEIGHT] as const);
     return { near: [...nearTerms(term, vocabulary), ...own], weight };
   });
   // What no single term stands for: it weighs as much as the several characters that say it.
-  const loose = concepts.filter(([, words]) => !words.some((word) => terms.includes(word) && !pairedTerm.test(word)));
-  return [...lookups, ...loose.map(([concept]): Lookup => ({ near: [[concept, CONCEPT_WEIGHT]], weight: 2 * weight }))];
+  const own = new Set(terms.filter((term) => !pairedTerm.test(term)));
+  const loose = concepts.filter(([, words]) => own.isDisjointFrom(words));
+  // "Before" is a when, and not what is asked for.
+  const weightOf = (concept: string): number => (concept === "#previously" ? 0.5 : 2) * weight;
+  return [
+    ...lookups,
+    ...loose.map(([concept]): Lookup => ({ near: [[concept, CONCEPT_WEIGHT]], weight: weightOf(concept) })),
+  ];
 }
 
 const pairedTerm = /^[\p{Script=Han}\p{Script=Hangul}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]+$/u;

@@ -1,6 +1,7 @@
 // Takes a conversation apart into the statements that an answer may be made of, and the question that is asked. What is
 // an instruction or a secret of the prompt is told apart here and never becomes an answer.
 import { type ChatMessage, textOf } from "../chat-request.ts";
+import { withDataInLines, withDataWhole } from "./data-lines.ts";
 import { TEXT_CHARS_MAX } from "./words.ts";
 
 export interface Statement {
@@ -71,7 +72,7 @@ const requestStart =
 
 /** The question of a message that may bring context along: by tags, by a label, else by its shape. */
 function splitQuestion(message: string): { question: string; given: string } {
-  const text = message.slice(0, TEXT_CHARS_MAX);
+  const text = withDataWhole(message.slice(0, TEXT_CHARS_MAX));
   const opened = questionTag.exec(text);
   const end = opened === null ? -1 : text.indexOf(`</${opened[1]}>`, opened.index);
   if (opened !== null && end >= 0) {
@@ -86,7 +87,7 @@ function splitQuestion(message: string): { question: string; given: string } {
     const from = label.index + label[0].length;
     return { question: text.slice(from).trim(), given: text.slice(0, label.index) };
   }
-  const pieces = sentencesOf(text);
+  const pieces = piecesOf(text);
   if (pieces.length <= 1) return splitAtColon(text);
   const request = pieces.findIndex((piece) => requestStart.test(piece));
   const asked = pieces.findLastIndex((piece) => /[?\uff1f]["')]?\s*$/.test(piece));
@@ -116,6 +117,10 @@ function splitAtColon(text: string): { question: string; given: string } {
 
 /** Sentences and lines, without marks of lists and headings; "Dr. Who", "3.5" and "z. B." are no ends. */
 export function sentencesOf(text: string): string[] {
+  return piecesOf(withDataInLines(text));
+}
+
+function piecesOf(text: string): string[] {
   return unwrapped(text)
     .split("\n")
     .flatMap((line) => splitLine(line.trim()))
@@ -156,8 +161,12 @@ const asianInstruction =
 const secret =
   /system prompt|\binstructions?\b|\bsecret\b|\bpassword\b|pass ?phrase|code ?word|\bcanary\b|confidential|(?:do not|don['’]t|never|must not) (?:\w+ )?(?:reveal|mention|disclose|tell)|stay in character|role-?play|language model|\bnot an? (?:ai|assistant|program|bot)\b|kein (?:assistent|programm)|不是(?:医生|助手|程序)|nicht verraten|geheim|passwort|提示词|系统指令|指令|命令|暗号|保密|绝不能说|扮演|口令|密码|비밀|프롬프트/i;
 
+/** What the model is not, or is not to know: of the role, and nothing that its person would say. */
+const roleTalk =
+  /^you (?:are|have|know)(?: not|n't| no| nothing)\b.{0,60}\b(?:assistant|ai|doctor|program|model|medical)\b|^(?:du bist|sie sind|du hast|sie haben) kein\p{Ll}* .{0,40}(?:assistent|arzt|ärztin|programm|modell|medizinisch)|^你.{0,20}(?:不是|没有|不懂).{0,12}(?:医生|助手|程序|机器人|模型|医学)/iu;
+
 export const isInstruction = (text: string): boolean =>
-  instruction.test(text) || germanInstruction.test(text) || asianInstruction.test(text) || secret.test(text);
+  [instruction, germanInstruction, asianInstruction, secret, roleTalk].some((pattern) => pattern.test(text));
 
 /** The statements of one text. Only a prompt has instructions; a document's "Use the red lever" is what it says. */
 function statementsOf(text: string, source: Statement["source"], turn: number): Statement[] {
@@ -171,12 +180,13 @@ function statementsOf(text: string, source: Statement["source"], turn: number): 
       /[(\uff08][^()\uff08\uff09]*(?:才说|问到|if asked|when asked|nur auf nachfrage)[^()\uff08\uff09]*[)\uff09]/gi,
       "",
     );
-  for (const line of unwrapped(plain).split("\n")) {
+  for (const line of unwrapped(withDataInLines(plain)).split("\n")) {
     const titled = headingLine.exec(line.trim());
     // The rest of a line with a heading in brackets belongs to it alone.
     if (titled !== null) heading = titled.slice(1).find((part, index) => index !== 2 && part) ?? "";
     const rest = titled === null ? line : (titled[3] ?? "");
     if (source === "prompt" && (hiddenHeading.test(heading) || hiddenLabel.test(rest))) continue;
+    if (bookkeeping.test(rest)) continue;
     if (numberedRules && /^\s*\d{1,2}[.)、]/.test(line)) continue;
     for (const sentence of sentencesOf(rest)) {
       if (source === "prompt" && isInstruction(sentence)) continue;
@@ -186,7 +196,10 @@ function statementsOf(text: string, source: Statement["source"], turn: number): 
   return found;
 }
 
-const hiddenLabel = /^[^:\uff1a]{0,30}(?:暗号|不好意思说|已看到|轮次|secret|password)[^:\uff1a]{0,30}[:\uff1a]/i;
+const hiddenLabel = /^[^:\uff1a]{0,30}(?:暗号|secret|password)[^:\uff1a]{0,30}[:\uff1a]/i;
+/** What an application tells the model of the course of the talk, in the prompt or beside the question. */
+const bookkeeping =
+  /^\s*(?:轮次|turn)\s*\d|^[^:\uff1a]{0,30}(?:不好意思说|已看到|已经说过|轮次|当前心情)[^:\uff1a]{0,30}[:\uff1a]/i;
 
 /** A numbered list in a prompt of which some are instructions is one of rules. */
 function hasNumberedRules(text: string): boolean {

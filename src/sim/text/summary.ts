@@ -59,42 +59,13 @@ export function summaryWishOf(question: string): SummaryWish {
   };
 }
 
-/** Sentences of data too: JSON becomes a line for each of its values. */
 export function summarise(text: string, wish: SummaryWish): string {
-  const sentences = linesOf(text).slice(0, LOOKED_AT_MAX);
+  const sentences = sentencesOf(text).slice(0, LOOKED_AT_MAX);
   if (wish.headings.length > 1) return underHeadings(sentences, wish.headings);
   const wanted = wish.sentences ?? Math.min(6, Math.max(1, Math.ceil(sentences.length / 3)));
   const chosen = central(sentences, Math.min(SENTENCES_MAX, wanted));
   const shortened = wish.words === null ? chosen : withinWords(chosen, wish.words);
   return wish.list ? shortened.map((sentence) => `- ${sentence}`).join("\n") : joined(shortened);
-}
-
-const linesOf = (text: string): string[] => {
-  const data = parsed(text.trim());
-  return data === undefined ? sentencesOf(text) : flat(data).slice(0, LOOKED_AT_MAX);
-};
-
-function parsed(text: string): unknown {
-  if (!/^[[{]/.test(text)) return undefined;
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-const DEPTH_MAX = 20;
-
-/** `patient age: 34` and so on, a line for each value; lists of plain values on one line. */
-export function flat(data: unknown, path: readonly string[] = []): string[] {
-  const label = path.join(" ").replaceAll("_", " ");
-  const line = (text: string): string => (label === "" ? text : `${label}: ${text}`);
-  if (typeof data !== "object" || data === null) return [line(String(data))];
-  if (path.length > DEPTH_MAX) return [line("…")];
-  if (!Array.isArray(data)) return Object.entries(data).flatMap(([key, value]) => flat(value, [...path, key]));
-  if (data.length === 0) return [];
-  if (data.every((item) => typeof item !== "object")) return [line(data.join(", "))];
-  return data.flatMap((item, at) => flat(item, data.length > 1 ? [...path, `${at + 1}`] : path));
 }
 
 /** By how much of the text's words a sentence holds; the first one opens a text for a reason. */
@@ -125,17 +96,31 @@ function withinWords(sentences: readonly string[], wordsMax: number): string[] {
   return kept;
 }
 
-/** Each sentence stands under the heading that it suits best; a heading without any says so. */
+/** What headings of reports ask for, whatever the text is about. */
+const overview = /summary|overview|introduction|abstract|zusammenfassung|überblick|摘要|概述/i;
+const advice = /recommend|plan\b|next steps?|conclusion|empfehlung|vorgehen|建议/i;
+const advises = /\b(?:should|must|recommend\w*|advis\w*|plan\w*|take|return|soll\w*|muss|empfehl\w*)\b|建议|应/i;
+
+/**
+ * Each sentence stands under the heading that it suits best; what suits none goes under the first one that is free. An
+ * overview says the gist again; a heading that nothing is left for says so.
+ */
 function underHeadings(sentences: readonly string[], headings: readonly string[]): string {
   const statements = sentences.map((text): Statement => ({ text, source: "context", heading: "", turn: 0 }));
   const ranker = createRanker(statements);
   const byHeading = headings.map((heading) => new Map(ranker(heading).map(({ at, score }) => [at, score])));
+  const suits = (at: number): number => {
+    const scores = byHeading.map((scoreOf) => scoreOf.get(at) ?? 0);
+    const best = Math.max(...scores);
+    if (best > 0) return scores.indexOf(best);
+    return advises.test(sentences[at] ?? "") ? headings.findIndex((heading) => advice.test(heading)) : -1;
+  };
+  const places = sentences.map((_, at) => suits(at));
+  const spare = headings.findIndex((heading, own) => !places.includes(own) && !overview.test(heading));
   const sections = headings.map((heading, own) => {
-    const suited = sentences.filter((_, at) => {
-      const score = byHeading[own]?.get(at) ?? 0;
-      return score > 0 && byHeading.every((other) => (other.get(at) ?? 0) <= score);
-    });
-    return `## ${heading}\n${suited.length > 0 ? joined(suited) : "—"}`;
+    const suited = sentences.filter((_, at) => places[at] === own || (places[at] === -1 && own === spare));
+    const said = suited.length === 0 && overview.test(heading) ? central(sentences, 2) : suited;
+    return `## ${heading}\n${said.length > 0 ? joined(said) : "—"}`;
   });
   return sections.join("\n\n");
 }

@@ -1,8 +1,9 @@
 // Tells in words what tools have answered. Called by answer.ts after tool messages; it adds nothing of its own, and a
 // result that is an error is told as one.
+import { flat } from "./data-lines.ts";
 import { rank } from "./rank.ts";
 import { type Statement, sentencesOf } from "./statements.ts";
-import { flat, joined } from "./summary.ts";
+import { joined } from "./summary.ts";
 
 const SENTENCES_MAX = 6;
 const FIELDS_MAX = 12;

@@ -21,6 +21,7 @@ const stopWords = words(
     "hast hat hatte kann kannst können soll muss darf ich mich mir mein meine meinen du dich dir dein deine deinen er ihn " +
     "ihm sie ihr ihre wir uns es man was welche welcher wer wem wen wann wo warum wie da hier bitte sag mal auch sehr noch " +
     "schon denn doch etwa gibt gib zum zur ja " +
+    "exactly precisely genau " +
     "long lange lang many much viel viele old alt often oft far weit something etwas anything everything " +
     "le la les un une des du de et ou à au aux en est sont je tu il elle nous vous que qui quoi quel quelle " +
     "el los las una y o en es son yo tú usted que qué cual cuál como cómo su mi",
@@ -31,7 +32,7 @@ const negations = words(
     "nicht kein keine keinen keinem keiner nie nichts ohne weder nein pas sans jamais nunca sin 不 没 未 无 非 안 못",
 );
 const pairedStops = words(
-  "的 了 吗 呢 吧 啊 是 在 有 我 你 您 他 她 它 们 这 那 个 就 也 都 和 与 及 请 问 么 什 哪 谁 怎 之 而 被 把 给 让 会 能 要 几 多 到 得 着 过 还 很 说 " +
+  "对 的 了 吗 呢 吧 啊 是 在 有 我 你 您 他 她 它 们 这 那 个 就 也 都 和 与 及 请 问 么 什 哪 谁 怎 之 而 被 把 给 让 会 能 要 几 多 到 得 着 过 还 很 说 " +
     "은 는 이 가 을 를 의 에 도 로 と の は が を に で も た す",
 );
 
@@ -105,12 +106,14 @@ export function termsOf(text: string): string[] {
 
 /** What asks and says nothing else. */
 const askingPieces =
-  /什么时候|什么|怎么样|怎么|怎样|多长时间|多少|多大|多久|哪里|哪儿|哪些|有没有|是不是|请问|为什么|一下|时候/g;
+  /什么时候|以前|什么|怎么样|怎么|怎样|多长时间|多少|多大|多久|哪里|哪儿|哪些|有没有|是不是|请问|为什么|一下|时候/g;
 
 /** Characters without particles, and the pairs of neighbours: few statements share a pair, many a character. */
 function pairsOf(run: string): string[] {
   const terms: string[] = [];
-  for (const piece of run.replace(askingPieces, " ").replaceAll("疼", "痛").split(" ")) {
+  // "喘不喘" asks for 喘 and denies nothing.
+  const asked = run.replace(/(\p{Script=Han})[不没]\1/gu, "$1").replace(askingPieces, " ");
+  for (const piece of asked.replaceAll("疼", "痛").split(" ")) {
     const characters = [...piece].filter((character) => !pairedStops.has(character));
     characters.forEach((character, at) => {
       terms.push(character);
