@@ -6,6 +6,7 @@ SHELL := /bin/sh
 .PHONY: help install bun demo dev compose up down logs test check lint format bench clean
 
 # The pinned Bun of .tools/ where the machine has none that is new enough (scripts/install-bun.sh).
+# With `exec` where make's end is to be the command's: a shell in between would leave it running.
 RUN := PATH="$$PWD/.tools/node_modules/.bin:$$PATH"
 
 help:
@@ -33,10 +34,10 @@ node_modules/.millrace-installed: package.json bun.lock | bun
 	@touch $@
 
 demo: install
-	@$(RUN) bun scripts/demo.ts
+	@$(RUN) exec bun scripts/demo.ts
 
 dev: install
-	@$(RUN) bun src/main.ts up
+	@$(RUN) exec bun src/main.ts up
 
 compose:
 	@docker compose version >/dev/null 2>&1 || \

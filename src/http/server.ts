@@ -62,9 +62,10 @@ function start(host: string, port: number, fetch: ServerOptions["fetch"]): Bun.S
   } catch (cause) {
     const code = cause instanceof Error && "code" in cause ? cause.code : "";
     if (code !== "EADDRINUSE") throw cause;
+    const other = Math.min(port + 80, 65_535); // not the next one, which is the simulator's
     throw new AppError(
       "port_taken",
-      `Port ${port} on ${host} is taken by another process. Stop that one, or choose another port: PORT=${port + 1}.`,
+      `Port ${port} on ${host} is taken by another process. Stop that one, or choose another port: PORT=${other}.`,
       { cause },
     );
   }
