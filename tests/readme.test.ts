@@ -83,6 +83,14 @@ test("the demo prints what it shows, but for ids and numbers of time", async () 
   expect(lines.map(masked).filter((line) => !printed.includes(line))).toEqual([]);
 });
 
+test("the tests that it names are there", async () => {
+  const names = [...readme.matchAll(/^\(pass\) (.+) \[[\d.]+ms\]$/gm)].map((match) => match[1] ?? "");
+  const files = [...new Bun.Glob("{src,tests}/**/*.test.ts").scanSync({ cwd: root })];
+  const sources = (await Promise.all(files.map((file) => readFile(join(root, file), "utf8")))).join("\n");
+  expect(names).not.toEqual([]);
+  expect(names.filter((name) => !sources.includes(`test("${name}"`))).toEqual([]);
+});
+
 const masked = (line: string): string =>
   line
     .replace(/accepted as \w+/, "accepted as ID")
