@@ -10,7 +10,7 @@ SHELL := /bin/sh
 RUN := PATH="$$PWD/.tools/node_modules/.bin:$$PATH"
 
 help:
-	@echo 'make demo    start everything, upscale and score a picture, print the timeline, stop'
+	@echo 'make demo    start everything, upscale and score a picture, ask a language model, stop'
 	@echo 'make dev     start everything and keep it running (Ctrl-C stops it)'
 	@echo 'make up      the same in containers, in the background (Docker with compose; docs/operations.md)'
 	@echo 'make down    stop the containers; what is stored stays'
