@@ -36,7 +36,9 @@ const submitBatch: Operation = {
             type: "urn:millrace:problem:unknown_model",
             title: "No such model",
             status: 404,
-            detail: "No actor offers this model. GET /v1/models lists those that are offered.",
+            detail:
+              "No actor offers this runner. GET /v1/models lists them as kind runner; a language model is named in the " +
+              "input of chat and its like.",
             code: "unknown_model",
             request_id: "5e2f0f7a-6f0d-4f0f-9b0c-0d7b6f1c2a11",
             retryable: false,

@@ -75,7 +75,9 @@ function checked(body: unknown, check: (value: unknown) => readonly FieldProblem
   if (fields.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields });
   const task = body as TaskRequest;
   if (!models.knows(task.model)) {
-    throw new AppError("unknown_model", "No actor offers this model. GET /v1/models lists those that are offered.");
+    const where =
+      "GET /v1/models lists them as kind runner; a language model is named in the input of chat and its like.";
+    throw new AppError("unknown_model", `No actor offers this runner. ${where}`);
   }
   const inputProblems = models.check(task.model, task.input);
   if (inputProblems.length > 0) {
