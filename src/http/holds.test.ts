@@ -5,18 +5,23 @@ const requestOf = (signal?: AbortSignal): Request => new Request("http://localho
 const callOf = (request = requestOf(), keyId = "alice") => ({ request, owner: { keyId } });
 
 test("a hold keeps its socket open and ends with its client", () => {
-  const kept: Request[] = [];
-  const holds = createHolds((request) => kept.push(request));
+  const kept: [Request, boolean][] = [];
+  const holds = createHolds((request, isKept) => kept.push([request, isKept]));
   const client = new AbortController();
   const request = requestOf(client.signal);
   const hold = holds.open(callOf(request));
-  expect(kept).toEqual([request]);
+  expect(kept).toEqual([[request, true]]);
   expect(hold.signal.aborted).toBe(false);
   client.abort();
   expect(hold.signal.aborted).toBe(true);
   hold.release();
   hold.release();
   expect(holds.count()).toBe(0);
+  // Once: the socket may serve another request by then.
+  expect(kept).toEqual([
+    [request, true],
+    [request, false],
+  ]);
 });
 
 test("who has left, or comes after the stop, waits for nothing", () => {

@@ -34,8 +34,11 @@ export interface Holds {
 export const holdKinds = ["wait", "stream", "call"] as const;
 export type HoldKind = (typeof holdKinds)[number];
 
-/** `keepOpen` switches the idle timeout of a request's socket off. */
-export function createHolds(keepOpen: (request: Request) => void): Holds {
+/**
+ * `keepOpen` switches the idle timeout of a request's socket off, and on again: what is still to be sent then must be
+ * read, or megabytes would wait for a client that reads nothing.
+ */
+export function createHolds(keepOpen: (request: Request, isKept: boolean) => void): Holds {
   const open = new Map<AbortController, HoldKind>();
   const held = new WeakSet<Request>();
   const keys = new Map<string, number>();
@@ -50,7 +53,7 @@ export function createHolds(keepOpen: (request: Request) => void): Holds {
       if (open.size >= holdsMax || ofKey >= holdsPerKeyMax) {
         throw new AppError("not_ready", "Too many requests wait here already.", { retryAfterS: 1 });
       }
-      keepOpen(request);
+      keepOpen(request, true);
       const controller = new AbortController();
       const abort = (): void => controller.abort();
       if ((stopped && kind !== "call") || request.signal.aborted) abort();
@@ -64,6 +67,7 @@ export function createHolds(keepOpen: (request: Request) => void): Holds {
         abort,
         release() {
           if (open.delete(controller)) {
+            keepOpen(request, false);
             counts[kind]--;
             const left = (keys.get(keyId) ?? 1) - 1;
             if (left > 0) keys.set(keyId, left);

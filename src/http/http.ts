@@ -103,7 +103,7 @@ export function createHttp(parts: HttpParts): Http {
   const readiness = (): readonly PartReadiness[] =>
     stopping ? [{ part: "gateway", ready: false, detail: "stopping" }, ...parts.readiness()] : parts.readiness();
 
-  const holds = createHolds((request) => server.keepOpen(request));
+  const holds = createHolds((request, isKept) => server.keepOpen(request, isKept));
   const fetchMedia: FetchMedia = (url, sizeBytesMax, signal) =>
     fetchInput(url, { allowHosts: config.fetchAllowHosts, sizeBytesMax, signal });
   const links = createLinks(parts.tickets, systemClock);

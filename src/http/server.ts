@@ -16,8 +16,8 @@ export interface ServerOptions {
 export interface HttpServer {
   listen(): Promise<{ readonly url: string; readonly port: number }>;
   stop(graceMs: number): Promise<void>;
-  /** Switches the idle timeout of this request's socket off. */
-  keepOpen(request: Request): void;
+  /** Switches the idle timeout of this request's socket off, or on again. */
+  keepOpen(request: Request, isKept: boolean): void;
   /** The address at the other end of this request's socket; null where it has none. */
   peerOf(request: Request): string | null;
 }
@@ -40,8 +40,8 @@ export function createServer({ host, port, fetch }: ServerOptions): HttpServer {
       clearTimeout(timer);
       await running.stop(true);
     },
-    keepOpen(request) {
-      server?.timeout(request, 0);
+    keepOpen(request, isKept) {
+      server?.timeout(request, isKept ? 0 : idleTimeoutS);
     },
     peerOf: (request) => server?.requestIP(request)?.address ?? null,
   };

@@ -111,16 +111,14 @@ export class RemoteCall implements TryAnswer {
     if (this.#state === "opening") {
       const error = new AppError("model_unavailable", "No server of the model can be reached.", { retryAfterS: 1 });
       this.#refuse(new TryFailure("failed", error, "actor"), true);
-    } else {
-      this.actorFailed = true;
-      this.fail("upstream_failed", "The server of the answer is gone.", true);
-    }
+    } else this.fail("upstream_failed", "The server of the answer is gone.", true);
   }
 
   fail(code: "upstream_failed" | "upstream_timeout", message: string, early: boolean): void {
     const error = new AppError(code, message, { retryAfterS: 1 });
     if (this.#state === "opening") return this.#refuse(new TryFailure("failed", error), early);
     if (this.#state === "over") return;
+    this.actorFailed = true;
     this.#failure = error;
     this.#end(early);
     this.#settleFailure();
