@@ -333,3 +333,13 @@ test("a bare request is about what was said before", () => {
     smoker: false,
   });
 });
+
+test("a greeting before a request hides no tool from it", () => {
+  const tools = [tool("get_weather", "Get the weather of a city", { city: text })];
+  for (const content of ["Hello, please get the weather in Paris.", "Thanks, now the weather in Paris please."]) {
+    expect(callsOf(compose({ content, tools }))).toEqual([["get_weather", { city: "Paris" }]]);
+  }
+  for (const content of ["Hello!", "Hello, I am Bob.", "Thanks, that is all.", "Guten Tag!", "再见"]) {
+    expect(callsOf(compose({ content, tools }))).toEqual([]);
+  }
+});

@@ -9,7 +9,7 @@ import { arithmeticIn } from "./text/arithmetic.ts";
 import { conceptsOf } from "./text/concepts.ts";
 import { codesIn, emailsIn, nameWords, placesIn } from "./text/material.ts";
 import { rank } from "./text/rank.ts";
-import { isCourtesy } from "./text/reply.ts";
+import { isCourtesy } from "./text/small-talk.ts";
 import type { Conversation } from "./text/statements.ts";
 import { likeness, termsOf } from "./text/words.ts";
 
@@ -107,7 +107,7 @@ const objectOf = (parameters: Schema): Schema =>
 function plan(tools: readonly Tool[], conversation: Conversation, parallel: boolean): Tool[] {
   const { question } = conversation;
   const planned = new Set<Tool>();
-  if (isCourtesy(question) && question.length < 60) return [];
+  if (isCourtesy(question)) return [];
   const clauses =
     parallel || tools.length > 1
       ? question.split(/[,;\uff0c\uff1b。.!?\uff1f\uff01]\s*|\s+(?:and|und|then|dann)\s+|然后|并且?|그리고/)

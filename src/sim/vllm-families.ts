@@ -1,6 +1,6 @@
 // The metric families of vLLM as data: names, help texts and buckets as its 0.2x servers have them, so that dashboards,
 // routers and autoscalers read the simulator unchanged. metrics.ts fills them; families that need a GPU's own parts
-// (speculative decoding, KV transfer) are left out.
+// (speculative decoding, KV transfer) are left out; caches that the simulator has none of stay at 0.
 
 /** What the engine is doing now, and what it has done since the start. */
 export interface EngineCounts {
@@ -49,6 +49,26 @@ export const readFamilies: Readonly<Record<string, Read>> = {
     type: "counter",
     help: "Prefix cache hits, in terms of number of cached tokens.",
     read: (now) => now.cacheHits,
+  },
+  "vllm:external_prefix_cache_queries_total": {
+    type: "counter",
+    help: "External prefix cache queries from KV connector cross-instance cache sharing, in terms of tokens.",
+    read: () => 0,
+  },
+  "vllm:external_prefix_cache_hits_total": {
+    type: "counter",
+    help: "External prefix cache hits from KV connector cross-instance cache sharing, in terms of tokens.",
+    read: () => 0,
+  },
+  "vllm:mm_cache_queries_total": {
+    type: "counter",
+    help: "Multi-modal cache queries, in terms of number of queried items.",
+    read: () => 0,
+  },
+  "vllm:mm_cache_hits_total": {
+    type: "counter",
+    help: "Multi-modal cache hits, in terms of number of cached items.",
+    read: () => 0,
   },
   "vllm:num_preemptions_total": {
     type: "counter",

@@ -23,6 +23,7 @@ test.each([
   ["How old was your father when he died?", "My father died of a heart attack at 60."],
   ["Do you take aspirin?", "I take ibuprofen."],
   ["Hello Mr Miller, I am Dr. Lee.", /^Hello.*I am Peter Miller/],
+  ["Hi, please tell me about the pain.", "The pain gets worse when I climb stairs."],
   ["Thank you, goodbye!", /^Goodbye/],
 ])("what one does, whom one has, and what one is not asked: %s", (question, answer) => {
   if (typeof answer === "string") expect(ask(peter, question)).toBe(answer);
