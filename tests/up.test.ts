@@ -130,7 +130,7 @@ test("up is ready, runs a task, and SIGTERM ends all of it in order with exit co
   const up = start();
   const url = await up.ready();
   expect(await runTask(url, "hello")).toMatchObject({ status: "SUCCESS" });
-  expect(up.output()).toContain(`data  ${dataDir}`);
+  expect(up.output()).toContain(`\n  data    ${dataDir}\n`);
   expect(up.output()).not.toContain(KEY);
   expect(up.output()).not.toMatch(/nats:\/\/[^/ ]*@/);
   const pids = await Promise.all(["broker", "gateway", "actor-0"].map(pidOf));
