@@ -2,6 +2,8 @@
 // that they answer, and tell no client what is ours. Over a real broker, as live.test.ts.
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
+import { meter } from "../src/llm/metered.ts";
+import type { UsageEntry } from "../src/usage/ledger.ts";
 import { contentOf, type LiveFixture, llmRequest, startLive } from "./live-calls.ts";
 import { until } from "./stack.ts";
 
@@ -70,6 +72,29 @@ test("a whole answer that stops in the middle is given up", async () => {
   await live.actor("a", base, { timeouts: { betweenTokensMs: 60 } });
   const failed = live.caller.call(llmRequest({ stream: false }));
   expect(await failed.catch((error: unknown) => asAppError(error)?.code)).toBe("upstream_timeout");
+});
+
+test("a call that its client gives up costs its prompt: a server was at it", async () => {
+  const asked = Promise.withResolvers<void>();
+  await live.actor(
+    "a",
+    serve(() => {
+      asked.resolve();
+      return new Promise(() => {});
+    }),
+  );
+  const recorded: UsageEntry[] = [];
+  const settled: number[] = [];
+  const reservation = { quota: null, settle: (tokens: number) => void settled.push(tokens) };
+  const ledger = { reserve: () => reservation, record: (entry: UsageEntry) => void recorded.push(entry) };
+  const leaving = new AbortController();
+  const messages = [{ role: "user", content: "x".repeat(4_000) }];
+  const call = meter(live.caller, ledger).call(llmRequest({ stream: false, signal: leaving.signal }, { messages }));
+  await asked.promise;
+  leaving.abort();
+  await expect(call).rejects.toBeDefined();
+  expect(recorded).toMatchObject([{ keyId: "k", model: "m", provider: "p", promptTokens: 1_001, completionTokens: 0 }]);
+  expect(settled).toEqual([1_001]);
 });
 
 test("a refusal that says our key back does not tell it to the client", async () => {

@@ -54,6 +54,7 @@ export async function openFirst(
     const { target, actorId } = place;
     const body = await ways.encode(target, request).catch((error: unknown) => course.unfit(target, error));
     if (body === null) continue;
+    request.onAsked?.(target);
     try {
       const answer = await ways.open({ target, actorId, request, body, signal: request.signal, deadlineMs });
       return { target, actorId, answer };

@@ -34,6 +34,8 @@ export interface LlmRequest {
   readonly affinity: string;
   /** Aborts the call, down to the server's socket. */
   readonly signal: AbortSignal;
+  /** Told of each target before it is asked: who counts learns where a call was that its client gave up. */
+  readonly onAsked?: (target: Target) => void;
 }
 
 export interface TokenUsage {

@@ -1,6 +1,7 @@
 // A caller whose calls are counted, and kept within the quota of their key: tokens are reserved before a call and
 // settled after it, once, however many servers were tried. Wrapped around the caller of a gateway and of an actor's
 // runners; it costs microseconds a call, nothing a token, and never cuts an answer.
+import type { Target } from "../models/llm-models.ts";
 import type { Ledger, Reservation } from "../usage/ledger.ts";
 import { estimatePromptTokens } from "./estimate.ts";
 import type { LlmAnswer, LlmCaller, LlmEnd, LlmRequest } from "./llm.ts";
@@ -10,27 +11,55 @@ import { CALL_TOKENS_MAX } from "./usage-count.ts";
 export function meter(caller: LlmCaller, ledger: Ledger): LlmCaller {
   return {
     async call(request) {
-      const { keyId } = request; // alone: the body must not stay for as long as the answer
-      const asked = ledger.reserve(keyId, () => estimateTokens(request));
-      const reservation = asked instanceof Promise ? await asked : asked;
-      let answer: LlmAnswer;
-      try {
-        answer = await caller.call(request);
-      } catch (error) {
-        reservation?.settle(0);
-        throw error;
-      }
-      void answer.ended.then((end) => settle(ledger, reservation, keyId, answer, end));
+      const reserved = ledger.reserve(request.keyId, () => estimateTokens(request));
+      const reservation = reserved instanceof Promise ? await reserved : reserved;
+      const answer = await asked(caller, request, ledger, reservation);
+      settleAtEnd(ledger, reservation, request.keyId, answer);
       return reservation?.quota ? { ...answer, quota: reservation.quota } : answer;
     },
   };
+}
+
+/**
+ * The answer. A call without one costs nothing, unless its client gave it up while a server was at it: the prompt at
+ * least was read, and what was made of it nobody tells. Else whoever leaves early works a GPU for nothing.
+ */
+async function asked(
+  caller: LlmCaller,
+  request: LlmRequest,
+  ledger: Ledger,
+  reservation: Reservation | null,
+): Promise<LlmAnswer> {
+  let target: Target | null = null;
+  const onAsked = (one: Target): void => {
+    target = one;
+  };
+  try {
+    return await caller.call({ ...request, onAsked });
+  } catch (error) {
+    const worked = request.signal.aborted ? (target as Target | null) : null;
+    const promptTokens = worked ? estimatePromptTokens(request.body) : 0;
+    if (worked) {
+      const { keyId } = request;
+      const { model, provider } = worked;
+      ledger.record({ keyId, model, provider, promptTokens, completionTokens: 0, cachedTokens: 0 });
+    }
+    reservation?.settle(promptTokens);
+    throw error;
+  }
+}
+
+/** Apart: what it holds lives as long as the answer, and the request's body must not. */
+function settleAtEnd(ledger: Ledger, reservation: Reservation | null, keyId: string, answer: LlmAnswer): void {
+  const { target } = answer;
+  void answer.ended.then((end) => settle(ledger, reservation, keyId, target, end));
 }
 
 function settle(
   ledger: Ledger,
   reservation: Reservation | null,
   keyId: string,
-  { target }: LlmAnswer,
+  target: Target,
   { usage }: LlmEnd,
 ): void {
   const promptTokens = plausible(usage.promptTokens);

@@ -32,6 +32,16 @@ const fileWith = (...names: string[]): string =>
 const open = (onChange = (): void => {}) => watchModelsFile({ path, variables: {}, log, onChange });
 const names = (): string[] => [...(watched?.file().providers.keys() ?? [])];
 
+test("what is no file, or too large to be read in passing, is refused and not read", async () => {
+  path = "/dev/zero";
+  await expect(open()).rejects.toMatchObject({ code: "invalid_config" });
+  path = folder;
+  await expect(open()).rejects.toMatchObject({ code: "invalid_config", message: expect.stringContaining("no file") });
+  path = join(folder, "large.yaml");
+  await writeFile(path, `${fileWith("one")}\n#${"x".repeat(256 * 1024)}`);
+  await expect(open()).rejects.toMatchObject({ code: "invalid_config", message: expect.stringContaining("more than") });
+});
+
 test("a change is taken over, a file that is not valid or is gone is not, and the next good one is again", async () => {
   await writeFile(path, fileWith("one"));
   let changes = 0;

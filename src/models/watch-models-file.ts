@@ -24,6 +24,8 @@ export interface WatchedFile {
 
 /** By polling, which sees every way to replace a file, over a network too; a change is taken once it has lasted a poll. */
 const POLL_MS = 500;
+/** Some three thousand models. A process stands still while it reads the file: ten seconds for each megabyte. */
+const FILE_BYTES_MAX = 256 * 1024;
 
 /** Resolves when it was read. Throws `invalid_config` where it is missing or not valid. */
 export async function watchModelsFile({ path, variables, log, onChange }: WatchOptions): Promise<WatchedFile> {
@@ -71,6 +73,11 @@ const signatureOf = (path: string): Promise<string> =>
 
 async function load(path: string, variables: Variables): Promise<ModelsFile> {
   try {
+    const found = await stat(path);
+    if (!found.isFile()) throw new AppError("invalid_config", `the models file ${path} is no file`);
+    if (found.size > FILE_BYTES_MAX) {
+      throw new AppError("invalid_config", `the models file ${path} has more than ${FILE_BYTES_MAX} bytes`);
+    }
     return parseModelsFile(await readFile(path, "utf8"), variables);
   } catch (error) {
     const known = asAppError(error);
