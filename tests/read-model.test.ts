@@ -5,6 +5,8 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseResult, streams } from "../src/bus/subjects.ts";
+import { readOldest } from "../src/bus/trim.ts";
 import { openReadModel, readModelPath } from "../src/db/db.ts";
 import { silentLog } from "../src/log.ts";
 import { projectHere } from "../src/tasks/projector.ts";
@@ -62,6 +64,19 @@ async function submitAll(round: number): Promise<{ readonly ended: string[]; rea
   return { ended: [...ended, ...doomed], open: [occupant, pending] };
 }
 
+/** How many records of each kind the logs hold. */
+async function storedKinds(): Promise<Record<string, number>> {
+  const kinds: Record<string, number> = {};
+  for (const stream of [0, 1, 2].flatMap((partition) => [streams.jobs(partition), streams.results(partition)])) {
+    for (const { subject } of await readOldest(stack.bus, stream, 1, 1_000)) {
+      const result = parseResult(subject);
+      const kind = result === null ? "job" : result.status === "cancelling" ? "marker" : "end";
+      kinds[kind] = (kinds[kind] ?? 0) + 1;
+    }
+  }
+  return kinds;
+}
+
 type Row = Readonly<Record<string, unknown>>;
 
 /** Every column but the surrogate key, which is given in the order of writing. */
@@ -99,6 +114,8 @@ test("rebuilt from the logs it has the same rows, column by column", async () =>
   const records = projector.records();
   await db.close();
   // A job each, an end for each that ended, and a marker for each of the eight that were cancelled.
+  const stored = await storedKinds();
+  expect(stored).toEqual({ job: live.length, end: ended.length, marker: 8 });
   expect(records).toBe(live.length + ended.length + 8);
   const rebuilt = rowsOf(readModelPath(join(folder, "rebuilt")));
   expect(rebuilt).toEqual(live);
