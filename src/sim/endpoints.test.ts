@@ -140,8 +140,21 @@ test("/metrics has vLLM's families, filled by what happened", async () => {
   expect(found.families.get("vllm:request_params_n")?.samples.get(`_count|${labels}`)).toBe(3);
   const ns = found.families.get("vllm:request_params_n")?.samples;
   expect(["1.0", "2.0"].map((le) => ns?.get(`_bucket|engine="0",le="${le}",model_name="a-model"`))).toEqual([2, 3]);
+  for (const family of vllmFamilies.split(" ")) expect(text).toContain(`\n# TYPE vllm:${family} `);
   await own.stop();
 });
+
+/** What dashboards and routers of vLLM read. */
+const vllmFamilies =
+  "num_requests_running num_requests_waiting num_requests_waiting_by_reason kv_cache_usage_perc engine_sleep_state " +
+  "cache_config_info prompt_tokens_total prompt_tokens_cached_total prompt_tokens_by_source_total " +
+  "generation_tokens_total num_preemptions_total request_success_total prefix_cache_queries_total " +
+  "prefix_cache_hits_total external_prefix_cache_queries_total external_prefix_cache_hits_total " +
+  "mm_cache_queries_total mm_cache_hits_total inter_token_latency_seconds request_time_per_output_token_seconds " +
+  "time_to_first_token_seconds e2e_request_latency_seconds request_queue_time_seconds request_inference_time_seconds " +
+  "request_prefill_time_seconds request_decode_time_seconds iteration_tokens_total request_prompt_tokens " +
+  "request_generation_tokens request_max_num_generation_tokens request_params_n request_params_max_tokens " +
+  "http_requests_client_disconnected_total";
 
 test.skipIf(promtool === null)("promtool reads /metrics, and finds fault with vLLM's names alone", async () => {
   const text = await (await fetch(`${simulator.url}/metrics`)).text();

@@ -12,7 +12,7 @@ confusion confused delirious verwirrt 意识 糊涂 胡话 神志
 previously früher 以前 类似 第一次 从来没 从没 这样过 전에
 severity severe bad scale stärke 几分 十分 多痛 多疼 忍受 忍 厉害 심한
 stabbing burning stechend brennend 痛法 疼法 胀痛 绞痛 刺痛 拧着 针扎 什么样的感觉 隐隐
-radiation radiate radiates spread spreads ausstrahlen strahlt 放射 牵扯 牵连 串
+radiation radiate radiates spread spreads ausstrahlen strahlen strahlt ziehen zieht 放射 牵扯 牵连 串
 verlauf 变化 越来越 更厉害 相比 比昨 一直 没停 경과
 diabetes diabetic zucker insulin 糖尿病 血糖 당뇨
 hypertension blutdruck bluthochdruck 血压 혈압
@@ -26,8 +26,9 @@ onset begin begins began begun start started starts since beginn begann begonnen
 onset 开始 几天 多久 多长时间 持续 天前 시작 부터
 medication medicine medicines drug drugs pill pills tablet tablets dose medikament medikamente
 medication painkiller painkillers schmerzmittel tabletten arznei 药 头孢 布洛芬 二甲双胍 阿司匹林 약을 약이
-allergy allergic allergies allergie allergisch 过敏 알레르기
-occupation job work working profession employed beruf arbeit arbeiten arbeitest 工作 职业 上班
+intake take takes taking took taken nehmen nehme nimmst nimmt einnehmen
+allergy allergic allergies allergie allergisch vertragen verträgst verträgt 过敏 알레르기
+occupation job work working profession employed beruf beruflich arbeit arbeiten arbeitest 工作 职业 上班
 occupation 夜班 客服 做什么的 工人 施工 직업
 age aged alter 岁 年龄 多大 나이
 name called heissen heisse heisst 名字 姓名 叫什么 贵姓 이름
@@ -49,6 +50,7 @@ children 孩子 儿子 女儿 아이
 pet pets dog dogs cat cats hund hunde katze katzen haustier haustiere 宠物
 breakfast frühstück 早餐
 illness disease ill sick cold flu erkältet condition conditions diagnosed chronic history vorerkrankung vorerkrankungen
+illness diabetes asthma hypertension bluthochdruck epilepsy cancer krebs
 illness krankheit erkrankung 慢性病 病史 大病 毛病 什么病 得过 身体 血糖 血压 糖尿病 心脏病 병력
 surgery removed appendix operation operated operiert 手术 开刀 开过刀 수술
 worse worsen aggravate aggravates schlimmer stärker 加重 更厉害 심해
@@ -129,7 +131,11 @@ export function conceptsIn(text: string): ReadonlyMap<string, ReadonlySet<string
   for (const [concept, said] of turnsIn(text)) add(concept, said);
   if (paired.test(text)) {
     const flat = normalised(text);
-    for (const [piece, concept] of concepts.inside) if (flat.includes(piece)) add(concept, piece);
+    // Diabetes is written with urine, and is not about it.
+    const plain = flat.replaceAll("糖尿", "糖");
+    for (const [piece, concept] of concepts.inside) {
+      if ((piece.startsWith("糖尿") ? flat : plain).includes(piece)) add(concept, piece);
+    }
   }
   return found;
 }

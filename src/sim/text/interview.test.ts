@@ -55,6 +55,26 @@ test.each([
   expect(ask(huber, question)).toBe(answer);
 });
 
+const sabine = `Du bist Sabine Koch, 52 Jahre, Buchhalterin. Du hast seit zwei Wochen Kopfschmerzen. Die Schmerzen sind an der
+Stirn und ziehen in den Nacken. Du hast Bluthochdruck und nimmst Ramipril. Du verträgst kein Penicillin. Deine Mutter
+hatte einen Schlaganfall.`;
+
+test.each([
+  ["Was kann ich für Sie tun?", "Ich habe seit zwei Wochen Kopfschmerzen."],
+  ["Strahlen sie aus?", "Ja, die Schmerzen sind an der Stirn und ziehen in den Nacken."],
+  ["Was machen Sie beruflich?", "Ich bin Sabine Koch, 52 Jahre, Buchhalterin."],
+  ["Haben Sie Allergien?", "Ich vertrage kein Penicillin."],
+  ["Gibt es Krankheiten in der Familie?", "Meine Mutter hatte einen Schlaganfall."],
+])("or du, with verbs that change: %s", (question, answer) => {
+  expect(ask(sabine, question)).toBe(answer);
+});
+
+test("whom one plays is told as who one is", () => {
+  const john = "You are playing a patient: John Reed, a 67-year-old retired bus driver. You live with your wife Mary.";
+  expect(ask(john, "What is your name?")).toBe("I am John Reed, a 67-year-old retired bus driver.");
+  expect(ask(john, "What did you do for a living?")).toBe("I am John Reed, a 67-year-old retired bus driver.");
+});
+
 const maria = `You are a patient in a consultation.
 
 Name: Maria Lopez
@@ -89,6 +109,7 @@ const lin = `你就是来看病的病人本人，不是医生，不是助手，�
 - 没开过刀，没受过外伤。
 - 腿不肿不疼。
 - 爸爸有糖尿病。
+- 尿少、黄。
 - 血糖高三年了。
 - 青霉素过敏，小时候起过疹子。`;
 const turn = (text: string): string => `<context>\n轮次 1/60；当前心情：焦虑\n</context>\n<student>${text}</student>`;
@@ -98,7 +119,7 @@ test.each([
   ["喘不喘？", "爬楼喘，坐着也有点喘。"],
   ["以前做过手术吗？", "没开过刀，没受过外伤。"],
   ["对什么药过敏？", "青霉素过敏，小时候起过疹子。"],
-  ["有糖尿病吗？", /^血糖高三年了。/],
+  ["有糖尿病吗？", "血糖高三年了。"],
   ["多大年纪了？", "我是林晓雯，26岁，女，电商客服。"],
   ["谢谢，再见。", "再见。"],
 ])("a doctor's questions in Chinese: %s", (question, answer) => {

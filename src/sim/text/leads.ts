@@ -24,6 +24,13 @@ export function lead(scene: Scene): string | null {
     const aged = conversation.statements.find(({ source, text }) => source === "prompt" && ageStatement.test(text));
     if (aged !== undefined) return aged.heading === "" ? joined([voiced(aged, scene)]) : identityOf(scene);
   }
+  if (persona && jobQuestion.test(question)) {
+    const works = conversation.statements.find(
+      (one) =>
+        one.source === "prompt" && !isIdentity(one) && conceptsOf(`${one.heading} ${one.text}`).has("#occupation"),
+    );
+    return works === undefined ? whoOneIs(scene) : joined([voiced(works, scene)]);
+  }
   const goesOn = more.test(question);
   if (!goesOn && !(persona && opening.test(question))) return null;
   const told = conversation.earlierAnswers.join("\n");
@@ -33,7 +40,7 @@ export function lead(scene: Scene): string | null {
   // A complaint before a habit: what hurts is what one comes for, and not what hurts others.
   const own = fresh.filter(({ text }) => !isOfOthers(text) && !isWish(text) && !isDenial(text));
   const early = (wanted: string): Statement | undefined =>
-    rank(wanted, own).toSorted((a, b) => b.score / (b.at + 4) - a.score / (a.at + 4))[0]?.statement;
+    rank(wanted, own).toSorted((a, b) => b.score / (b.at + 2) - a.score / (a.at + 2))[0]?.statement;
   const chosen = goesOn ? fresh[0] : (early(complaints) ?? early(ailments) ?? fresh[0]);
   if (chosen === undefined) return goesOn && persona ? phrasesOf(scene.language).nothingMore : null;
   return joined([voiced(chosen, scene)]);
@@ -41,6 +48,8 @@ export function lead(scene: Scene): string | null {
 
 const complaints = "pain complaint problem fever cough schmerz beschwerden fieber husten 痛 不舒服 主诉 发烧 咳 통증";
 const ailments = "breath dizzy swollen vomiting tired atemnot schwindel übelkeit 喘 头晕 恶心 没劲";
+const jobQuestion =
+  /\bfor a living\b|\b(?:your|you) (?:job|occupation|profession)\b|\bberuflich\b|\bvon beruf\b|(?:dein|ihr) beruf\b/i;
 const ageQuestion =
   /\bhow old(?: are you|\W*$)|\byour age\b|\bwie alt(?: sind sie| bist du|\W*$)|\bdein alter\b|\bihr alter\b|多大|几岁|年龄|나이|몇 살/i;
 const ageStatement =
@@ -67,8 +76,8 @@ const isWish = (text: string): boolean => wishes.some((concept) => conceptsOf(te
 const isDenial = (text: string): boolean =>
   wordsOf(text).some(isNegation) || /[不没未无]/.test(text.replaceAll("不舒服", ""));
 
-/** It is about the family, or is what one fears and hopes, and the question is not. */
+/** It is about the family and the question is not, or the other way; or it is what one fears and hopes, unasked. */
 export function besideOf(question: string): (statement: Statement) => boolean {
   const [ofOthers, wish] = [isOfOthers(question), isWish(question)];
-  return ({ text, heading }) => (!ofOthers && isOfOthers(text)) || (!wish && isWish(`${heading} ${text}`));
+  return ({ text, heading }) => ofOthers !== isOfOthers(text) || (!wish && isWish(`${heading} ${text}`));
 }

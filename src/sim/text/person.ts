@@ -155,6 +155,14 @@ const germanPronouns = replacer({
   deines: "meines",
 });
 
+/** "verträgst" goes as "trägst" does. */
+function irregular(word: string): string | undefined {
+  const own = germanVerbs[word];
+  if (own !== undefined) return own;
+  const [ending, verb] = Object.entries(germanVerbs).find(([one]) => one.length > 5 && word.endsWith(one)) ?? [];
+  return ending === undefined ? undefined : `${word.slice(0, -ending.length)}${verb}`;
+}
+
 /** "Sie" with its verb: the first person is without the n, but for the irregular ones. */
 const formalVerbs: Readonly<Record<string, string>> = {
   sind: "bin",
@@ -189,7 +197,7 @@ function formalToFirst(sentence: string): string {
 
 function germanToFirst(sentence: string): string {
   const verb = (word: string): string => {
-    const known = germanVerbs[word.toLowerCase()];
+    const known = irregular(word.toLowerCase());
     if (known !== undefined)
       return word[0] === word[0]?.toLowerCase() ? known : known.replace(/^./u, (letter) => letter.toUpperCase());
     return /[^s]st$/.test(word)

@@ -38,7 +38,7 @@ Metformin gegen Diabetes. Du rauchst seit 20 Jahren. Dein Vater starb an Lungenk
 test.each([
   ["Guten Tag, was führt Sie her?", "Ich habe seit drei Tagen Husten mit gelbem Auswurf."],
   ["Wie alt sind Sie?", "Ich bin Peter Vogt, 58 Jahre alt, Lehrer."],
-  ["Nehmen Sie Medikamente?", "Ich nehme Metformin gegen Diabetes."],
+  ["Nehmen Sie Medikamente?", "Ja, ich nehme Metformin gegen Diabetes."],
   ["Rauchen Sie?", "Ja, ich rauche seit 20 Jahren."],
   ["Gibt es Krankheiten in der Familie?", "Mein Vater starb an Lungenkrebs."],
 ])("also in German: %s", (question, answer) => {

@@ -138,8 +138,8 @@ function verdict(question: string, best: Ranked, { language, persona }: Scene): 
   const { text } = best.statement;
   if (/[:\uff1a]\s*(?:no|none|nil)\W*$/i.test(text)) return "";
   const denies = wordsOf(text).some(isNegation);
-  // Of "I don't smoke and drink wine" one half is denied: which one is not known.
-  if (denies && /\b(?:and|but|und|aber)\b|[,;]/i.test(text)) return "";
+  // Of "I don't smoke and drink wine" one half is denied: which one is not known. Who tolerates none is allergic.
+  if (denies && /\b(?:and|but|und|aber|vertr[aä]g\w*)\b|[,;]/i.test(text)) return "";
   return `${denies ? phrasesOf(language).no : phrasesOf(language).yes}, `;
 }
 

@@ -188,7 +188,8 @@ function statementsOf(text: string, source: Statement["source"], turn: number): 
     if (source === "prompt" && (hiddenHeading.test(heading) || hiddenLabel.test(rest))) continue;
     if (bookkeeping.test(rest)) continue;
     if (numberedRules && /^\s*\d{1,2}[.)、]/.test(line)) continue;
-    for (const sentence of sentencesOf(rest)) {
+    for (const said of sentencesOf(rest)) {
+      const sentence = source === "prompt" ? said.replace(playing, "You are ") : said;
       if (source === "prompt" && isInstruction(sentence)) continue;
       found.push({ text: sentence, source, heading, turn });
     }
@@ -200,6 +201,10 @@ const hiddenLabel = /^[^:\uff1a]{0,30}(?:暗号|secret|password)[^:\uff1a]{0,30}
 /** What an application tells the model of the course of the talk, in the prompt or beside the question. */
 const bookkeeping =
   /^\s*(?:轮次|turn)\s*\d|^[^:\uff1a]{0,30}(?:不好意思说|已看到|已经说过|轮次|当前心情)[^:\uff1a]{0,30}[:\uff1a]/i;
+
+/** "You are playing a patient: John, 67" is "You are John, 67". */
+const playing =
+  /^you(?: are|['’]re)? (?:role-?)?play(?:ing)? (?:an?|the) [\p{L} -]{1,40}[:,]\s*(?:named |called )?(?=\p{Lu})/iu;
 
 /** A numbered list in a prompt of which some are instructions is one of rules. */
 function hasNumberedRules(text: string): boolean {
