@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { type Clock, pause } from "../clock.ts";
 import type { Log } from "../log.ts";
 import { died, firstStart, restartDelayMs, started } from "../restart.ts";
+import { logLines } from "./server-output.ts";
 
 export interface ModelServerOptions {
   /** Given to a shell, with `{gpu}` and `{port}` put in. */
@@ -34,7 +35,6 @@ const ASKED_EVERY_MS = 5_000;
 const HEALTH_MS_MAX = 5_000;
 /** A server under load may be slow to say that it is well; one that has not said it three times in a row hangs. */
 const SILENCES_MAX = 3;
-const LINE_CHARS_MAX = 2_000;
 /** For its last lines; a daemon that it has left may hold its output open for ever. */
 const OUTPUT_MS_MAX = 1_000;
 /** What is ours alone: a model's code runs in the server. */
@@ -112,7 +112,7 @@ async function runOnce(
   const end = (): void => guard.kill("SIGTERM");
   stop.addEventListener("abort", end, { once: true });
   if (stop.aborted) end();
-  const reading = Promise.all([logLines(guard.stdout, log), logLines(guard.stderr, log)]);
+  const reading = Promise.all([logLines(guard.stdout, log, clock), logLines(guard.stderr, log, clock)]);
   const watching = watchHealth(port, clock, AbortSignal.any([stop, over.signal]), () => {
     log.info({ port, ready_ms: Math.round(clock.monotonicMs() - begunMs) }, "the model server is up");
     isUp(port);
@@ -155,22 +155,6 @@ async function isHealthy(port: number, signal: AbortSignal): Promise<boolean> {
   } catch {
     return false; // not yet, or not any more
   }
-}
-
-/** What the server prints, a log line each. */
-async function logLines(stream: ReadableStream<Uint8Array>, log: Log): Promise<void> {
-  const decoder = new TextDecoder();
-  let rest = "";
-  const say = (line: string): void => {
-    const text = line.trimEnd().slice(0, LINE_CHARS_MAX);
-    if (text !== "") log.info({ from: "model server" }, text);
-  };
-  for await (const chunk of stream) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = (lines.pop() ?? "").slice(0, LINE_CHARS_MAX);
-    for (const line of lines) say(line);
-  }
-  say(rest);
 }
 
 const withoutSecrets = (env: ModelServerOptions["env"]): Record<string, string | undefined> =>
