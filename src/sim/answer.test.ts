@@ -343,3 +343,22 @@ test("a greeting before a request hides no tool from it", () => {
     expect(callsOf(compose({ content, tools }))).toEqual([]);
   }
 });
+
+test.each([
+  ["And in London?", "London"],
+  ["What about Berlin?", "Berlin"],
+  ["Und in Hamburg?", "Hamburg"],
+  ["那上海呢？", "上海"],
+  ["그럼 부산은?", "부산"],
+])("a follow-up calls the tool of the question before: %s", (content, city) => {
+  const called = { id: "c1", type: "function", function: { name: "get_weather", arguments: '{"city":"Paris"}' } };
+  const messages = [
+    { role: "user", content: "What is the weather in Paris?" },
+    { role: "assistant", content: null, tool_calls: [called] },
+    { role: "tool", content: "18 degrees", tool_call_id: "c1" },
+    { role: "assistant", content: "18 degrees." },
+    { role: "user", content },
+  ];
+  expect(callsOf(compose({ messages, tools }))).toEqual([["get_weather", { city }]]);
+  expect(callsOf(compose({ messages: messages.slice(-1), tools }))).not.toContainEqual(["get_weather", { city }]);
+});

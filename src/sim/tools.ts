@@ -9,9 +9,10 @@ import { arithmeticIn } from "./text/arithmetic.ts";
 import { conceptsOf } from "./text/concepts.ts";
 import { codesIn, emailsIn, nameWords, placesIn } from "./text/material.ts";
 import { rank } from "./text/rank.ts";
+import { followUp } from "./text/reply.ts";
 import { isCourtesy } from "./text/small-talk.ts";
 import type { Conversation } from "./text/statements.ts";
-import { likeness, termsOf } from "./text/words.ts";
+import { likeness, termsOf, wordsOf } from "./text/words.ts";
 
 export interface ToolCall {
   readonly id: string;
@@ -58,7 +59,9 @@ export function chooseToolCalls(
   const callAll = (tool: Tool): ToolCall[] =>
     Array.from({ length: entitiesOf(tool) }, (_, entity) => make(tool, entity));
   if (typeof choice === "object") return callAll(choice);
-  const planned = plan(tools, { ...conversation, question }, parallel);
+  const goesOn = followUp.test(question) && wordsOf(question).length <= FOLLOW_UP_WORDS_MAX;
+  const before = goesOn ? lastCalled(request.messages, tools) : undefined;
+  const planned = plan(tools, { ...conversation, question }, parallel, before);
   if (choice === "required") {
     const first = planned.length > 0 ? planned : [bestOf(tools, question)];
     return first.flatMap(callAll).slice(0, CALLS_MAX);
@@ -103,8 +106,8 @@ function readChoice(choice: unknown, tools: readonly Tool[]): "none" | "auto" | 
 const objectOf = (parameters: Schema): Schema =>
   parameters === true || parameters === false ? { type: "object" } : { type: "object", ...parameters };
 
-/** The tools that the request fits: of each of its clauses the best, in order. */
-function plan(tools: readonly Tool[], conversation: Conversation, parallel: boolean): Tool[] {
+/** The tools that the request fits: of each of its clauses the best, in order; none, and it goes on: `before`. */
+function plan(tools: readonly Tool[], conversation: Conversation, parallel: boolean, before: Tool | undefined): Tool[] {
   const { question } = conversation;
   const planned = new Set<Tool>();
   if (isCourtesy(question)) return [];
@@ -118,6 +121,7 @@ function plan(tools: readonly Tool[], conversation: Conversation, parallel: bool
   }
   const best = bestOf(tools, question);
   if (planned.size === 0 && fit(best, question) >= FIT_MIN) planned.add(best);
+  if (planned.size === 0 && before !== undefined) planned.add(before);
   const lookup = tools.find(({ name, description }) =>
     /search|lookup|look_up|retriev|knowledge|wiki|查|检索|검색/i.test(`${name} ${description}`),
   );
@@ -131,7 +135,7 @@ const bestOf = (tools: readonly Tool[], text: string): Tool =>
 /** A question that nothing in the conversation answers is one to look up. */
 function isOpen({ question, statements }: Conversation): boolean {
   const asks = /[?\uff1f]\s*$|^\W*(?:who|what|when|where|which|how|why|wer|was|wann|wo|wie|warum)\b/i.test(question);
-  if (!asks || termsOf(question).length < 2 || /\b(?:you|your|du|dein\w*)\b|你|您/i.test(question)) return false;
+  if (!asks || termsOf(question).length < 2 || /\b(?:you|your|du|dein\w*)\b|你|您|당신/i.test(question)) return false;
   return (
     (rank(
       question,
@@ -183,6 +187,21 @@ function countEntities({ parameters }: Tool, question: string): number {
       return Math.min(CALLS_MAX, Math.max(1, new Set(codesIn(question)).size));
   }
   return 1;
+}
+
+/** "And in London?" has no verb of its own; what has more words asks for something else. */
+const FOLLOW_UP_WORDS_MAX = 5;
+
+/** The tool that was called last before the user spoke. */
+function lastCalled(messages: readonly ChatMessage[], tools: readonly Tool[]): Tool | undefined {
+  const before = messages.slice(
+    0,
+    messages.findLastIndex(({ role }) => role === "user"),
+  );
+  const calls = before.findLast(({ tool_calls }) => Array.isArray(tool_calls) && tool_calls.length > 0)?.tool_calls;
+  const last: unknown = Array.isArray(calls) ? calls.at(-1) : undefined;
+  const name = isRecord(last) && isRecord(last.function) ? last.function.name : undefined;
+  return tools.find((tool) => tool.name === name);
 }
 
 /** How often each tool was called since the user spoke last. */

@@ -157,3 +157,8 @@ test("JSON in a prompt is data that is asked about", () => {
   const given = `What is the status of the order?\n\n${JSON.stringify(JSON.parse(data), null, 2)}`;
   expect(reply([{ role: "user", content: given }])).toContain("shipped");
 });
+
+test("a person speaks Korean of itself", () => {
+  const minsu = "당신은 김민수, 45세 남성 환자입니다. 어제부터 배가 아픕니다.";
+  expect(ask(minsu, "이름이 뭐예요?")).toBe("저는 김민수, 45세 남성 환자입니다.");
+});

@@ -11,7 +11,7 @@ import { isNegation, wordsOf } from "./words.ts";
 const opening =
   /\bwhat brings you\b|\bwhat(?:'s| is| seems to be) (?:wrong|the (?:matter|problem|trouble))|\b(?:how|what) (?:can|may) (?:i|we) (?:help|do for you)|\b(?:was|womit|wie) (?:kann|können) (?:ich|wir) .{0,20}(?:tun|helfen)|\bhow are you\b|\bwhy are you here|^\W*what happened|\bwas führt (?:sie|dich)|\bwas fehlt (?:ihnen|dir)|\bwas (?:haben sie|hast du) für beschwerden|\bwie geht es|哪里不舒服|哪儿不舒服|哪不舒服|怎么了|什么不舒服|来看什么|어디가 (?:아프|불편)|무슨 일로/i;
 const identity =
-  /\b(?:who are you|what is your name|what's your name|your name|introduce yourself|tell me about yourself|wer (?:bist du|sind sie)|wie hei(?:ß|ss)(?:t du|en sie)|stell\w* (?:dich|sie sich) vor)\b|你是谁|您是谁|叫什么|贵姓|自我介绍|이름이|누구/i;
+  /\b(?:who are you|what is your name|what's your name|your name|introduce yourself|tell me about yourself|wer (?:bist du|sind sie)|wie hei(?:ß|ss)(?:t du|en sie)|stell\w* (?:dich|sie sich) vor)\b|你是谁|您是谁|叫什么|贵姓|自我介绍|이름이|누구(?:세요|예요|십니까|신가요|야)|당신은 누구/i;
 const more =
   /^\W*(?:(?:is there )?anything else|(?:do you have )?any other (?:problem|symptom|complaint)s?|what else|something else|and then|go on|sonst noch|noch etwas|was noch|还有(?:吗|什么|呢|别的|其他)|其他的?呢|또|더 있)/i;
 

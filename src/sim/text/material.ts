@@ -170,6 +170,12 @@ const placeBefore = new RegExp(
   "gu",
 );
 
+/** "What about Berlin?", "那上海呢？", "그럼 부산은?" */
+const goesOn = new RegExp(
+  `^(?:[Ww]hat|[Hh]ow) about (${capital})\\W*$|^那?([\\p{Script=Han}]{2,4})呢[?\\uff1f]?$|^(?:그럼|그러면|그리고)\\s+(\\p{Script=Hangul}{2,4}?)(?:은|는|도)?[?\\uff1f]?$`,
+  "u",
+);
+
 /** Places after "in", "to", "from"; `after` picks one of the words. Also 北京的天气 and 서울 날씨. */
 export function placesIn(text: string, after?: RegExp): string[] {
   const found = [...text.matchAll(placeBefore)]
@@ -190,7 +196,11 @@ export function placesIn(text: string, after?: RegExp): string[] {
   const hangul = [
     ...text.matchAll(/([\p{Script=Hangul}]{2,4}?)(?:의|에서|에)?\s*(?:오늘|내일|지금)?\s*(?:의\s*)?날씨/gu),
   ].map((match) => match[1] ?? "");
-  return [...new Set([...found, ...han, ...hangul])];
+  const further = goesOn
+    .exec(text.trim())
+    ?.slice(1)
+    .find((place) => place !== undefined);
+  return [...new Set([...found, ...han, ...hangul, ...(further === undefined ? [] : [further])])];
 }
 
 const isCalendarWord = (word: string): boolean =>

@@ -4,6 +4,8 @@
 /** "You have had pain since Monday" → "I have had pain since Monday". */
 export function toFirstPerson(sentence: string): string {
   if (/[\p{Script=Han}]/u.test(sentence)) return sentence.replace(/您|你/g, "我");
+  if (/당신/.test(sentence))
+    return sentence.replaceAll("당신은", "저는").replaceAll("당신의", "제").replaceAll("당신이", "제가");
   if (germanYou.test(sentence)) return capitalised(germanToFirst(sentence));
   if (germanFormal.test(sentence)) return capitalised(formalToFirst(sentence));
   return capitalised(englishToFirst(sentence));

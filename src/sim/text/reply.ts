@@ -76,7 +76,9 @@ function extract({ conversation, persona }: Scene): string | null {
 
 const detailed =
   /\b(?:describe|explain|tell me (?:more|about|everything)|everything|details?|list|all (?:the|your|of)|erzähl\w*|beschreib\w*|erklär\w*|alles|genau)\b|详细|介绍|说说|哪些|都有|자세히|설명/i;
-const followUp = /^\W*(?:and|or|but|so|what about|how about|und|oder|aber|那|那么|呢|그럼|그리고)\b|^那|呢[?\uff1f]?$/i;
+/** "And in London?", "那上海呢？": it goes on with what was asked before. */
+export const followUp =
+  /^\W*(?:and|or|but|so|what about|how about|und|oder|aber)\b|^(?:那|그럼|그러면|그리고)|呢[?\uff1f]?$/i;
 
 /** What was said that fits the question best. */
 function found(scene: Scene): string | null {
