@@ -63,7 +63,9 @@ export function openLiveCaller(options: LiveCallerOptions): LiveCaller {
       };
       add(ofModel, id, 1);
       return callTargets(request, parts, {
+        // Counted from here on: calls that come at once are being encoded together, and would all see the same counts.
         choose(target, excluded) {
+          leave();
           const candidates = liveActors().filter((actor) => !excluded.has(actor.id) && serves(actor, target));
           for (;;) {
             const loads = candidates.map(({ id, pid }) => ({
@@ -72,7 +74,12 @@ export function openLiveCaller(options: LiveCallerOptions): LiveCaller {
               inFlight: atActor.get(id) ?? 0,
             }));
             const chosen = chooseActor(loads, affinity, Math.random());
-            if (chosen === null || models.admits(target, chosen)) return chosen;
+            if (chosen === null) return null;
+            if (models.admits(target, chosen)) {
+              at = chosen;
+              add(atActor, at, 1);
+              return chosen;
+            }
             candidates.splice(
               candidates.findIndex(({ id }) => id === chosen),
               1,
@@ -80,9 +87,6 @@ export function openLiveCaller(options: LiveCallerOptions): LiveCaller {
           }
         },
         async open(attempt) {
-          leave();
-          at = attempt.actorId;
-          add(atActor, at, 1);
           try {
             return await link.open(attempt);
           } catch (error) {
