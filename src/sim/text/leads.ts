@@ -57,9 +57,9 @@ const ageStatement =
 
 /** Who one is tells what one does and where one lives, where nothing says it better. */
 export function whoOneIs(scene: Scene): string | null {
-  const asked = conceptsOf(scene.conversation.question);
   const told = scene.persona ? identityOf(scene) : null;
   if (told === null) return null;
+  const asked = conceptsOf(scene.conversation.question);
   const does = /\p{L}{4,}/u.test(told.replace(aboutName, " ").replace(aboutAge, " "));
   const lives = /\b(?:from|in|of|aus)\s+\p{Lu}|[省市州]|人[。,\uff0c]?$/u.test(told);
   return (asked.has("#occupation") && does) || (asked.has("#address") && lives) ? told : null;
@@ -71,8 +71,12 @@ const aboutAge =
 
 const others: readonly string[] = ["#family", "#children", "#contact"];
 const wishes: readonly string[] = ["#worry", "#belief", "#hope"];
-const isOfOthers = (text: string): boolean => others.some((concept) => conceptsOf(text).has(concept));
-const isWish = (text: string): boolean => wishes.some((concept) => conceptsOf(text).has(concept));
+const speaksOf = (text: string, concepts: readonly string[]): boolean => {
+  const said = conceptsOf(text);
+  return concepts.some((concept) => said.has(concept));
+};
+const isOfOthers = (text: string): boolean => speaksOf(text, others);
+const isWish = (text: string): boolean => speaksOf(text, wishes);
 const isDenial = (text: string): boolean =>
   wordsOf(text).some(isNegation) || /[不没未无]/.test(text.replaceAll("不舒服", ""));
 

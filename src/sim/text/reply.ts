@@ -92,7 +92,7 @@ function found(scene: Scene): string | null {
     return source !== "user" || (telling.test(text) && !isInstruction(text));
   });
   const told = earlierAnswers.join("\n");
-  const isBeside = besideOf(question);
+  const isBeside = scene.persona ? besideOf(question) : () => false;
   const ranker = createRanker(statements);
   // A follow-up's own words must match too: "And fever?" is not answered by the pain that was asked for before.
   const matching = new Set(ranker(question).map(({ at }) => at));
@@ -101,7 +101,7 @@ function found(scene: Scene): string | null {
     .map((one) => {
       const repeated = told.includes(bare(voiced(one.statement, scene))) ? 0.6 : 1;
       const own = one.statement.source !== "user" ? 1 : ofMe && !scene.persona ? 1.3 : 0.6;
-      const aside = scene.persona && isBeside(one.statement) ? 0.3 : 1;
+      const aside = isBeside(one.statement) ? 0.3 : 1;
       return { ...one, score: one.score * repeated * own * aside };
     })
     .toSorted((a, b) => b.score - a.score);
