@@ -78,6 +78,11 @@ describe("the order of tries", () => {
       code: "upstream_failed",
     });
   });
+  test("an address that fails one call again and again is told of once: the call may be what breaks it", async () => {
+    const { tried, reports } = await run([v], ["a"], [failure("failed")]);
+    expect([tried, reports]).toEqual([["v@a", "v@a", "v@a"], ["v@a failed"]]);
+    expect((await run([own], ["a", "b"], [failure("failed")])).reports).toEqual(["g@a failed", "g@b failed"]);
+  });
   test("a server of one GPU is never asked twice: another actor's, then the next target", async () => {
     const { tried } = await run([own, v], ["a", "b"], [failure("failed")]);
     expect(tried).toEqual(["g@a", "g@b", "v@a"]);

@@ -60,7 +60,7 @@ export async function openFirst(
       return { target, actorId, answer };
     } catch (error) {
       if (!(error instanceof TryFailure)) throw error;
-      if (error.blamed === "server") ways.report(target, actorId, error.outcome);
+      if (course.isNews(target, error)) ways.report(target, actorId, error.outcome);
       course.failed(target, actorId, error);
     }
   }
@@ -76,6 +76,8 @@ class Course {
   #unfit: AppError | null = null;
   /** Actors that are gone or have no room: they cannot try any target. */
   readonly #lost = new Set<string>();
+  /** Addresses that have failed. */
+  readonly #failed = new Set<Target>();
   /** Actors at which a target was tried. */
   readonly #tried = new Map<Target, Set<string>>();
 
@@ -98,6 +100,18 @@ class Course {
     this.#unfit = reason;
     this.#targets = this.#targets.filter((other) => other !== target);
     return null;
+  }
+
+  /**
+   * Whether the server's health is to hear of it. A call that is tried three times at one address counts once: two calls
+   * with an input that their server cannot bear would close it to everybody else.
+   */
+  isNews(target: Target, { blamed, outcome }: TryFailure): boolean {
+    if (blamed === "actor") return false;
+    if (outcome !== "failed" || target.perGpu) return true;
+    const isFirst = !this.#failed.has(target);
+    this.#failed.add(target);
+    return isFirst;
   }
 
   failed(target: Target, actorId: string, failure: TryFailure): void {
