@@ -38,6 +38,7 @@ test("what was said is not said again when there is nothing else", () => {
 test("an engineer with an age is a person, an assistant with a name is none", () => {
   const tom = "You are a 45-year-old engineer named Tom with back pain. You can't sleep at night.";
   expect(ask(tom, "Are you able to sleep?")).toBe("I can't sleep at night.");
+  expect(ask("You are GPT-4, a helpful assistant.", "What is 2 + 3?")).toEndWith("= 5");
   const milo = "You are Milo, the friendly assistant of the Riverside Hotel. The pool is closed in winter.";
   expect(ask(milo, "What is 20% of 50?")).toEndWith("= 10");
   expect(ask(milo, "Is the pool open in winter?")).toBe("The pool is closed in winter.");

@@ -49,7 +49,7 @@ export function lead(scene: Scene): string | null {
 const complaints = "pain complaint problem fever cough schmerz beschwerden fieber husten 痛 不舒服 主诉 发烧 咳 통증";
 const ailments = "breath dizzy swollen vomiting tired atemnot schwindel übelkeit 喘 头晕 恶心 没劲";
 const jobQuestion =
-  /\bfor a living\b|\b(?:your|you) (?:job|occupation|profession)\b|\bberuflich\b|\bvon beruf\b|(?:dein|ihr) beruf\b/i;
+  /\bfor a living\b|\byour (?:job|occupation|profession)\b|\bberuflich\b|\bvon beruf\b|(?:dein|ihr) beruf\b/i;
 const ageQuestion =
   /\bhow old(?: are you|\W*$)|\byour age\b|\bwie alt(?: sind sie| bist du|\W*$)|\bdein alter\b|\bihr alter\b|多大|几岁|年龄|나이|몇 살/i;
 const ageStatement =

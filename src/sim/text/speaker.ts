@@ -42,7 +42,7 @@ const assistantNamed =
   /(?:you are|you're|du bist|sie sind) [^.\n]{0,80}(?<!not |kein)\b(?:an?|the|our|der|die|ein\p{L}*) (?:[\p{L}-]+ ){0,3}(?:assistant|chatbot|bot|concierge|assistent\p{L}*)\b/iu;
 /** Engineers and teachers are people too, where they have an age or come as patients. */
 const mortalRole =
-  /(?:you are|you're|du bist|sie sind)[^.\n]{0,60}\b(?:aged? \d|\d{1,3}[ -](?:years?|jahre)|\d{1,3}\s*[,.]|patient)|你(?:就)?是[^。\n]{0,40}(?:岁|病人|患者)/i;
+  /(?:you are|you're|du bist|sie sind)[^.\n]{0,60}\b(?:aged? \d|\d{1,3}[ -](?:years?|jahre)|patient)|(?:you are|you're|du bist|sie sind)[^.\n]{0,60},\s*\d{2}\s*[,.]|你(?:就)?是[^。\n]{0,40}(?:岁|病人|患者)/i;
 
 /** The prompt gives the model a person to be. */
 export const isPersona = ({ prompt }: Conversation): boolean =>
