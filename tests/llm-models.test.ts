@@ -146,13 +146,17 @@ test("a gateway that knows no server knows the models of the actors, as soon as 
   expect((await second.call("POST", "/v1/chat/completions", call)).status).toBe(200);
 });
 
-test("when the server of a model dies, its fallback answers; gauges and /v1/models say what is down", async () => {
+test("when the server of a model dies, its fallback answers; metrics and /v1/models say so", async () => {
   expect(await answersAs("gpt-4o-mini")).toBe("meta-llama/Llama-3");
   expect(await metricOf('ai_model_health{model="assistant",provider="default"}')).toEndWith(" 1");
+  expect([await metricOf("ai_retries_total{"), await metricOf("ai_fallbacks_total{")]).toEqual([undefined, undefined]);
   const breaker = 'millrace_llm_breaker_state{model="assistant",variant="default",provider="default"}';
   expect(await metricOf(breaker)).toEndWith(" 0");
   await main.stop();
   for (let call = 0; call < 6; call++) expect(await answersAs("gpt-4o-mini")).toBe("spare/model");
+  // Five tries open the breaker: the sixth call goes to the fallback at once.
+  expect(await metricOf('ai_retries_total{model="assistant",reason="failed"}')).toEndWith(" 5");
+  expect(await metricOf('ai_fallbacks_total{model="assistant"}')).toEndWith(" 6");
   expect(await metricOf(breaker)).toEndWith(" 2");
   expect(await metricOf('ai_model_health{model="assistant",provider="default"}')).toEndWith(" 0");
   expect([await healthOf("assistant"), await healthOf("assistant-spare")]).toEqual([false, true]);

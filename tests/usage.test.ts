@@ -129,8 +129,18 @@ test("after a hundred calls of all kinds, key, metrics and model server say the 
   expect(grown("ai_requests_total", 'status="success"')).toBe(95);
   expect(grown("ai_requests_total", 'status="refused"')).toBe(5);
   expect(metrics.sum("millrace_live_calls")).toBe(0);
-  const streams = metrics.families.get("ai_time_to_first_token_seconds")?.samples.get(`_count|model="${model}"`);
-  expect(streams).toBe(45);
+  const samples = (name: string, sample: string, labels = "") =>
+    metrics.families.get(name)?.samples.get(`${sample}|model="${model}"${labels}`) ?? Number.NaN;
+  for (const name of ["ai_time_to_first_token_seconds", "ai_inter_token_latency_seconds"]) {
+    expect([name, samples(name, "_count")]).toEqual([name, 45]);
+  }
+  // At the speed of the simulator: 12 ms alone, twice that when full, four times as fast.
+  const gapS = samples("ai_inter_token_latency_seconds", "_sum") / 45;
+  expect(gapS).toBeGreaterThan(0.0025);
+  expect(gapS).toBeLessThan(0.05);
+  const chats = ',endpoint="chat/completions"';
+  expect(samples("ai_request_duration_seconds", "_count", chats)).toBe(70);
+  expect(samples("ai_request_duration_seconds", "_sum", chats) / 70).toBeLessThan(5);
   if (promtool) {
     const text = await (await fetch(`${stack.url}/metrics`)).blob();
     const child = Bun.spawn([promtool, "check", "metrics"], { stdin: text, stdout: "pipe", stderr: "pipe" });
