@@ -38,6 +38,8 @@ const rows: readonly (readonly [fault: string, stream: string, whole: string])[]
   ["after=3; hang", "event upstream_timeout", "504 upstream_timeout"],
   ["after=3; empty_choices", "ok", "502 upstream_failed"],
   ["after=3; comments=1000", "ok", "ok"],
+  // Nothing in a token says that it came before.
+  ["after=3; duplicate", "a longer text", "ok"],
   ["split=1", "ok", "ok"],
   ["merge=5", "ok", "ok"],
   ["crlf", "ok", "ok"],
@@ -112,6 +114,7 @@ function told({ response, body, text, error }: Seen): string {
   if (isStream && !body.endsWith("data: [DONE]\n\n")) return "a silent end";
   if (error)
     return text !== "" && text !== whole && whole.startsWith(text) ? `event ${error.code}` : `event in ${text}`;
+  if (text.length > whole.length && text.endsWith(whole.slice(-20))) return "a longer text";
   return text === whole ? "ok" : `another text: ${text}`;
 }
 
@@ -131,6 +134,15 @@ test("every fault of a model server has its outcome, streamed and whole", async 
     }),
   );
   expect(seen).toEqual(rows as never);
+});
+
+test("the table has every part of a fault", async () => {
+  const source = await Bun.file(join(import.meta.dir, "../src/sim/fault.ts")).text();
+  const parts = [...source.matchAll(/^ {2}readonly (\w+)\?:/gm)].map((match) => match[1] ?? "");
+  expect(parts.length).toBeGreaterThan(20);
+  const inTable = rows.flatMap(([fault]) => fault.split("; ").map((part) => part.replace(/=.*/, "")));
+  // The engine's death has a test of its own.
+  expect(parts.filter((part) => part !== "dead" && !inTable.includes(part))).toEqual([]);
 });
 
 test("a full server's wait is passed on", async () => {

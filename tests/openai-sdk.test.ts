@@ -162,6 +162,36 @@ test("structured outputs: a schema by response_format, a choice by vLLM's fields
   expect((await caught(client.chat.completions.create(wrong))).error).toBeInstanceOf(BadRequestError);
 });
 
+test("what a model thinks stands apart from what it says, whole and in deltas, and counts as its tokens", async () => {
+  const request = { model, messages, reasoning_effort: "high" as const, seed: 5 };
+  const whole = await client.chat.completions.create(request);
+  const { content, reasoning } = whole.choices[0]?.message as Spoken;
+  expect([Boolean(content), Boolean(reasoning)]).toEqual([true, true]);
+  const seen = { content: "", reasoning: "" };
+  const kinds: string[] = [];
+  const chunks = await client.chat.completions.create({
+    ...request,
+    stream: true,
+    stream_options: { include_usage: true },
+  });
+  for await (const { choices, usage } of chunks) {
+    const delta = choices[0]?.delta as Spoken | undefined;
+    for (const kind of ["reasoning", "content"] as const) {
+      if (delta?.[kind]) kinds.push(kind);
+      seen[kind] += delta?.[kind] ?? "";
+    }
+    if (usage) expect(usage.completion_tokens).toBe(whole.usage?.completion_tokens ?? 0);
+  }
+  expect(seen).toEqual({ content, reasoning });
+  expect(kinds.slice(kinds.indexOf("content"))).not.toContain("reasoning");
+});
+
+/** vLLM's field, which the SDK passes on. */
+interface Spoken {
+  readonly content?: string;
+  readonly reasoning?: string;
+}
+
 test("pictures: by URL and as data, the same to the model", async () => {
   const data = `data:image/jpeg;base64,${Buffer.from(picture).toString("base64")}`;
   const texts: (string | null | undefined)[] = [];
