@@ -1,6 +1,8 @@
 // Live calls through the whole product, with processes that are really killed: two actors in front of one simulator that
 // takes its time, so that a kill hits the call where the test wants it.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
 import { contentOf } from "./live-calls.ts";
 import { type Stack, startStack, until } from "./stack.ts";
@@ -49,6 +51,34 @@ const inflight = async (): Promise<number> =>
   ((await (await fetch(`${sim.url}/admin/inflight`)).json()) as { inflight: number }).inflight;
 const nothingRuns = (): Promise<true> =>
   until("an idle model server", 5_000, async () => ((await inflight()) === 0 ? true : null));
+
+/** Bytes that the broker has sent to and had from its clients, by their names: what stands after the GPU's number alone. */
+async function carried(): Promise<Record<string, number>> {
+  const folder = join(stack.dataDir, "nats/ports");
+  const [file = ""] = (await readdir(folder)).filter((name) => name.endsWith(".ports"));
+  const { monitoring } = (await Bun.file(join(folder, file)).json()) as { monitoring: string[] };
+  const { connections } = (await (await fetch(`${monitoring[0]}/connz`)).json()) as {
+    connections: { name: string; in_bytes: number; out_bytes: number }[];
+  };
+  const bytes: Record<string, number> = {};
+  for (const { name, in_bytes, out_bytes } of connections) {
+    const of = name.replace(/ \d+/, "");
+    bytes[of] = (bytes[of] ?? 0) + in_bytes + out_bytes;
+  }
+  return bytes;
+}
+
+test("tokens have a connection of their own, at both ends", async () => {
+  const before = await carried();
+  const answer = await stack.call("POST", "/v1/chat/completions", body(300));
+  const sizeBytes = (await answer.text()).length;
+  const after = await carried();
+  const grown = (name: string): number => (after[name] ?? Number.NaN) - (before[name] ?? 0);
+  for (const process of ["gateway", "actor"]) {
+    expect([process, grown(`millrace ${process} tokens`) >= sizeBytes]).toEqual([process, true]);
+    expect([process, grown(`millrace ${process}`) < sizeBytes / 2]).toEqual([process, true]);
+  }
+});
 
 test("an actor killed before the first token: the other one answers, within milliseconds", async () => {
   const response = stack.call("POST", "/v1/chat/completions", body(20, "delay_ms=1500"), { "x-request-id": "early" });
