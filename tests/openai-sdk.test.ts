@@ -165,7 +165,7 @@ test("structured outputs: a schema by response_format, a choice by vLLM's fields
 test("what a model thinks stands apart from what it says, whole and in deltas, and counts as its tokens", async () => {
   const request = { model, messages, reasoning_effort: "high" as const, seed: 5 };
   const whole = await client.chat.completions.create(request);
-  const { content, reasoning } = whole.choices[0]?.message as Spoken;
+  const { content = "", reasoning = "" } = (whole.choices[0]?.message ?? {}) as Spoken;
   expect([Boolean(content), Boolean(reasoning)]).toEqual([true, true]);
   const seen = { content: "", reasoning: "" };
   const kinds: string[] = [];
