@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
 import { events, names, type ReadEvent, readEvents } from "./event-reader.ts";
+import { readExposition } from "./exposition.ts";
 import { type SecondGateway, startSecondGateway } from "./second-gateway.ts";
 import { type Stack, startStack } from "./stack.ts";
 
@@ -220,9 +221,18 @@ describe("the other runners", () => {
     expect(usage).toMatchObject({ completion_tokens: 8 });
   });
 
-  test("texts of several tasks are embedded", async () => {
-    const words = ["one", "two", "three", "four", "five", "six"];
+  /** Calls for vectors that the actor has made. */
+  const embedCalls = async (): Promise<number> => {
+    const { metrics } = stack.log().findLast(({ message }) => message === "actor is ready") ?? {};
+    const text = await (await fetch(String(metrics))).text();
+    return readExposition(text).sum("ai_requests_total", 'endpoint="embeddings"');
+  };
+
+  test("texts of several tasks are embedded, in fewer calls than tasks", async () => {
+    const words = ["one", "two", "three", "four", "five", "six", ...Array.from({ length: 26 }, (_, i) => `mill ${i}`)];
+    const before = await embedCalls();
     const results = await Promise.all(words.map((input) => done("embed", { input })));
+    expect((await embedCalls()) - before).toBeLessThan(words.length / 2);
     const vectors = results.map(({ embeddings }) => JSON.stringify(embeddings));
     expect(new Set(vectors).size).toBe(words.length);
     expect((await done("embed", { input: words })).embeddings).toEqual(vectors.map((text) => JSON.parse(text)[0]));

@@ -247,7 +247,8 @@ test("a model's own limit of calls is kept", async () => {
     serve(() => begun()),
   );
   const answer = await ask();
-  expect(await codeOf(ask())).toBe("model_overloaded");
+  const refused = asAppError(await ask().catch((thrown: unknown) => thrown));
+  expect([refused?.code, refused?.retryAfterS]).toEqual(["model_overloaded", 1]);
   await answer.body.cancel();
   const next = await ask();
   await next.body.cancel();

@@ -86,6 +86,17 @@ test("chat: a stream says the same as the whole answer; usage comes where it was
   }
 });
 
+test("usage on every chunk, as vLLM has it, is passed on and grows to that of the whole", async () => {
+  const stream_options = { include_usage: true, continuous_usage_stats: true };
+  const stream = await client.chat.completions.create({ model, messages, seed: 7, stream: true, stream_options });
+  const chunks = await Array.fromAsync(stream);
+  const counts = chunks.map(({ usage }) => usage?.completion_tokens ?? Number.NaN);
+  expect(counts.length).toBeGreaterThan(5);
+  expect(counts).toEqual([...counts].sort((a, b) => a - b));
+  const whole = await client.chat.completions.create({ model, messages, seed: 7 });
+  expect(counts.at(-1)).toBe(whole.usage?.completion_tokens ?? 0);
+});
+
 test("chat: several choices, whole and as a stream; logprobs", async () => {
   const whole = await client.chat.completions.create({ model, messages, n: 3, logprobs: true, top_logprobs: 2 });
   expect(whole.choices.map(({ index }) => index).sort()).toEqual([0, 1, 2]);

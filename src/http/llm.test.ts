@@ -197,14 +197,14 @@ test("sound goes out with its type, and never as a page", async () => {
   expect((await send()).headers.get("content-type")).toBe("application/octet-stream");
 });
 
-test("a conversation keeps its affinity as it grows; another, another key's and another model's have their own", async () => {
+test("a conversation and a long prefix keep their affinity; another, another key's and model's have their own", async () => {
   const { caller, requests } = callerOf(() => answerOf("{}"));
   await using server = await startFixture({ llm: caller });
-  const send = async (body: object, headers: Record<string, string> = {}) => {
-    await server.send("/v1/chat/completions", jsonPost({ ...chat, ...body }, headers));
+  const send = async (body: object, headers: Record<string, string> = {}, path = "chat/completions") => {
+    await server.send(`/v1/${path}`, jsonPost({ ...chat, ...body }, headers));
     return requests.at(-1);
   };
-  const affinity = async (body: object, headers?: Record<string, string>) => (await send(body, headers))?.affinity;
+  const affinity = async (...sent: Parameters<typeof send>) => (await send(...sent))?.affinity;
   const first = await affinity({});
   const grown = [user, { role: "assistant", content: "hi" }, { role: "user", content: "and now?" }];
   expect(await affinity({ messages: grown })).toBe(first);
@@ -217,6 +217,12 @@ test("a conversation keeps its affinity as it grows; another, another key's and 
   ];
   expect(new Set([first, ...others]).size).toBe(6);
   expect(await affinity({ messages: grown.slice(1) }, { "x-session-id": "s1" })).toBe(others[3]);
+  const system = { role: "system", content: "The rules of the mill. ".repeat(500) };
+  const behind = (content: string) => affinity({ messages: [system, { role: "user", content }] });
+  expect(await behind("Who turns it?")).toBe(await behind("Since when?"));
+  const prompt = (end: string) =>
+    affinity({ prompt: `${system.content}${end}`, messages: undefined }, {}, "completions");
+  expect(await prompt("a")).toBe(await prompt("b"));
   const [named, anonymous] = [await send({ user: "u1" }), await send({})];
   expect([named?.stickyKey, anonymous?.stickyKey]).toEqual(["alice u1", "alice"]);
 });
