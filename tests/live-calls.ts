@@ -56,6 +56,8 @@ export const entryOf = (id: string): ActorEntry => ({
 export interface PlannedModels extends LlmModels {
   targets: Target[];
   inFlightMax: number | null;
+  /** Answers that had begun. */
+  begun: number;
   readonly reports: { readonly actorId: string; readonly variant: string; readonly outcome: TryOutcome }[];
 }
 
@@ -77,6 +79,7 @@ function plannedModels(targets: Target[] = [target()]): PlannedModels {
   return {
     targets,
     inFlightMax: null,
+    begun: 0,
     reports,
     list: () => [],
     find(name) {
@@ -91,7 +94,8 @@ function plannedModels(targets: Target[] = [target()]): PlannedModels {
       return this.targets;
     },
     report({ variant }, actorId, news) {
-      if (news !== "begun") reports.push({ actorId, variant, outcome: news });
+      if (news === "begun") this.begun++;
+      else reports.push({ actorId, variant, outcome: news });
     },
     admits: () => true,
   };
@@ -127,6 +131,7 @@ export async function startLive(): Promise<LiveFixture> {
     models.targets = [target()];
     models.inFlightMax = null;
     models.reports.length = 0;
+    models.begun = 0;
   };
   return {
     broker,

@@ -85,6 +85,8 @@ test("a server that ends after a role and no word is left for another, and nothi
     expect([contentOf(text), text.includes('"bad"')]).toEqual(["one", false]);
   }
   expect(asked.bad).toBe(1);
+  // What a half-open breaker waits for: a first token, and not an answer's last.
+  expect(live.models.begun).toBe(asked.good);
 });
 
 test("the whole time of an answer has a limit, though its tokens never stop", async () => {

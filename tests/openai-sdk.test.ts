@@ -90,8 +90,8 @@ test("usage on every chunk, as vLLM has it, is passed on and grows to that of th
   const stream_options = { include_usage: true, continuous_usage_stats: true };
   const stream = await client.chat.completions.create({ model, messages, seed: 7, stream: true, stream_options });
   const chunks = await Array.fromAsync(stream);
-  const counts = chunks.map(({ usage }) => usage?.completion_tokens ?? Number.NaN);
-  expect(counts.length).toBeGreaterThan(5);
+  const counts = chunks.flatMap(({ usage }) => usage?.completion_tokens ?? []);
+  expect(counts).toHaveLength(chunks.length);
   expect(counts).toEqual([...counts].sort((a, b) => a - b));
   const whole = await client.chat.completions.create({ model, messages, seed: 7 });
   expect(counts.at(-1)).toBe(whole.usage?.completion_tokens ?? 0);
