@@ -107,3 +107,15 @@ test("a refusal that says our key back does not tell it to the client", async ()
   const answer = await live.caller.call(llmRequest());
   expect(await new Response(answer.body).json()).toEqual({ error: { message: "not good: Bearer (secret)" } });
 });
+
+test("a redirect is not followed: prompt and key go to no other server", async () => {
+  let asked = 0;
+  const other = serve(() => {
+    asked++;
+    return streamed(choice("a", "stop"));
+  });
+  const sending = serve(() => new Response(null, { status: 307, headers: { location: `${other}/chat/completions` } }));
+  await live.actor("a", sending, { apiKey: "a key of ours" });
+  const error = asAppError(await live.caller.call(llmRequest()).catch((thrown: unknown) => thrown));
+  expect([error?.code, error?.message.includes(other), asked]).toEqual(["upstream_failed", false, 0]);
+});

@@ -172,7 +172,9 @@ test.each(["before", "after"])("a client that leaves %s the first token closes t
   if (answer) {
     const end = await answer.ended;
     expect([end.outcome, end.usage.completionTokens, end.usage.promptTokens > 0]).toEqual(["cancelled", 1, true]);
-  } else expect(call).rejects.toThrow("left");
+  } else await expect(call).rejects.toThrow("left");
+  // Nothing against the server, or clients who leave would open its breaker.
+  expect(live.models.reports.map(({ outcome }) => outcome)).toEqual(when === "after" ? ["ok"] : []);
   expect(live.caller.inFlight().size).toBe(0);
 });
 
