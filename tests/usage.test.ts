@@ -79,6 +79,9 @@ const statusOf = (call: PromiseLike<unknown>): PromiseLike<number> =>
   );
 
 const scrape = async (url: string): Promise<Exposition> => readExposition(await (await fetch(`${url}/metrics`)).text());
+/** Calls of this gateway that have ended so. */
+const endedAs = async (status: string): Promise<number> =>
+  (await scrape(stack.url)).sum("ai_requests_total", `status="${status}"`);
 const simulated = async (): Promise<number[]> => {
   const text = await (await fetch(`${sim.url}/metrics`)).text();
   return ["prompt_tokens_total", "generation_tokens_total", "prompt_tokens_cached_total"].map((name) =>
@@ -169,6 +172,7 @@ test("a stream that its client leaves is charged for the tokens that were made u
   });
   await stack.until("the server has stopped", 10_000, async () => (sim.inflight() === 0 ? true : null));
   expect(await live()).toBe(0);
+  expect(await endedAs("cancelled")).toBe(1);
   const made = ((await simulated())[1] ?? 0) - (before[1] ?? 0);
   expect(used.completion_tokens).toBeGreaterThanOrEqual(20);
   expect(used.completion_tokens).toBeLessThanOrEqual(made);
@@ -189,6 +193,7 @@ test("a call that fails before any token costs nothing, and one that breaks off 
   await expect(reading).rejects.toThrow();
   const { used } = await usageOf(key);
   expect([used.requests, used.completion_tokens]).toEqual([1, 5]);
+  expect(await endedAs("upstream_failed")).toBe(2);
 });
 
 test("a quota is one over both gateways: what is left is told, and used up it is refused until midnight", async () => {
