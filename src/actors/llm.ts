@@ -1,6 +1,7 @@
 // The language models of an actor: what its file says, what the servers that it reaches offer, the server that it has
 // started itself, and the live calls that it answers for gateways. actor.ts opens it and announces the offers. Secrets of
 // providers stay in this process.
+import { join } from "node:path";
 import { openBus } from "../bus/connection.ts";
 import { systemClock } from "../clock.ts";
 import type { Config } from "../config.ts";
@@ -58,7 +59,8 @@ export async function openActorLlm(
   const { id: actorId, gpu } = actor;
   const shared = { provider: models.provider, actorId, gpu, clock: systemClock, log };
   const tokens = await openBus(config.natsUrl ?? "", `millrace actor ${gpu} tokens`, log);
-  const ledger = openRemoteLedger({ bus: tokens, clock: systemClock, log });
+  const leftPath = join(config.dataDir, "run", `usage-${gpu}.jsonl`);
+  const ledger = openRemoteLedger({ bus: tokens, leftPath, clock: systemClock, log });
   const live = startLiveServer({ ...shared, bus: tokens });
   const caller = meter(createLocalCaller({ ...shared, models, observer: createLlmMetrics(metrics) }), ledger);
   const fetchMedia: FetchMedia = (url, sizeBytesMax, signal) =>

@@ -13,12 +13,14 @@ export interface Batches {
   record(entry: UsageEntry): void;
   /** Sends what is there. Resolves when that was tried once; never throws. */
   flush(): Promise<void>;
-  /** Sends what is there, tried once. Nothing is to be recorded afterwards. */
-  stop(): Promise<void>;
+  /** Sends what is there, tried once; resolves to what did not arrive. Nothing is to be recorded afterwards. */
+  stop(): Promise<readonly Batch[]>;
 }
 
 export interface BatchesOptions {
   readonly send: (batch: Batch) => Promise<void>;
+  /** To be sent first: what a process before could not send. */
+  readonly left?: readonly Batch[];
   /** Changes of days that go with a batch; asked when one is made. */
   readonly days?: () => readonly DayChange[];
   readonly clock: Clock;
@@ -32,9 +34,9 @@ const ROWS_MAX = 50_000;
 
 type Sum = { -readonly [Field in keyof UsageRow]: UsageRow[Field] };
 
-export function createBatches({ send, days, clock, log }: BatchesOptions): Batches {
+export function createBatches({ send, left = [], days, clock, log }: BatchesOptions): Batches {
   let sums = new Map<string, Sum>();
-  let unsent: Batch[] = [];
+  let unsent: Batch[] = [...left];
   let sending: Promise<void> | null = null;
   let failed = false;
   let lost = 0;
@@ -104,6 +106,8 @@ export function createBatches({ send, days, clock, log }: BatchesOptions): Batch
     async stop() {
       clearInterval(timer);
       await flush();
+      if (sums.size > 0) seal();
+      return unsent;
     },
   };
 }

@@ -1,5 +1,9 @@
 // An actor's usage on its way to the database, over a real broker, to the services of two gateways.
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type Broker, startBroker } from "../../tests/broker.ts";
 import { forEachDatabase } from "../../tests/databases.ts";
 import { until } from "../../tests/stack.ts";
@@ -27,13 +31,17 @@ forEachDatabase(({ empty }) => {
   let db: Db;
   let usage: Usage;
   let actor: RemoteLedger;
+  let folder: string;
+  const open = (): RemoteLedger =>
+    openRemoteLedger({ bus: broker.bus, leftPath: join(folder, "left.jsonl"), clock, log: silentLog });
   const stops: (() => Promise<void>)[] = [];
   beforeEach(async () => {
     time.now = midnight;
     db = await openUsage(await empty());
     usage = openUsageLedger({ sql: db.sql, limitOf: (key) => (key === "alice" ? LIMIT : 0), clock, log: silentLog });
-    actor = openRemoteLedger({ bus: broker.bus, clock, log: silentLog });
-    stops.push(db.close, usage.stop, actor.stop);
+    folder = await mkdtemp(join(tmpdir(), "millrace-usage-"));
+    actor = open();
+    stops.push(() => rm(folder, { recursive: true }), db.close, usage.stop, actor.stop);
   });
   afterEach(async () => {
     for (const stop of stops.splice(0).reverse()) await stop();
@@ -51,6 +59,26 @@ forEachDatabase(({ empty }) => {
       const [sum] = await usage.report(query);
       return sum?.requests === requests ? sum.promptTokens : null;
     });
+
+  test("what no gateway took before the actor ended is sent by the next one, and counts once", async () => {
+    record("alice", 10);
+    await actor.stop();
+    const left = join(folder, "left.jsonl");
+    const text = await readFile(left, "utf8");
+    actor = open();
+    stops.push(actor.stop);
+    record("alice", 5);
+    serve();
+    expect(await counted(2)).toBe(15);
+    await until("the file is gone while the actor goes on", 5_000, async () => (existsSync(left) ? null : true));
+    // The actor died before it took the file away; and a line that nobody can read costs no other.
+    await actor.stop();
+    await writeFile(left, `no JSON\n${text}`);
+    actor = open();
+    stops.push(actor.stop);
+    record("alice", 1);
+    expect(await counted(3)).toBe(16);
+  });
 
   test("what runners used is counted within a second, and once where the answer was lost", async () => {
     let answers = 0;

@@ -8,16 +8,19 @@ import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createBatches } from "./batches.ts";
 import type { Ledger } from "./ledger.ts";
+import { keepLeft, readLeft } from "./left-batches.ts";
 import { parseAnswer, type UsageAnswer, type UsageQuestion } from "./messages.ts";
 
 export interface RemoteLedgerOptions {
   readonly bus: Pick<Bus, "request">;
+  /** The file of what no gateway took before the actor ended. */
+  readonly leftPath: string;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 export interface RemoteLedger extends Ledger {
-  /** Sends what is there, tried once. The bus must still be open. */
+  /** Sends what is there, tried once, and keeps what did not arrive. The bus must still be open. */
   stop(): Promise<void>;
 }
 
@@ -39,18 +42,22 @@ interface Word {
  * `reserve` reserves nothing (a task's calls are charged when they have ended), so that a key may exceed its quota by
  * what its tasks use within two seconds, and by their calls under way.
  */
-export function openRemoteLedger({ bus, clock, log }: RemoteLedgerOptions): RemoteLedger {
+export function openRemoteLedger({ bus, leftPath, clock, log }: RemoteLedgerOptions): RemoteLedger {
   const words = new Map<string, Word>();
   const asking = new Map<string, Promise<Word>>();
   const ask = async (question: UsageQuestion, timeoutMs: number): Promise<UsageAnswer> =>
     parseAnswer((await bus.request(subjects.usage, JSON.stringify(question), { timeoutMs })).text());
+  const left = readLeft(leftPath, log);
+  const leftIds = new Set(left.map(({ id }) => id));
   const batches = createBatches({
     async send({ id, rows }) {
       const { type } = await ask({ v: 1, type: "count", id, rows }, COUNT_MS_MAX);
-      if (type === "unknown")
-        return log.error({ rows: rows.length }, "no gateway understands this token usage: it is lost");
-      if (type !== "counted") throw new AppError("database_unavailable", `a gateway answered ${type}`);
+      if (type === "unknown") log.error({ rows: rows.length }, "no gateway understands this token usage: it is lost");
+      else if (type !== "counted") throw new AppError("database_unavailable", `a gateway answered ${type}`);
+      // At once: gateways know for a day which batches they have counted, and an actor may run for longer.
+      if (leftIds.delete(id) && leftIds.size === 0) keepLeft(leftPath, [], log);
     },
+    left,
     clock,
     log,
   });
@@ -83,6 +90,8 @@ export function openRemoteLedger({ bus, clock, log }: RemoteLedgerOptions): Remo
       return word && word.untilMs > clock.monotonicMs() ? heed(word) : admit(keyId);
     },
     record: batches.record,
-    stop: batches.stop,
+    async stop() {
+      keepLeft(leftPath, await batches.stop(), log);
+    },
   };
 }

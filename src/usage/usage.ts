@@ -102,6 +102,9 @@ export function openUsageLedger({ sql, limitOf, clock, log }: UsageOptions): Usa
       const used = await tokensOfDay(sql, keyId, dayMs);
       return { limit, used, remaining: Math.max(0, limit - used), resetsMs: dayMs + DAY_MS };
     },
-    stop: batches.stop,
+    async stop() {
+      const lost = await batches.stop();
+      if (lost.length > 0) log.error({ batches: lost.length }, "token usage of the last moments is lost");
+    },
   };
 }
