@@ -1,4 +1,4 @@
-// What one event of a streamed answer means: content, an end, usage, an error. upstream-stream.ts asks it once for each event,
+// What one event of a streamed answer means: content, an end, usage, an error. stream-answer.ts asks it once for each event,
 // so it looks and copies nothing. A model server is a stranger: any JSON may come.
 import type { LlmEndpoint } from "../models/llm-models.ts";
 import type { TokenUsage } from "./llm.ts";

@@ -1,5 +1,5 @@
 // Cuts the bytes of a model server's answer into whole server-sent events (WHATWG HTML §9.2.6), however the network cut
-// them. upstream-stream.ts feeds it. It keeps no more than one event, and scans no byte twice. Lines end with LF or CRLF; a lone
+// them. stream-answer.ts feeds it. It keeps no more than one event, and scans no byte twice. Lines end with LF or CRLF; a lone
 // CR, which the standard allows and no model server sends, ends no line.
 import { AppError } from "../errors.ts";
 
