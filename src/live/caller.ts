@@ -5,7 +5,7 @@ import type { Clock } from "../clock.ts";
 import { AppError } from "../errors.ts";
 import { type CallParts, callTargets } from "../llm/calls.ts";
 import type { LlmCaller } from "../llm/llm.ts";
-import { type LiveObserver, silentObserver } from "../llm/observer.ts";
+import { type CallObserver, silentObserver } from "../llm/observer.ts";
 import { TryFailure } from "../llm/try.ts";
 import { Watchdog } from "../llm/watchdog.ts";
 import type { Log } from "../log.ts";
@@ -22,7 +22,7 @@ export interface LiveCallerOptions {
   readonly liveActors: () => readonly ActorEntry[];
   readonly clock: Clock;
   readonly log: Log;
-  readonly observer?: LiveObserver;
+  readonly observer?: CallObserver;
   /** Given by tests alone. */
   readonly silenceMs?: number;
 }

@@ -7,7 +7,7 @@ import { answerOf } from "./answer.ts";
 import { type Opened, openFirst, type Ways } from "./attempts.ts";
 import { encodeFor } from "./encode.ts";
 import type { LlmAnswer, LlmEnd, LlmRequest } from "./llm.ts";
-import type { LiveObserver } from "./observer.ts";
+import type { CallObserver } from "./observer.ts";
 import type { Watchdog } from "./watchdog.ts";
 
 /** Whole time of a call, over all its tries. The official SDKs wait no longer. */
@@ -18,7 +18,7 @@ export interface CallParts {
   readonly clock: Clock;
   readonly watchdog: Watchdog;
   readonly random: () => number;
-  readonly observer: LiveObserver;
+  readonly observer: CallObserver;
 }
 
 /** How a call is tried, and what is to be done when it is over, answered or not. */

@@ -8,7 +8,7 @@ import type { LlmModels } from "../models/llm-models.ts";
 import { type CallParts, callTargets } from "./calls.ts";
 import { estimatePromptTokens } from "./estimate.ts";
 import type { LlmCaller } from "./llm.ts";
-import { type LiveObserver, silentObserver } from "./observer.ts";
+import { type CallObserver, silentObserver } from "./observer.ts";
 import { TryFailure } from "./try.ts";
 import { createUpstream } from "./upstream.ts";
 import { Watchdog } from "./watchdog.ts";
@@ -21,7 +21,7 @@ export interface LocalCallerOptions {
   readonly actorId: string;
   readonly clock: Clock;
   readonly log: Log;
-  readonly observer?: LiveObserver;
+  readonly observer?: CallObserver;
 }
 
 export function createLocalCaller(options: LocalCallerOptions): LlmCaller {

@@ -3,7 +3,7 @@
 // words of ours; nothing is counted per token.
 import type { Metrics } from "../metrics/metrics.ts";
 import type { LlmEnd } from "./llm.ts";
-import type { LiveObserver } from "./observer.ts";
+import type { CallObserver } from "./observer.ts";
 
 /** From an embedding to the longest answer (10 minutes). */
 const DURATION_BOUNDS_S = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600];
@@ -16,7 +16,7 @@ const TOKEN_GAP_BOUNDS_S = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10, 20, 40,
 ];
 
-export function createLlmMetrics(metrics: Metrics): LiveObserver {
+export function createLlmMetrics(metrics: Metrics): CallObserver {
   const calls = new Map<string, number>();
   metrics.sampled({
     name: "millrace_live_calls",

@@ -4,7 +4,7 @@ import type { LlmEndpoint, TryOutcome } from "../models/llm-models.ts";
 import type { LlmEnd } from "./llm.ts";
 
 /** `model` is always an id of the catalogue, never a client's word. */
-export interface LiveObserver {
+export interface CallObserver {
   /** A call of a known model; `ended` or `refused` follows exactly once. */
   began(model: string, endpoint: LlmEndpoint): void;
   /** A try went wrong before any content, and another follows. `why` is never `ok`. */
@@ -15,17 +15,17 @@ export interface LiveObserver {
    * The call is over. `tokenGapMs` is the mean time between the tokens of a stream; null for other answers and for less
    * than two tokens. `durationMs` is the whole call.
    */
-  ended(model: string, endpoint: LlmEndpoint, end: LlmEnd, times: LiveTimes): void;
+  ended(model: string, endpoint: LlmEndpoint, end: LlmEnd, times: CallTimes): void;
   /** The call ended without an answer: `code` is the error's, `cancelled` where the client left. */
   refused(model: string, endpoint: LlmEndpoint, code: string, durationMs: number): void;
 }
 
-export interface LiveTimes {
+export interface CallTimes {
   readonly durationMs: number;
   readonly tokenGapMs: number | null;
 }
 
-export const silentObserver: LiveObserver = {
+export const silentObserver: CallObserver = {
   began: () => {},
   retried: () => {},
   fellBack: () => {},
