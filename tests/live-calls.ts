@@ -10,7 +10,7 @@ import type { LlmRequest } from "../src/llm/llm.ts";
 import { silentLog } from "../src/log.ts";
 import type { ActorEntry } from "../src/models/announce.ts";
 import type { ProviderAccess } from "../src/models/llm-catalogue.ts";
-import type { LlmModel, LlmModels, Target, TryOutcome } from "../src/models/llm-models.ts";
+import type { LlmModel, LlmModels, Target, TryNews } from "../src/models/llm-models.ts";
 import type { ProviderTimeouts } from "../src/models/models-file.ts";
 import type { LlmOffers } from "../src/models/offers.ts";
 import { type Broker, startBroker } from "./broker.ts";
@@ -58,7 +58,7 @@ export interface PlannedModels extends LlmModels {
   inFlightMax: number | null;
   /** Answers that had begun. */
   begun: number;
-  readonly reports: { readonly actorId: string; readonly variant: string; readonly outcome: TryOutcome }[];
+  readonly reports: { readonly actorId: string; readonly variant: string; readonly outcome: TryNews }[];
 }
 
 export const target = (over: Partial<Target> = {}): Target => ({

@@ -117,7 +117,8 @@ test("what fails before the first content is tried elsewhere, and nobody sees it
   }
   const outcomes = live.models.reports.map(({ actorId, outcome }) => `${actorId} ${outcome}`);
   expect(outcomes.filter((one) => one === "good ok").length).toBe(10);
-  expect(new Set(outcomes)).toEqual(new Set(["bad failed", "good ok"]));
+  // While it was alone, the request may have been what broke it.
+  expect(new Set(outcomes)).toEqual(new Set(["bad unclear", "bad failed", "good ok"]));
 });
 
 test("a client's own error is passed on once, with the server's words", async () => {

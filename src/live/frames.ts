@@ -15,6 +15,7 @@
 //   failed  the try, or the answer, has failed (JSON)
 //   beat    the call lives, though there is nothing to tell
 // `number` counts the frames of a call from 0: one that is missing is a failure of the call.
+import type { Blamed } from "../llm/try.ts";
 import { type LlmEndpoint, llmEndpoints } from "../models/llm-models.ts";
 
 const LIVE_VERSION = 1;
@@ -133,7 +134,7 @@ export interface Counted {
 
 export interface Failed extends Counted {
   readonly outcome: "failed" | "overloaded" | "unauthorized";
-  readonly blamed: "server" | "actor";
+  readonly blamed: Blamed;
   readonly code: "upstream_failed" | "upstream_timeout" | "model_overloaded" | "model_unavailable";
   readonly message: string;
   readonly retryAfterS: number;
@@ -156,7 +157,7 @@ export function parseFailed(bytes: Uint8Array): Failed | null {
     failed !== null &&
     isCounted(failed) &&
     ["failed", "overloaded", "unauthorized"].includes(String(failed.outcome)) &&
-    ["server", "actor"].includes(String(failed.blamed)) &&
+    ["server", "actor", "unclear"].includes(String(failed.blamed)) &&
     ["upstream_failed", "upstream_timeout", "model_overloaded", "model_unavailable"].includes(String(failed.code)) &&
     isText(failed.message) &&
     isCount(failed.retryAfterS);

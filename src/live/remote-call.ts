@@ -6,7 +6,7 @@
 //      └── failed ──┴── failed, a missing frame, actor gone, cancel ──► over
 import { AppError } from "../errors.ts";
 import type { TokenUsage } from "../llm/llm.ts";
-import { type TryAnswer, TryFailure } from "../llm/try.ts";
+import { type Blamed, type TryAnswer, TryFailure } from "../llm/try.ts";
 import { UsageCount } from "../llm/usage-count.ts";
 import { type Counted, type Head, parseCounted, parseFailed, parseHead, type ToGateway } from "./frames.ts";
 
@@ -28,7 +28,7 @@ export interface RemoteCallParts {
 
 export class RemoteCall implements TryAnswer {
   readonly opened: Promise<TryAnswer>;
-  actorFailed = false;
+  blamed: Blamed = "server";
   /** When a frame of it came last, by the watchdog's clock. */
   heardAtMs = 0;
   readonly #parts: RemoteCallParts;
@@ -118,7 +118,7 @@ export class RemoteCall implements TryAnswer {
     const error = new AppError(code, message, { retryAfterS: 1 });
     if (this.#state === "opening") return this.#refuse(new TryFailure("failed", error), early);
     if (this.#state === "over") return;
-    this.actorFailed = true;
+    this.blamed = "actor";
     this.#failure = error;
     this.#end(early);
     this.#settleFailure();
@@ -162,6 +162,7 @@ export class RemoteCall implements TryAnswer {
     const error = new AppError(code, message, { retryAfterS });
     if (this.#state === "opening") return this.#refuse(new TryFailure(outcome, error, blamed));
     this.#count.told(usageOf(failed));
+    this.blamed = blamed;
     this.#failure = error;
     this.#end(false);
     this.#settleFailure();

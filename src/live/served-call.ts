@@ -92,7 +92,7 @@ export class ServedCall {
       this.#send("end", jsonBytes(answer.usage()));
     } catch (error) {
       answer?.cancel();
-      this.#send("failed", jsonBytes({ ...failedOf(error), ...(answer?.usage() ?? noUsage) }));
+      this.#send("failed", jsonBytes({ ...failedOf(error, answer), ...(answer?.usage() ?? noUsage) }));
     }
     this.#end();
   }
@@ -160,13 +160,13 @@ export class ServedCall {
 
 const jsonBytes = (value: object): Uint8Array => Buffer.from(JSON.stringify(value));
 
-function failedOf(error: unknown): Omit<Failed, keyof typeof noUsage> {
+function failedOf(error: unknown, answer: TryAnswer | null): Omit<Failed, keyof typeof noUsage> {
   const failure = error instanceof TryFailure ? error : null;
   const cause = failure?.error ?? asAppError(error);
   const code = cause?.code;
   return {
     outcome: failure?.outcome ?? "failed",
-    blamed: failure?.blamed ?? "server",
+    blamed: failure?.blamed ?? answer?.blamed ?? "server",
     code:
       code === "upstream_timeout" || code === "model_overloaded" || code === "model_unavailable"
         ? code

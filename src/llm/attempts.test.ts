@@ -37,19 +37,21 @@ const failure = (outcome: Exclude<TryOutcome, "ok">, blamed: Blamed = "server"):
 async function run(
   targets: readonly Target[],
   actors: readonly string[],
-  outcomes: readonly (TryFailure | "ok")[],
+  outcomes: readonly (TryFailure | "ok" | "refused")[],
   unfit: readonly string[] = [],
 ) {
   const tried: string[] = [];
   const reports: string[] = [];
   const retries: TryOutcome[] = [];
   const answer: TryAnswer = wholeAnswer({ status: 200, contentType: "text/plain", bytes: Buffer.from("x") });
+  const refusal: TryAnswer = wholeAnswer({ status: 400, contentType: "text/plain", bytes: Buffer.from("x") });
   const opened = openFirst(targets, request(), performance.now() + 1_000, {
     choose: (_, excluded) => actors.find((id) => !excluded.has(id)) ?? null,
     async open({ target: { variant }, actorId }) {
       const outcome = outcomes[Math.min(tried.length, outcomes.length - 1)] ?? "ok";
       tried.push(`${variant}@${actorId}`);
       if (outcome === "ok") return answer;
+      if (outcome === "refused") return refusal;
       throw outcome;
     },
     async encode({ variant }) {
@@ -105,6 +107,23 @@ describe("the order of tries", () => {
   test("a target that cannot be asked for this is left out; where there is no other, the client hears why", async () => {
     expect((await run([v, w], ["a"], ["ok"], ["v"])).tried).toEqual(["w@a"]);
     expect((await run([v, w], ["a"], ["ok"], ["v", "w"])).code).toBe("invalid_request");
+  });
+});
+
+describe("a server that answers with an error of its own", () => {
+  const errors = failure("failed", "unclear");
+  test("has failed where another answers the same request", async () => {
+    expect((await run([v, w], ["a"], [errors, "ok"])).reports).toEqual(["v@a failed"]);
+    expect((await run([own], ["a", "b"], [errors, "ok"])).reports).toEqual(["g@a failed"]);
+  });
+  test("may have met a request that breaks it, where nobody else answers that one either", async () => {
+    expect(await run([v], ["a"], [errors])).toMatchObject({ reports: ["v@a unclear"], code: "upstream_failed" });
+    expect((await run([v, w], ["a"], [errors])).reports).toEqual(["v@a unclear", "w@a unclear"]);
+    expect((await run([v, w], ["a"], [errors, "refused"])).reports).toEqual(["v@a unclear"]);
+    expect((await run([v, w], ["a"], [errors, failure("failed")])).reports).toEqual(["w@a failed", "v@a unclear"]);
+  });
+  test("has not failed where it answers the same request a moment later", async () => {
+    expect((await run([v], ["a"], [errors, "ok"])).reports).toEqual(["v@a unclear"]);
   });
 });
 

@@ -41,6 +41,15 @@ export async function openFirst(
   ways: Ways,
 ): Promise<Opened> {
   const course = new Course(targets);
+  try {
+    course.opened = await inTurn(course, request, deadlineMs, ways);
+    return course.opened;
+  } finally {
+    course.tellUnclear(ways.report);
+  }
+}
+
+async function inTurn(course: Course, request: LlmRequest, deadlineMs: number, ways: Ways): Promise<Opened> {
   for (let tries = 0; tries < TRIES_MAX; tries++) {
     request.signal.throwIfAborted();
     const place = course.next(ways);
@@ -60,16 +69,22 @@ export async function openFirst(
       return { target, actorId, answer };
     } catch (error) {
       if (!(error instanceof TryFailure)) throw error;
-      if (course.isNews(target, error)) ways.report(target, actorId, error.outcome);
+      if (course.isNews(place, error)) ways.report(target, actorId, error.outcome);
       course.failed(target, actorId, error);
     }
   }
   throw course.verdict();
 }
 
+interface Place {
+  readonly target: Target;
+  readonly actorId: string;
+}
+
 /** What is left to try. */
 class Course {
   last: TryFailure | null = null;
+  opened: Opened | null = null;
   #targets: Target[];
   #retries = 0;
   #full: TryFailure | null = null;
@@ -78,6 +93,8 @@ class Course {
   readonly #lost = new Set<string>();
   /** Addresses that have failed. */
   readonly #failed = new Set<Target>();
+  /** Servers that have answered with an error of their own. */
+  readonly #unclear: Place[] = [];
   /** Actors at which a target was tried. */
   readonly #tried = new Map<Target, Set<string>>();
 
@@ -85,7 +102,7 @@ class Course {
     this.#targets = [...targets];
   }
 
-  next(ways: Ways): { readonly target: Target; readonly actorId: string } | null {
+  next(ways: Ways): Place | null {
     for (const target of this.#targets) {
       const actorId = ways.choose(target, new Set([...this.#lost, ...(this.#tried.get(target) ?? [])]));
       if (actorId !== null) return { target, actorId };
@@ -103,15 +120,28 @@ class Course {
   }
 
   /**
-   * Whether the server's health is to hear of it. A call that is tried three times at one address counts once: two calls
-   * with an input that their server cannot bear would close it to everybody else.
+   * Whether the server's health is to hear of it now. A call that is tried three times at one address counts once: two
+   * calls with an input that their server cannot bear would close it to everybody else.
    */
-  isNews(target: Target, { blamed, outcome }: TryFailure): boolean {
+  isNews(place: Place, { blamed, outcome }: TryFailure): boolean {
+    const { target } = place;
     if (blamed === "actor") return false;
-    if (outcome !== "failed" || target.perGpu) return true;
-    const isFirst = !this.#failed.has(target);
+    if (outcome !== "failed") return true;
+    if (!target.perGpu && this.#failed.has(target)) return false;
     this.#failed.add(target);
-    return isFirst;
+    if (blamed === "unclear") this.#unclear.push(place);
+    return blamed === "server";
+  }
+
+  /**
+   * Tells of the servers that answered the request with an error: they failed if another could answer it. Where nobody
+   * could, the request may be what breaks them (docs/decisions/0044).
+   */
+  tellUnclear(report: Ways["report"]): void {
+    for (const { target, actorId } of this.#unclear) {
+      const isOther = this.opened?.target !== target || (target.perGpu && this.opened.actorId !== actorId);
+      report(target, actorId, this.opened?.answer.status === 200 && isOther ? "failed" : "unclear");
+    }
   }
 
   failed(target: Target, actorId: string, failure: TryFailure): void {

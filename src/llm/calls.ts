@@ -2,12 +2,13 @@
 // the models' health and told to the observer. local-caller.ts and src/live/caller.ts give it their way of trying.
 import type { Clock } from "../clock.ts";
 import { asAppError } from "../errors.ts";
-import type { LlmModels, TryOutcome } from "../models/llm-models.ts";
+import type { LlmModels, TryNews } from "../models/llm-models.ts";
 import { answerOf } from "./answer.ts";
 import { type Opened, openFirst, type Ways } from "./attempts.ts";
 import { encodeFor } from "./encode.ts";
 import type { LlmAnswer, LlmEnd, LlmRequest } from "./llm.ts";
 import type { CallObserver } from "./observer.ts";
+import type { Blamed } from "./try.ts";
 import type { Watchdog } from "./watchdog.ts";
 
 /** Whole time of a call, over all its tries. The official SDKs wait no longer. */
@@ -60,8 +61,9 @@ export async function callTargets(request: LlmRequest, parts: CallParts, ways: C
   if (target.model !== model) observer.fellBack(model, target.model);
   const firstTokenMs = sinceMs();
   const onEnd = (end: LlmEnd): void => {
+    const { blamed } = opened.answer;
     // An actor that died with a hundred answers would close its server to all others.
-    if (!opened.answer.actorFailed) models.report(target, actorId, outcomeFor(end));
+    if (blamed !== "actor") models.report(target, actorId, newsOf(end, blamed));
     ways.onOver();
     const gaps = end.usage.completionTokens - 1;
     const streamed = stream && end.firstTokenMs !== null && gaps > 0;
@@ -75,4 +77,5 @@ export async function callTargets(request: LlmRequest, parts: CallParts, ways: C
 }
 
 /** A client that left says nothing against a server that had begun to answer. */
-const outcomeFor = (end: LlmEnd): TryOutcome => (end.outcome === "failed" ? "failed" : "ok");
+const newsOf = ({ outcome }: LlmEnd, blamed: Blamed | undefined): TryNews =>
+  outcome !== "failed" ? "ok" : blamed === "unclear" ? "unclear" : "failed";

@@ -6,7 +6,7 @@ import { ChunkReader } from "./chunk.ts";
 import type { Exchange } from "./exchange.ts";
 import type { TokenUsage } from "./llm.ts";
 import { SseSplitter } from "./sse.ts";
-import { type TryAnswer, TryFailure } from "./try.ts";
+import { type Blamed, type TryAnswer, TryFailure } from "./try.ts";
 import type { UpstreamRequest } from "./upstream.ts";
 import { UsageCount } from "./usage-count.ts";
 
@@ -40,6 +40,7 @@ type Reader = Pick<ReadableStreamDefaultReader<Uint8Array>, "read">;
 class StreamAnswer implements TryAnswer {
   readonly status = 200;
   readonly contentType = "text/event-stream";
+  blamed: Blamed = "server";
   readonly #reader: Reader;
   readonly #exchange: Exchange;
   readonly #splitter = new SseSplitter();
@@ -101,8 +102,10 @@ class StreamAnswer implements TryAnswer {
       while (this.#held.length === 0) await this.#more();
       if (!this.#ended) this.#exchange.rest();
     } catch (error) {
+      const failure = error instanceof TryFailure ? error : null;
       this.#ended = true;
-      this.#failure = this.#exchange.reason(error);
+      this.blamed = failure?.blamed ?? "server";
+      this.#failure = this.#exchange.reason(failure?.error ?? error);
       this.#exchange.close();
     }
   }
@@ -141,7 +144,7 @@ class StreamAnswer implements TryAnswer {
     return false;
   }
 
-  #failed(status: number): Error {
+  #failed(status: number): TryFailure {
     const full = status === 429 || status === 529;
     if (full && !this.#begun) {
       return new TryFailure(
@@ -149,7 +152,8 @@ class StreamAnswer implements TryAnswer {
         new AppError("model_overloaded", "The model has no room.", { retryAfterS: 1 }),
       );
     }
-    return new AppError("upstream_failed", "The model server failed in the middle of the answer.", { retryAfterS: 1 });
+    const why = "The model server failed in the middle of the answer.";
+    return new TryFailure("failed", new AppError("upstream_failed", why, { retryAfterS: 1 }), "unclear");
   }
 
   #finish(closed: boolean): void {

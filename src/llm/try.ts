@@ -30,14 +30,20 @@ export interface TryAnswer {
   read(): Promise<Uint8Array | null>;
   /** Closes the server's socket. Idempotent; `read` answers null or throws from then on. */
   cancel(): void;
-  /** Set once `read` has thrown for what an actor did, or the way to it: the server may be well. */
-  readonly actorFailed?: boolean;
+  /** Whose fault it is that `read` has thrown; unset: the server's. */
+  readonly blamed?: Blamed;
   /** So far; final when `read` has answered null or thrown. */
   usage(): TokenUsage;
 }
 
-/** Whose fault a failed try is: another actor may reach the same server, another server may be reached by this actor. */
-export type Blamed = "server" | "actor";
+/** Whose fault a failed try is. */
+export type Blamed =
+  /** It could not be reached, broke off or was too slow: another server may be reached by this actor. */
+  | "server"
+  /** Another actor may reach the same server. */
+  | "actor"
+  /** The server answered this request with an error of its own, as 500: its fault, or the request's. */
+  | "unclear";
 
 /** Why a try has no answer. `error` may be shown to the client. */
 export class TryFailure extends Error {

@@ -150,8 +150,12 @@ function failureOf(response: Response, body: Uint8Array): TryFailure | null {
     return new TryFailure("overloaded", new AppError("model_overloaded", "The model has no room.", { retryAfterS }));
   }
   if (status >= 400 && status < 500 && status !== 408) return null;
-  return new TryFailure("failed", new AppError("upstream_failed", "The model server failed.", { retryAfterS: 1 }));
+  const error = new AppError("upstream_failed", "The model server failed.", { retryAfterS: 1 });
+  return new TryFailure("failed", error, blames.has(status) ? "server" : "unclear");
 }
+
+/** Said by proxies whose server is gone or silent, or by one that starts: whatever the request was. */
+const blames: ReadonlySet<number> = new Set([408, 502, 503, 504]);
 
 /** Too many requests, or a full server: not one that is ill. */
 const isOverload = (response: Response, body: Uint8Array): boolean =>

@@ -35,9 +35,9 @@ function run(steps: readonly Step[], from = closedBreaker) {
 }
 const failed = (count: number, afterMs = 1): Step[] => Array(count).fill({ outcome: "failed", afterMs });
 
-test("overload and a refused key never open it, whatever else succeeds", () => {
+test("overload, a refused key and what may be the request's fault never open it, whatever else succeeds", () => {
   fc.assert(
-    fc.property(fc.array(step("ok", "begun", "overloaded", "unauthorized"), { maxLength: 50 }), (steps) => {
+    fc.property(fc.array(step("ok", "begun", "unclear", "overloaded", "unauthorized"), { maxLength: 50 }), (steps) => {
       expect(run(steps).breaker).toEqual(closedBreaker);
     }),
   );
@@ -82,7 +82,9 @@ test("half-open it lets one probe out at a time; one that nobody reports makes r
   const probing = afterAdmitting(breaker, atMs);
   expect(admitsTry(probing, atMs)).toBe(false);
   expect(admitsTry(probing, atMs + PROBE_MS_MAX)).toBe(true);
-  expect(admitsTry(afterNews(probing, "overloaded", atMs), atMs)).toBe(true);
+  for (const news of ["overloaded", "unclear"] as const) {
+    expect(admitsTry(afterNews(probing, news, atMs), atMs)).toBe(true);
+  }
 });
 
 test("two successes close it, a failure opens it for another while", () => {

@@ -7,8 +7,9 @@
 //
 // Half-open admits one probe at a time; an answer that begins and one that ends well are a success each, so others wait for
 // a first token and not for a long answer's last. While closed only ends count: a server that always breaks off in the
-// middle opens it too. An overloaded server is a healthy one: a breaker that opened under load would
-// turn "wait" into "down" for everybody (the reason why `overloaded` changes nothing but frees the probe).
+// middle opens it too. Two kinds of news change nothing but free the probe. An overloaded server is a healthy one: a
+// breaker that opened under load would turn "wait" into "down" for everybody. And what answers a request with an error
+// while nobody else can answer it (`unclear`) may answer all others: docs/decisions/0044.
 import type { TryNews } from "./llm-models.ts";
 
 export type Breaker =

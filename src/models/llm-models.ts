@@ -58,8 +58,11 @@ export type TryOutcome =
   /** It does not take our key (401, 403). Never repeated at this provider. */
   | "unauthorized";
 
-/** What is told of a try: that it has begun to answer, lest a probe wait for the end of a long answer, and how it ended. */
-export type TryNews = "begun" | TryOutcome;
+/**
+ * What is told of a try: that it has begun to answer, lest a probe wait for the end of a long answer, and how it ended.
+ * `unclear`: it answered with an error of its own, and nobody else could answer the request: that may be at fault.
+ */
+export type TryNews = "begun" | "unclear" | TryOutcome;
 
 export const modelStages = ["development", "staging", "production", "archived"] as const;
 export type ModelStage = (typeof modelStages)[number];
