@@ -84,6 +84,28 @@ test("all is told: started and progress on the way, completed with the result; a
   expect((await delivery(task_id, ({ attempts }) => attempts.length === 2)).status).toBe("delivered");
 });
 
+test("on the way a task is told of as GET shows it, with its times and what it repeats", async () => {
+  const input = { sleep_ms: 60_000 };
+  const times = { delay_ms: 1, deadline: new Date(Date.now() + 3_600_000).toISOString() };
+  const callback = { callback_url: receiver.url, callback_events: ["started"] };
+  const first = await stack.submit({ model: "echo", input, ...times, ...callback, metadata: { order: "4711" } });
+  const toldOf = async (task_id: string) => {
+    const ofTask = () => receiver.got.filter(({ body }) => body.includes(task_id));
+    await receiver.until(() => ofTask().length > 0);
+    const secret = await secretOf();
+    const [{ type, data } = { type: "none", data: null }] = ofTask().map((received) => verified(received, secret));
+    expect(type).toBe("task.started");
+    expect(data).toEqual(await stack.read(task_id));
+    expect((await stack.call("DELETE", `/v1/tasks/${task_id}`)).status).toBe(202);
+    await stack.ended(task_id);
+    return data;
+  };
+  expect(await toldOf(first.task_id)).toMatchObject({ run_at: expect.any(String), deadline: times.deadline });
+  const retried = await stack.call("POST", `/v1/tasks/${first.task_id}/retry`);
+  const { task_id } = (await retried.json()) as { task_id: string };
+  expect(await toldOf(task_id)).toMatchObject({ retry_of: first.task_id });
+});
+
 test("of a task of another key nothing is told, shown or sent again", async () => {
   const { task_id } = await stack.submit({ model: "echo", input: {}, callback_url: receiver.url });
   await delivery(task_id, ({ status }) => status === "delivered");

@@ -2,6 +2,7 @@
 // from parts that are JSON already, so that a result is not parsed and written once more.
 import { rfc3339 } from "../clock.ts";
 import type { Commit } from "../tasks/commit.ts";
+import { openTaskView } from "../tasks/open-task-view.ts";
 import type { EventRecord, FinishedTask, RetryData, StartedData, TaskError, Timing } from "../tasks/records.ts";
 import type { TerminalStatus } from "../tasks/task.ts";
 import { dueOf } from "../tasks/times.ts";
@@ -69,18 +70,8 @@ export const startedData = (taskId: string, attempt: number, actor: Actor, nowMs
 });
 
 /** The task as it is while `held` runs, for watchers who are to forget what earlier attempts sent. */
-export const resetData = ({ job, attempt, startedAtMs }: Held, actor: Actor): object => ({
-  task_id: job.id,
-  status: "STARTED",
-  model: job.model,
-  priority: job.priority,
-  attempt,
-  actor,
-  created_at: rfc3339(job.created),
-  started_at: rfc3339(startedAtMs),
-  ...(job.retryOf !== undefined && { retry_of: job.retryOf }),
-  metadata: job.metadata,
-});
+export const resetData = ({ job, attempt, startedAtMs }: Held, actor: Actor): object =>
+  openTaskView(job, { status: "STARTED", attempt, started: { actor, started_at: rfc3339(startedAtMs) } });
 
 export const retryData = (taskId: string, attempt: number, error: TaskError, delayMs: number): RetryData => ({
   task_id: taskId,

@@ -2,6 +2,7 @@
 // on the way is told by messages of their own, which nothing keeps; webhooks/ sends all of it.
 import type { Headers } from "../bus/connection.ts";
 import { rfc3339 } from "../clock.ts";
+import { openTaskView } from "./open-task-view.ts";
 import type { JobRecord } from "./records.ts";
 
 export const callbackEvents = ["started", "progress", "completed"] as const;
@@ -61,18 +62,9 @@ export function liveCallback(
   progress?: unknown,
 ): string | null {
   if (!job.callback?.events.includes(event)) return null;
-  const data = {
-    task_id: job.id,
-    status: "STARTED",
-    model: job.model,
-    priority: job.priority,
-    attempt,
-    actor,
-    created_at: rfc3339(job.created),
-    started_at: rfc3339(startedAtMs),
-    ...(progress !== undefined && { progress }),
-    metadata: job.metadata,
-  };
+  const started = { actor, started_at: rfc3339(startedAtMs) };
+  const view = openTaskView(job, { status: "STARTED", attempt, started });
+  const data = progress === undefined ? view : { ...view, progress };
   const id = `${job.created.toString(36)}_${event}_${attempt}-${eventNumber}`;
   const live: LiveCallback = {
     v: 1,

@@ -80,6 +80,16 @@ describe("the events of a task", () => {
     expect(await read(taskId, "0.0")).toEqual(["1.2 SUCCESS"]);
   });
 
+  test("the first event is the same before the end and after", async () => {
+    const { taskId: repeated } = await all.submit();
+    const { taskId } = await all.tasks.accept({ model: "echo", input: {}, retry_of: repeated }, owner, null);
+    const before = await (await open(taskId)).next();
+    expect(JSON.parse(before?.data ?? "")).toMatchObject({ status: "PENDING", retry_of: repeated });
+    await all.tasks.cancel(taskId, owner);
+    const after = await (await open(taskId)).next();
+    expect(JSON.parse(after?.data ?? "")).toEqual(JSON.parse(before?.data ?? ""));
+  });
+
   test("events that are lost are told by a reset with the task as it is", async () => {
     const { taskId } = await all.submit();
     await publish(taskId, 1, 5);

@@ -156,14 +156,15 @@ function hasGap(at: Position, known: boolean, records: readonly EventRecord[]): 
   return false;
 }
 
-/** The same text whenever it is asked for, before the end or after. */
+/** The same whenever it is asked for, but for the times of its start, which a task has no longer when it has ended. */
 function pendingJson(taskId: string, reading: Reading): string {
   if (reading.kind === "open") {
     return viewOf(taskId, { kind: "open", open: { ...reading.open, last: null, cancelRequestedMs: 0 } }).json;
   }
-  const { model, priority, created_at, metadata } = JSON.parse(reading.ended.dataJson) as FinishedTask;
+  const { model, priority, created_at, retry_of, metadata } = JSON.parse(reading.ended.dataJson) as FinishedTask;
   const { status, attempt } = initial;
-  return JSON.stringify({ task_id: taskId, status, model, priority, attempt, created_at, started_at: null, metadata });
+  const task = { task_id: taskId, status, model, priority, attempt, created_at, started_at: null, retry_of, metadata };
+  return JSON.stringify(task);
 }
 
 interface Live {

@@ -4,7 +4,6 @@ import type { SQL } from "bun";
 import type { Bus } from "../bus/connection.ts";
 import { readLast } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
-import { rfc3339 } from "../clock.ts";
 import { within } from "../db/deadline.ts";
 import { isPostgres } from "../db/dialect.ts";
 import { asDatabaseError } from "../db/postgres.ts";
@@ -12,6 +11,7 @@ import { AppError } from "../errors.ts";
 import { partitionOf } from "../ids.ts";
 import { readResult } from "./commit.ts";
 import type { EndedTask, Feed } from "./feed.ts";
+import { openTaskView } from "./open-task-view.ts";
 import type { Place } from "./queues.ts";
 import {
   type EventRecord,
@@ -163,22 +163,7 @@ export function viewOf(taskId: string, reading: Reading, place: Place | null = n
   }
   const { job, last, cancelRequestedMs } = reading.open;
   const state = stateOf(last);
-  const started = last?.event === "STARTED" ? (last.data as StartedData) : null;
-  const view = {
-    task_id: taskId,
-    status: state.status,
-    model: job.model,
-    priority: job.priority,
-    attempt: state.attempt,
-    ...(started && { actor: started.actor }),
-    ...(place && { queue_position: place.position, eta_ms: place.etaMs }),
-    created_at: rfc3339(job.created),
-    ...(job.runAt !== undefined && { run_at: rfc3339(job.runAt) }),
-    ...(job.startBy !== undefined && { deadline: rfc3339(job.startBy) }),
-    started_at: started?.started_at ?? null,
-    ...(cancelRequestedMs > 0 && { cancel_requested_at: rfc3339(cancelRequestedMs) }),
-    ...(job.retryOf !== undefined && { retry_of: job.retryOf }),
-    metadata: job.metadata,
-  };
+  const started = last?.event === "STARTED" ? { started: last.data as StartedData } : null;
+  const view = openTaskView(job, { ...state, ...started, place, cancelRequestedMs });
   return { taskId, status: state.status, terminal: false, json: JSON.stringify(view) };
 }
