@@ -20,7 +20,7 @@ export function readExposition(text: string): Exposition {
   let current = "";
   for (const line of text.slice(0, -1).split("\n")) {
     const helped = /^# HELP (\S+) (.+)$/.exec(line);
-    const typed = /^# TYPE (\S+) (counter|gauge|histogram)$/.exec(line);
+    const typed = /^# TYPE (\S+) (counter|gauge|histogram|summary)$/.exec(line);
     const sample = SAMPLE.exec(line);
     if (helped) help = helped[1] ?? "";
     else if (typed) {
@@ -40,6 +40,11 @@ export function readExposition(text: string): Exposition {
   };
 }
 
+const suffixesOf: Readonly<Record<string, readonly string[]>> = {
+  histogram: ["_bucket", "_sum", "_count"],
+  summary: ["_sum", "_count"],
+};
+
 function addSample(
   family: { type: string; samples: Map<string, number> } | undefined,
   current: string,
@@ -47,7 +52,7 @@ function addSample(
   line: string,
 ): void {
   const suffix = name.slice(current.length);
-  const suffixes = family?.type === "histogram" ? ["_bucket", "_sum", "_count"] : [""];
+  const suffixes = suffixesOf[family?.type ?? ""] ?? [""];
   if (!family || !name.startsWith(current) || !suffixes.includes(suffix)) throw new Error(`a sample astray: ${line}`);
   if (!LABELS.test(labels)) throw new Error(`labels of another form: ${line}`);
   const key = `${suffix}|${labels}`;

@@ -3,6 +3,7 @@
 import { requestIdOf } from "./chat.ts";
 import { EMBEDDING_DIMENSIONS_MAX, embed } from "./embed.ts";
 import { leftResponse, workInEngine } from "./engine-work.ts";
+import { jsonResponse } from "./json-response.ts";
 import type { Exchange, Route, Simulation } from "./routes.ts";
 import { readInteger } from "./sampling.ts";
 import { servedModel } from "./served-models.ts";
@@ -34,7 +35,7 @@ async function answerEmbeddings(exchange: Exchange, simulation: Simulation): Pro
     return { index, object: "embedding", embedding: format === "float" ? Array.from(vector) : base64Of(vector) };
   });
   const tokens = works.reduce((sum, { prompt }) => sum + prompt.length, 0);
-  return Response.json({
+  return jsonResponse({
     id: `embd-${requestIdOf(exchange)}`,
     object: "list",
     created: Math.floor(Date.now() / 1_000),

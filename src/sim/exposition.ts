@@ -7,14 +7,14 @@ export type Labels = Readonly<Record<string, string>>;
 export interface Family {
   readonly name: string;
   readonly help: string;
-  readonly type: "counter" | "gauge" | "histogram";
+  readonly type: "counter" | "gauge" | "histogram" | "summary";
   samples(): readonly Sample[];
 }
 
 export interface Sample {
   readonly labels: Labels;
   readonly value: number;
-  /** Of a histogram: `_bucket`, `_sum` or `_count`. */
+  /** Of a histogram or summary: `_bucket`, `_sum` or `_count`. */
   readonly suffix?: string;
 }
 
@@ -48,11 +48,39 @@ export class Histogram {
   }
 }
 
+/** A family of counters that is its own list of samples. */
+export class Counts implements Family {
+  readonly type = "counter";
+  readonly name: string;
+  readonly help: string;
+  readonly #series = new Map<string, { labels: Labels; value: number }>();
+
+  constructor(name: string, help: string) {
+    this.name = name;
+    this.help = help;
+  }
+
+  samples(): Sample[] {
+    return [...this.#series.values()];
+  }
+
+  /** The same labels in the same order each time. */
+  add(labels: Labels, count = 1): void {
+    const key = Object.values(labels).join("\n");
+    const entry = this.#series.get(key);
+    if (entry) entry.value += count;
+    else this.#series.set(key, { labels, value: count });
+  }
+}
+
 /** The families that have samples. */
 export const expositionOf = (families: readonly Family[]): string => families.map(familyText).join("");
 
-function familyText({ name, help, type, samples }: Family): string {
-  const lines = samples().map(({ suffix = "", labels, value }) => `${name}${suffix}${labelsText(labels)} ${value}\n`);
+function familyText(family: Family): string {
+  const { name, help, type } = family;
+  const lines = family
+    .samples()
+    .map(({ suffix = "", labels, value }) => `${name}${suffix}${labelsText(labels)} ${value}\n`);
   return lines.length === 0 ? "" : `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join("")}`;
 }
 

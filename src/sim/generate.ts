@@ -2,6 +2,7 @@
 // stream of events, or one JSON object at the end. A client that leaves aborts every choice of it.
 import type { Generation } from "./engine.ts";
 import { createEventStream, eventStreamHeaders } from "./event-stream.ts";
+import { jsonResponse } from "./json-response.ts";
 import type { Plan } from "./plan.ts";
 import type { Exchange, Simulation } from "./routes.ts";
 import type { Sampling } from "./sampling.ts";
@@ -42,6 +43,7 @@ export function generate(options: GenerateOptions): Response | Promise<Response>
 /** Each token goes out as it is made; those that the client had no room for go out together once it has. */
 function streamed(options: GenerateOptions): Response {
   const { exchange, plans, sender } = options;
+  const end = exchange.holdOpen();
   const made = plans.map(() => 0);
   const sent = plans.map(() => 0);
   let open = plans.length;
@@ -54,12 +56,16 @@ function streamed(options: GenerateOptions): Response {
     if (to < (plans[choice]?.pieces.length ?? 0) || --open > 0) return;
     for (const event of sender.lastEvents()) stream.send(event);
     stream.finish();
+    end();
   };
   const stream = createEventStream({
     onReady() {
       for (const choice of made.keys()) flush(choice);
     },
-    onLeft: () => run.abort(),
+    onLeft() {
+      run.abort();
+      end(); // of a client that left the visit has heard before
+    },
   });
   const run = start(options, (choice, index) => {
     made[choice] = index + 1;
@@ -81,7 +87,7 @@ async function whole(options: GenerateOptions): Promise<Response> {
     ended.resolve(false);
   });
   // Nobody reads the answer to a client that has left.
-  return (await ended.promise) ? Response.json(sender.whole()) : new Response(null, { status: 499 });
+  return (await ended.promise) ? jsonResponse(sender.whole()) : new Response(null, { status: 499 });
 }
 
 function onAbort(signal: AbortSignal, call: () => void): void {

@@ -23,7 +23,7 @@ export const healthRoutes = (state: ServerState): readonly Route[] => [
   {
     method: "GET",
     path: "/load",
-    handle: (_, { inflight }) => Response.json({ server_load: inflight() }),
+    handle: () => Response.json({ server_load: state.metrics.traffic.open() }),
   },
   {
     method: "POST",

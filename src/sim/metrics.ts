@@ -2,7 +2,8 @@
 // The surface makes one and gives its observer to the engine. It decides nothing, and never grows with what clients
 // send: its labels are the simulator's own words.
 import type { EngineLoad, EngineObserver, GenerationSummary } from "./engine.ts";
-import { expositionOf, type Family, Histogram, type Labels } from "./exposition.ts";
+import { Counts, expositionOf, type Family, Histogram, type Labels } from "./exposition.ts";
+import { createHttpTraffic, type HttpTraffic } from "./http-traffic.ts";
 import type { Profile } from "./profile.ts";
 import type { Route } from "./routes.ts";
 import type { ServerState } from "./server-state.ts";
@@ -18,10 +19,9 @@ export interface Scrape {
 export interface SimMetrics {
   /** Of the engine; tokens go through it, so it does little. */
   readonly observer: EngineObserver;
+  readonly traffic: HttpTraffic;
   /** What a request for text asks for; null where it says nothing. */
   asked(n: number, maxTokens: number | null): void;
-  /** A client left before its answer was whole. */
-  disconnected(): void;
   /** A fault's part, such as `cut`, was carried out. */
   injected(part: string): void;
   text(scrape: Scrape): string;
@@ -56,23 +56,19 @@ export function createSimMetrics({ modelName, modelLengthMax }: SimMetricsOption
     ObservedName,
     Histogram
   >;
-  const ended = createCounts("vllm:request_success_total", "Count of successfully processed requests.");
+  const ended = new Counts("vllm:request_success_total", "Count of successfully processed requests.");
   for (const reason of ["stop", "length", "abort", "error"]) ended.add({ ...labels, finished_reason: reason }, 0);
-  const left = createCounts(
-    "vllm:http_requests_client_disconnected_total",
-    "HTTP requests whose client left before the answer was whole.",
-  );
-  left.add({}, 0);
-  const faults = createCounts("sim_faults_injected_total", "Parts of faults that were injected.");
+  const traffic = createHttpTraffic();
+  const faults = new Counts("sim_faults_injected_total", "Parts of faults that were injected.");
   const { observer, counts } = observe(histograms, (reason) => ended.add({ ...labels, finished_reason: reason }));
 
   return {
     observer,
+    traffic,
     asked(n, maxTokens) {
       histograms["vllm:request_params_n"].observe(n);
       if (maxTokens !== null) histograms["vllm:request_params_max_tokens"].observe(maxTokens);
     },
-    disconnected: () => left.add({}),
     injected: (part) => faults.add({ fault: part }),
     text(scrape) {
       const { running, waiting, blocksUsed, blocksTotal } = scrape.load;
@@ -86,7 +82,8 @@ export function createSimMetrics({ modelName, modelLengthMax }: SimMetricsOption
         }),
       );
       const states = stateFamilies(labels, now, scrape);
-      return expositionOf([...states, ...read, ...observed.map(({ family }) => family), ended, left, faults]);
+      const requests = [...observed.map(({ family }) => family), ended];
+      return expositionOf([...states, ...read, ...requests, ...traffic.families(), faults]);
     },
   };
 }
@@ -138,23 +135,6 @@ function observeEnd(histograms: Readonly<Record<ObservedName, Histogram>>, summa
   if (generatedTokens > 1) {
     histograms["vllm:request_time_per_output_token_seconds"].observe(decodeUs / 1e6 / (generatedTokens - 1));
   }
-}
-
-/** A family of counters that is its own list of samples. */
-function createCounts(name: string, help: string) {
-  const series = new Map<string, { labels: Labels; value: number }>();
-  return {
-    name,
-    help,
-    type: "counter" as const,
-    samples: () => [...series.values()],
-    add(labels: Labels, count = 1): void {
-      const key = Object.values(labels).join("\n");
-      const entry = series.get(key) ?? { labels, value: 0 };
-      entry.value += count;
-      series.set(key, entry);
-    },
-  };
 }
 
 /** Families with a label of their own for each state. */

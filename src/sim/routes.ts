@@ -17,6 +17,8 @@ export interface Exchange {
   readonly file: File | null;
   /** Aborts when the client leaves. */
   readonly signal: AbortSignal;
+  /** Of a handler that goes on sending when it has returned: what is given back is called with the last of it. */
+  holdOpen(): () => void;
 }
 
 export interface Route {

@@ -7,6 +7,7 @@ import { completionRoutes } from "./completions.ts";
 import { embeddingRoutes } from "./embeddings.ts";
 import { createEngine } from "./engine.ts";
 import { wallClock } from "./engine-clock.ts";
+import type { Visit } from "./http-traffic.ts";
 import { imageRoutes } from "./images.ts";
 import { loadProfile } from "./profile.ts";
 import { readBody } from "./request-body.ts";
@@ -91,15 +92,13 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     maxRequestBodySize: BODY_BYTES_MAX,
     async fetch(request, server) {
       server.timeout(request, 0);
-      try {
-        return await answer(request, find, simulation);
-      } catch (error) {
-        if (error instanceof WireError) return errorResponse(error.status, error.message, error.param);
-        throw error;
-      }
+      const visit = surface.traffic.begin(request);
+      const response = await answer(request, visit, find, simulation);
+      visit.answered(response);
+      return response;
     },
     error(error) {
-      console.error(error); // a defect of the simulator: a fault that was asked for does not come here
+      console.error(error); // of a body that is being sent: a cut that was asked for does not come here
       return errorResponse(500, "Internal server error");
     },
   });
@@ -115,11 +114,27 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
 
 type FindRoute = (method: string, path: string) => { route: Route; rest: string };
 
-async function answer(request: Request, find: FindRoute, simulation: Simulation): Promise<Response> {
+/** What the route answers, or what is refused. */
+async function answer(request: Request, visit: Visit, find: FindRoute, simulation: Simulation): Promise<Response> {
+  try {
+    return await served(request, visit, find, simulation);
+  } catch (error) {
+    if (error instanceof WireError) return errorResponse(error.status, error.message, error.param);
+    console.error(error); // a defect of the simulator: a fault that was asked for does not come here
+    return errorResponse(500, "Internal server error");
+  }
+}
+
+async function served(request: Request, visit: Visit, find: FindRoute, simulation: Simulation): Promise<Response> {
   const path = new URL(request.url).pathname;
   const { route, rest } = find(request.method, path);
+  visit.routed(route.path);
   const { body, file } = await readBody(request, route.body);
-  const exchange: Exchange = { request, path, rest, body, file, signal: request.signal };
+  const holdOpen = () => {
+    visit.hold();
+    return visit.end;
+  };
+  const exchange: Exchange = { request, path, rest, body, file, signal: request.signal, holdOpen };
   const fault = simulation.faults.pick(exchange);
   const instead = (await fault?.before?.()) ?? null;
   if (instead !== null) return instead;

@@ -7,6 +7,7 @@ import type { EngineObserver } from "./engine.ts";
 import { effectsOf, FaultError, type FaultSpec, parseFault } from "./fault.ts";
 import { createFaultRules } from "./fault-rules.ts";
 import { healthRoutes } from "./health.ts";
+import type { HttpTraffic } from "./http-traffic.ts";
 import { injectedFault } from "./inject.ts";
 import { createSimMetrics, metricsRoutes } from "./metrics.ts";
 import type { Profile } from "./profile.ts";
@@ -18,6 +19,7 @@ export interface Surface {
   readonly routes: readonly Route[];
   readonly faults: Faults;
   readonly observer: EngineObserver;
+  readonly traffic: HttpTraffic;
 }
 
 export interface SurfaceOptions {
@@ -40,6 +42,7 @@ export function createSurface({ profile, modelName, seed }: SurfaceOptions): Sur
     routes: [...healthRoutes(state), ...adminRoutes(state), ...metricsRoutes(state)],
     faults: { pick: (exchange) => pickFault(state, exchange) },
     observer: metrics.observer,
+    traffic: metrics.traffic,
   };
 }
 
@@ -49,7 +52,6 @@ function pickFault(state: ServerState, exchange: Exchange) {
   const { request, path, body, signal } = exchange;
   const posted = request.method === "POST";
   const works = posted && path.startsWith("/v1/");
-  if (works) signal.addEventListener("abort", () => state.metrics.disconnected(), { once: true });
   if (posted && path.endsWith("/completions")) countAsked(state, body);
   const model = typeof body.model === "string" ? body.model : "";
   const text = (): string => JSON.stringify(body);

@@ -1,5 +1,6 @@
 // What the simulator refuses, in vLLM's words and shape: `{"error":{message,type,param,code}}` with the HTTP status as
 // an integer code. Handlers throw it, the server answers it.
+import { jsonResponse } from "./json-response.ts";
 
 const types: Readonly<Record<number, string>> = {
   400: "BadRequestError",
@@ -28,5 +29,5 @@ export class WireError extends Error {
 
 export function errorResponse(status: number, message: string, param: string | null = null): Response {
   const error = { message, type: types[status] ?? "InternalServerError", param, code: status };
-  return Response.json({ error }, { status });
+  return jsonResponse({ error }, status);
 }
