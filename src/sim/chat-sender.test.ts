@@ -59,6 +59,9 @@ const parts: fc.Arbitrary<AnswerPart[]> = fc.array(
   { minLength: 1, maxLength: 5 },
 );
 
+const prompt = Array.from({ length: 7 }, () => " a");
+const shared = { id: "x", model: "m", fingerprint: "sim", prompt, echoed: "", topPromptLogprobs: null };
+
 test("deltas give the whole message, however many tokens go into one event", () => {
   fc.assert(
     fc.property(parts, fc.array(fc.integer({ min: 1, max: 9 })), fc.boolean(), (said, strides, usage) => {
@@ -66,7 +69,7 @@ test("deltas give the whole message, however many tokens go into one event", () 
       const sampling = readSampling(body, []);
       const plans = [planAnswer({ parts: said, finishReason: "stop" }, sampling, 10_000)];
       const tokens = plans[0]?.pieces.length ?? 0;
-      const options = { id: "x", model: 'a "model"', fingerprint: "sim", sampling, plans, promptTokens: 7, echoed: "" };
+      const options = { ...shared, model: 'a "model"', sampling, plans };
       const sender = chatSender({ ...options, topLogprobs: null });
       const chunks: { choices: Choice[]; usage?: { completion_tokens: number } }[] = [];
       for (let at = 0, turn = 0; at < tokens; turn++) {
@@ -93,7 +96,7 @@ test("a call begins with its id and name, and its arguments come in pieces", () 
   ];
   const sampling = readSampling({}, []);
   const plans = [planAnswer({ parts: said, finishReason: "tool_calls" }, sampling, 100)];
-  const options = { id: "x", model: "m", fingerprint: "sim", sampling, plans, promptTokens: 7, echoed: "" };
+  const options = { ...shared, sampling, plans };
   const sender = chatSender({ ...options, topLogprobs: null });
   const events = sender.events(0, 0, 2).map((event) => (JSON.parse(event) as { choices: Choice[] }).choices[0]?.delta);
   expect(events).toEqual([
@@ -113,8 +116,8 @@ test("log probabilities are of the tokens of their event, also of several and of
   };
   const plans = [planAnswer(answer, sampling, 100)];
   const pieces = plans[0]?.pieces ?? [];
-  const shared = { id: "x", model: "m", fingerprint: "sim", sampling, plans, topLogprobs: 1 };
-  const chat = chatSender({ ...shared, promptTokens: 7, echoed: "" });
+  const both = { ...shared, sampling, plans, topLogprobs: 1 };
+  const chat = chatSender(both);
   const tokens = chat
     .events(0, 0, 3)
     .concat(chat.events(0, 3, pieces.length))
@@ -123,7 +126,7 @@ test("log probabilities are of the tokens of their event, also of several and of
       return choices[0]?.logprobs?.content.map((entry) => entry.token) ?? [];
     });
   expect(tokens).toEqual([...pieces]);
-  const plain = textSender({ ...shared, prompts: [["Go"]], echo: true });
+  const plain = textSender({ ...both, promptOnly: false, prompts: [["Go"]], echo: true });
   plain.events(0, 0, 2);
   const [second] = plain.events(0, 2, 4).map((event) => JSON.parse(event));
   expect(second.choices[0].logprobs.tokens).toEqual(pieces.slice(2, 4));

@@ -2,7 +2,7 @@
 // in every chunk is made once, as this runs for every token of every client.
 import { type AnswerUsage, countUsage } from "./answer-usage.ts";
 import type { Sender } from "./generate.ts";
-import { chatLogprobs } from "./logprobs.ts";
+import { chatLogprobs, promptLogprobs } from "./logprobs.ts";
 import type { Delta, Plan } from "./plan.ts";
 import type { Sampling } from "./sampling.ts";
 
@@ -12,16 +12,18 @@ export interface ChatSenderOptions {
   readonly fingerprint: string;
   readonly sampling: Sampling;
   readonly plans: readonly Plan[];
-  readonly promptTokens: number;
+  readonly prompt: readonly string[];
   /** Text of the last message that the answer repeats before it begins; empty: none. */
   readonly echoed: string;
   /** Alternatives to each token; null: no log probabilities. */
   readonly topLogprobs: number | null;
+  /** The same of the prompt's tokens. */
+  readonly topPromptLogprobs: number | null;
 }
 
 export function chatSender(options: ChatSenderOptions): Sender {
   const { plans, echoed, sampling, topLogprobs } = options;
-  const usage = countUsage(options.promptTokens, 1, sampling.n);
+  const usage = countUsage(options.prompt.length, 1, sampling.n);
   const chunk = chunkMaker(options, usage);
   const logprobsOf = (plan: Plan, from: number, to: number) =>
     topLogprobs === null ? null : chatLogprobs(plan, from, to, topLogprobs);
@@ -58,7 +60,11 @@ export function chatSender(options: ChatSenderOptions): Sender {
         };
       });
       const { id, object, ...common } = chunk.envelope;
-      return { id, object: "chat.completion", ...common, choices, usage: JSON.parse(usage.json()) as unknown };
+      const ofPrompt = options.topPromptLogprobs !== null && {
+        prompt_logprobs: promptLogprobs(options.prompt, options.topPromptLogprobs),
+      };
+      const counted = JSON.parse(usage.json()) as unknown;
+      return { id, object: "chat.completion", ...common, choices, usage: counted, ...ofPrompt };
     },
   };
 }

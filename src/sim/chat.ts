@@ -1,16 +1,18 @@
 // `/v1/chat/completions`: checks a request, has its answer composed and planned, and sends what the engine makes of it,
 // as a stream or whole. The body decides the answer, the engine the time.
-import { type Answer, composeAnswer } from "./answer.ts";
+import { type Answer, type AnswerPart, composeAnswer } from "./answer.ts";
+import { withoutWords } from "./bad-words.ts";
 import { type ChatMessage, type ChatRequest, ContentError, isRecord, textOf } from "./chat-request.ts";
 import { chatSender } from "./chat-sender.ts";
 import { renderChat } from "./chat-template.ts";
-import { generate, refuseFull } from "./generate.ts";
-import { readChatLogprobs } from "./logprobs.ts";
+import { generate, refuseFull, uncached } from "./generate.ts";
+import { checkPromptEntries, readChatLogprobs, readPromptLogprobs } from "./logprobs.ts";
 import { planAnswer } from "./plan.ts";
 import { createRng } from "./rng.ts";
 import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
 import { checkForced, readFlag, readSampling, roomFor, type Sampling } from "./sampling.ts";
 import { servedModel } from "./served-models.ts";
+import { readConstraint } from "./structured.ts";
 import { WireError } from "./wire-error.ts";
 
 export const chatRoutes: readonly Route[] = [
@@ -25,6 +27,9 @@ function answerChat(exchange: Exchange, simulation: Simulation): Response | Prom
   const model = servedModel(body, simulation.models);
   const sampling = readSampling(body, ["max_completion_tokens", "max_tokens"]);
   refuseFull(simulation);
+  const echo = readFlag(body, "echo");
+  const topLogprobs = readChatLogprobs(body);
+  const topPromptLogprobs = readPromptLogprobs(body, echo ? (topLogprobs ?? 0) : null);
   const messages = readMessages(body);
   const continued = readFlag(body, "continue_final_message");
   const addGenerationPrompt = body.add_generation_prompt == null || readFlag(body, "add_generation_prompt");
@@ -34,6 +39,7 @@ function answerChat(exchange: Exchange, simulation: Simulation): Response | Prom
   const prompt = renderChat(messages, { tools: body.tools, addGenerationPrompt, continueFinalMessage: continued });
   const room = roomFor(prompt.length, sampling.maxTokens, simulation.engine.profile().maxModelLen);
   checkForced(sampling, room, sampling.n);
+  checkPromptEntries(prompt.length, topPromptLogprobs);
   const last = messages.at(-1);
   const prefix = continued && last?.role === "assistant" ? textOf(last) : null;
   const request: ChatRequest = { ...body, messages: prefix === null ? messages : messages.slice(0, -1) };
@@ -49,11 +55,13 @@ function answerChat(exchange: Exchange, simulation: Simulation): Response | Prom
     fingerprint: simulation.fingerprint,
     sampling,
     plans,
-    promptTokens: prompt.length,
-    echoed: readFlag(body, "echo") && prefix !== null ? prefix : "",
-    topLogprobs: readChatLogprobs(body),
+    prompt,
+    echoed: echo && prefix !== null ? prefix : "",
+    topLogprobs,
+    topPromptLogprobs,
   });
-  return generate({ simulation, exchange, sampling, prompts: [prompt], plans, salt: model, sender });
+  const salt = topPromptLogprobs === null ? model : uncached(model);
+  return generate({ simulation, exchange, sampling, prompts: [prompt], plans, salt, sender });
 }
 
 /** As vLLM, which takes over the id that a proxy has given. */
@@ -78,17 +86,23 @@ function readMessages(body: JsonBody): readonly ChatMessage[] {
  * and how it is sent leave it as it is, so that a longer answer begins with the shorter one and goes on anywhere.
  * Throws WireError 400.
  */
-export function composeFor(request: ChatRequest, { seed }: Sampling, globalSeed: string, choice: number): Answer {
+export function composeFor(request: ChatRequest, sampling: Sampling, globalSeed: string, choice: number): Answer {
   const { messages, tools, tool_choice, response_format, structured_outputs, reasoning_effort } = request;
   const decisive = { messages, tools, tool_choice, response_format, structured_outputs, reasoning_effort };
-  const own = seed ?? Bun.hash(JSON.stringify(decisive));
+  const own = sampling.seed ?? Bun.hash(JSON.stringify(decisive));
   try {
-    return composeAnswer(request, createRng(`${globalSeed}/${own}/${choice}`));
+    const answer = composeAnswer(request, createRng(`${globalSeed}/${own}/${choice}`));
+    return sampling.badWords.length === 0 || readConstraint(request) !== null
+      ? answer
+      : { ...answer, parts: answer.parts.map((part) => withoutBadWords(part, sampling.badWords)) };
   } catch (error) {
     if (error instanceof ContentError) throw new WireError(400, error.message, error.param);
     throw error;
   }
 }
+
+const withoutBadWords = (part: AnswerPart, words: readonly string[]): AnswerPart =>
+  part.kind === "tool_call" ? part : { ...part, text: withoutWords(part.text, words) };
 
 /** What is left of an answer of which `prefix` was said: all of it where it does not begin so. */
 function continueAnswer(answer: Answer, prefix: string): Answer {

@@ -2,8 +2,8 @@
 // its only message would be told.
 import { composeFor, requestIdOf } from "./chat.ts";
 import { isRecord } from "./chat-request.ts";
-import { generate, refuseFull } from "./generate.ts";
-import { readTextLogprobs } from "./logprobs.ts";
+import { generate, refuseFull, uncached } from "./generate.ts";
+import { checkPromptEntries, readPromptLogprobs, readTextLogprobs } from "./logprobs.ts";
 import { planAnswer } from "./plan.ts";
 import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
 import { CHOICES_MAX, checkForced, readFlag, readSampling, roomFor } from "./sampling.ts";
@@ -23,13 +23,22 @@ function answerCompletion(exchange: Exchange, simulation: Simulation): Response 
   const { body } = exchange;
   const model = servedModel(body, simulation.models);
   if (body.suffix != null) throw new WireError(400, "suffix is not currently supported", "suffix");
-  const given = readSampling(body, ["max_tokens"]);
-  const sampling = { ...given, maxTokens: given.maxTokens ?? Math.max(MAX_TOKENS_DEFAULT, given.minTokens) };
+  const echo = readFlag(body, "echo");
+  const given = readSampling(body, ["max_tokens"], echo ? 0 : 1);
+  // As vLLM, where a request for nothing but its prompt makes a token that is counted and not told.
+  const promptOnly = given.maxTokens === 0;
+  const maxTokens = promptOnly ? 1 : (given.maxTokens ?? Math.max(MAX_TOKENS_DEFAULT, given.minTokens));
+  const sampling = { ...given, maxTokens };
   const prompts = readPrompts(body.prompt);
+  const topLogprobs = readTextLogprobs(body);
+  const topPromptLogprobs = readPromptLogprobs(body, echo ? topLogprobs : null);
   refuseFull(simulation);
   if (prompts.length * sampling.n > CHOICES_MAX) {
     throw new WireError(400, `at most ${CHOICES_MAX} choices, of all prompts together`, "prompt");
   }
+  const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
+  const topEchoed = echo ? Math.max(topLogprobs ?? 0, topPromptLogprobs ?? 0) : topPromptLogprobs;
+  checkPromptEntries(promptTokens * sampling.n, topEchoed);
   const { maxModelLen } = simulation.engine.profile();
   const plans = prompts.flatMap((prompt) => {
     const room = roomFor(prompt.length, sampling.maxTokens, maxModelLen);
@@ -50,10 +59,13 @@ function answerCompletion(exchange: Exchange, simulation: Simulation): Response 
     sampling,
     plans,
     prompts,
-    echo: readFlag(body, "echo"),
-    topLogprobs: readTextLogprobs(body),
+    echo,
+    promptOnly,
+    topLogprobs,
+    topPromptLogprobs,
   });
-  return generate({ simulation, exchange, sampling, prompts, plans, salt: model, sender });
+  const salt = topPromptLogprobs === null ? model : uncached(model);
+  return generate({ simulation, exchange, sampling, prompts, plans, salt, sender });
 }
 
 /** A text, texts, the ids of a text's tokens, or lists of them. */

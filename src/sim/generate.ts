@@ -36,6 +36,9 @@ export function refuseFull({ engine }: Simulation): void {
   if (engine.isFull()) throw new WireError(429, "Too many requests are waiting.");
 }
 
+/** Salt for a prompt that is computed whole, as for its log probabilities, and finds nothing in the cache. */
+export const uncached = (model: string): string => `${model}\u0000${crypto.randomUUID()}`;
+
 export function generate(options: GenerateOptions): Response | Promise<Response> {
   return options.sampling.stream ? streamed(options) : whole(options);
 }

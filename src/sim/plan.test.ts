@@ -4,7 +4,13 @@ import type { Answer } from "./answer.ts";
 import { type Plan, planAnswer } from "./plan.ts";
 import { tokenize } from "./tokenizer.ts";
 
-const plain = { minTokens: 0, ignoreEos: false, stop: [] as string[], includeStop: false };
+const plain = {
+  minTokens: 0,
+  ignoreEos: false,
+  stop: [] as string[],
+  stopPieces: new Map<string, number>(),
+  includeStop: false,
+};
 const saying = (text: string): Answer => ({ parts: [{ kind: "content", text }], finishReason: "stop" });
 const textOf = ({ deltas }: Plan): string => deltas.map((delta) => delta.text).join("");
 
@@ -41,7 +47,7 @@ test("nothing of a stop string is ever sent, however tokens cut it; what stands 
       expect(stop.some((one) => sent.includes(one))).toBe(false);
       expect(generated.startsWith(sent)).toBe(true);
       if (plan.stopReason === null) expect(sent).toBe(generated);
-      else expect(generated.slice(sent.length).startsWith(plan.stopReason)).toBe(true);
+      else expect(generated.slice(sent.length).startsWith(String(plan.stopReason))).toBe(true);
       expect(plan.deltas).toHaveLength(plan.pieces.length);
     }),
   );

@@ -23,11 +23,11 @@ export interface Plan {
   /** What each of them sends; its text is empty while it may be the beginning of a stop string. */
   readonly deltas: readonly Delta[];
   readonly finishReason: "stop" | "length" | "tool_calls";
-  /** The stop string that ended it. */
-  readonly stopReason: string | null;
+  /** The stop string that ended it, or the id of the stop token. */
+  readonly stopReason: string | number | null;
 }
 
-type Cut = Pick<Sampling, "minTokens" | "ignoreEos" | "stop" | "includeStop">;
+type Cut = Pick<Sampling, "minTokens" | "ignoreEos" | "stop" | "stopPieces" | "includeStop">;
 
 /** `room` is the most tokens that there may be. */
 export function planAnswer(answer: Answer, sampling: Cut, room: number): Plan {
@@ -56,12 +56,18 @@ export function planAnswer(answer: Answer, sampling: Cut, room: number): Plan {
   const wanted = sampling.ignoreEos ? room : Math.min(sampling.minTokens, room);
   if (pieces.length < wanted) sayAgain(answer, pieces, deltas, wanted);
 
-  const found = findStop(deltas.slice(0, room), sampling);
+  const ending = sampling.stopPieces.size === 0 ? -1 : findStopToken(deltas, sampling, room);
+  const shown = ending < 0 ? deltas.slice(0, room) : endedBy(deltas, ending, sampling);
+  const found = findStop(shown, sampling);
   if (found !== null) {
-    const kept = withhold(deltas.slice(0, found.tokens), sampling.stop, found.keptChars);
+    const kept = withhold(shown.slice(0, found.tokens), sampling.stop, found.keptChars);
     return { pieces: pieces.slice(0, found.tokens), deltas: kept, finishReason: "stop", stopReason: found.stop };
   }
-  const kept = withhold(deltas.slice(0, room), sampling.stop, null);
+  const kept = withhold(shown, sampling.stop, null);
+  if (ending >= 0) {
+    const stopReason = sampling.stopPieces.get(pieces[ending] ?? "") ?? null;
+    return { pieces: pieces.slice(0, ending + 1), deltas: kept, finishReason: "stop", stopReason };
+  }
   if (pieces.length >= room) {
     return { pieces: pieces.slice(0, room), deltas: kept, finishReason: "length", stopReason: null };
   }
@@ -83,6 +89,21 @@ function sayAgain(answer: Answer, pieces: string[], deltas: Delta[], wanted: num
       deltas.push(delta);
     }
   }
+}
+
+/** The first stop token, looked for in text alone; before `minTokens` a model is kept from making one. Or -1. */
+function findStopToken(deltas: readonly Delta[], { stopPieces, minTokens }: Cut, room: number): number {
+  const stops = ({ kind, text }: Delta): boolean =>
+    (kind === "content" || kind === "reasoning") && stopPieces.has(text);
+  return deltas.findIndex((delta, index) => index >= minTokens && index < room && stops(delta));
+}
+
+/** The deltas up to that token, which is made and not said. */
+function endedBy(deltas: readonly Delta[], at: number, { includeStop }: Cut): Delta[] {
+  const ended = deltas.slice(0, at + 1);
+  const last = ended[at];
+  if (last !== undefined && last.kind !== "tool_call" && !includeStop) ended[at] = { ...last, text: "" };
+  return ended;
 }
 
 interface FoundStop {

@@ -2,6 +2,7 @@
 // completions share them; what they mean for a given answer is plan.ts's.
 import { isRecord } from "./chat-request.ts";
 import type { JsonBody } from "./routes.ts";
+import { idOf, pieceOf } from "./tokenizer.ts";
 import { WireError } from "./wire-error.ts";
 
 export interface Sampling {
@@ -10,7 +11,11 @@ export interface Sampling {
   readonly minTokens: number;
   readonly ignoreEos: boolean;
   readonly stop: readonly string[];
+  /** Tokens that end it, by their pieces. */
+  readonly stopPieces: ReadonlyMap<string, number>;
   readonly includeStop: boolean;
+  /** Words that texts must not have. */
+  readonly badWords: readonly string[];
   readonly n: number;
   readonly stream: boolean;
   readonly includeUsage: boolean;
@@ -28,6 +33,9 @@ export const CHOICES_MAX = 128;
 /** As OpenAI's; each is looked for at every token. */
 const STOPS_MAX = 16;
 const STOP_CHARS_MAX = 1_000;
+const STOP_TOKENS_MAX = 1_024;
+const BAD_WORDS_MAX = 1_024;
+const BAD_WORD_CHARS_MAX = 200;
 
 /** Tokens that a request may have made whatever there is to say: all of its choices are planned before the first. */
 const FORCED_TOKENS_MAX = 1_048_576;
@@ -42,15 +50,16 @@ const ranges: Readonly<Record<string, readonly [min: number, max: number]>> = {
   repetition_penalty: [Number.MIN_VALUE, Number.MAX_VALUE],
 };
 
-/** Throws WireError. */
-export function readSampling(body: JsonBody, maxTokensFields: readonly string[]): Sampling {
+/** `maxTokensMin`: 0 where a request may want nothing but its prompt. Throws WireError. */
+export function readSampling(body: JsonBody, maxTokensFields: readonly string[], maxTokensMin = 1): Sampling {
   for (const [name, [min, max]] of Object.entries(ranges)) {
     const value = body[name] ?? null;
     if (value === null || (typeof value === "number" && value >= min && value <= max)) continue;
     const bounds = `${min === Number.MIN_VALUE ? "above 0" : `at least ${min}`}${max < 3 ? ` and at most ${max}` : ""}`;
     throw new WireError(400, `${name} must be a number ${bounds}.`, name);
   }
-  const maxTokens = maxTokensFields.map((name) => readInteger(body, name, 1)).find((value) => value !== null) ?? null;
+  const maxTokens =
+    maxTokensFields.map((name) => readInteger(body, name, maxTokensMin)).find((value) => value !== null) ?? null;
   const minTokens = readInteger(body, "min_tokens", 0) ?? 0;
   if (maxTokens !== null && minTokens > maxTokens) {
     throw new WireError(400, `min_tokens must be less than or equal to max_tokens=${maxTokens}, got ${minTokens}.`);
@@ -69,6 +78,8 @@ export function readSampling(body: JsonBody, maxTokensFields: readonly string[])
     minTokens,
     ignoreEos: readFlag(body, "ignore_eos"),
     stop: readStop(body.stop),
+    stopPieces: readStopTokens(body.stop_token_ids),
+    badWords: readBadWords(body.bad_words),
     includeStop: readFlag(body, "include_stop_str_in_output"),
     n: readInteger(body, "n", 1, CHOICES_MAX) ?? 1,
     stream,
@@ -108,6 +119,26 @@ function readStop(value: unknown): string[] {
     }
     return stop;
   });
+}
+
+const noPieces: ReadonlyMap<string, number> = new Map();
+
+/** Ids that no piece has end nothing. */
+function readStopTokens(value: unknown): ReadonlyMap<string, number> {
+  if (value == null) return noPieces;
+  const isId = (id: unknown): id is number => Number.isSafeInteger(id) && (id as number) >= 0;
+  if (!Array.isArray(value) || value.length > STOP_TOKENS_MAX || !value.every(isId)) {
+    throw new WireError(400, `stop_token_ids must be a list of at most ${STOP_TOKENS_MAX} token ids`, "stop_token_ids");
+  }
+  return new Map(value.map((id) => [pieceOf(id), id] as const).filter(([piece, id]) => idOf(piece) === id));
+}
+
+function readBadWords(value: unknown): readonly string[] {
+  if (value == null) return [];
+  const isWord = (word: unknown): word is string =>
+    typeof word === "string" && word.trim() !== "" && word.length <= BAD_WORD_CHARS_MAX;
+  if (Array.isArray(value) && value.length <= BAD_WORDS_MAX && value.every(isWord)) return value;
+  throw new WireError(400, `bad_words must be a list of at most ${BAD_WORDS_MAX} words`, "bad_words");
 }
 
 /**

@@ -39,8 +39,19 @@ function cutWord(word: string, pieces: string[]): void {
 const bytesOf = (codePoint: number): number =>
   codePoint < 0x80 ? 1 : codePoint < 0x800 ? 2 : codePoint < 0x10000 ? 3 : 4;
 
-/** The id of a piece: its bytes behind a leading 1, so from 256 up to 2^49. Half a surrogate pair has bytes too. */
+/** What no text has, as pieces of text are shorter: the marks of a conversation, each by the id that is its place here. */
+const specialPieces = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|media|>"] as const;
+const MEDIA_ID = specialPieces.indexOf("<|media|>");
+
+/**
+ * The id of a piece: its bytes behind a leading 1, so from 256 up to 2^49. Half a surrogate pair has bytes too. Special
+ * pieces are below 256; those of pictures and sounds, which differ from one to the next, share an id.
+ */
 export function idOf(piece: string): number {
+  if (piece.length > PIECE_BYTES_MAX) {
+    const special = specialPieces.indexOf(piece as (typeof specialPieces)[number]);
+    return special < 0 ? MEDIA_ID : special;
+  }
   let id = 1;
   for (const character of piece) {
     const codePoint = character.codePointAt(0) ?? 0;
@@ -59,6 +70,8 @@ export const detokenize = (ids: readonly number[]): string => ids.map(pieceOf).j
 
 /** The piece of an id; never empty. */
 export function pieceOf(id: number): string {
+  const special = specialPieces[id];
+  if (special !== undefined) return special;
   const bytes: number[] = [];
   for (let rest = id; rest > 1; rest = Math.floor(rest / 256)) {
     if (rest < 256 || bytes.length > PIECE_BYTES_MAX) return "\ufffd";
