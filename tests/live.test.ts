@@ -256,3 +256,21 @@ test("a model's own limit of calls is kept", async () => {
   const next = await ask();
   await next.body.cancel();
 });
+
+test("a key that has every place of a full server leaves the next one to a key that found none", async () => {
+  const silent = serve(() => begun());
+  await live.actor("a", silent, { callsMax: 4 });
+  const busy = await Promise.all(Array.from({ length: 4 }, () => ask({ keyId: "busy" })));
+  expect(await codeOf(ask({ keyId: "other" }))).toBe("model_overloaded");
+  await busy[0]?.body.cancel();
+  const refused = asAppError(await ask({ keyId: "busy" }).catch((thrown: unknown) => thrown));
+  expect([refused?.code, refused?.retryAfterS, refused?.message]).toEqual([
+    "model_overloaded",
+    1,
+    "This key has its share of the model, and others wait for room.",
+  ]);
+  const other = await ask({ keyId: "other" });
+  for (const answer of [...busy.slice(1), other]) await answer.body.cancel();
+  const again = await ask({ keyId: "busy" });
+  await again.body.cancel();
+});

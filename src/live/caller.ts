@@ -2,7 +2,7 @@
 // opens it. Its counts are hints of this gateway alone; other gateways have their own.
 import type { Bus } from "../bus/connection.ts";
 import type { Clock } from "../clock.ts";
-import { AppError } from "../errors.ts";
+import { AppError, asAppError } from "../errors.ts";
 import { type CallParts, callTargets } from "../llm/calls.ts";
 import type { LlmCaller } from "../llm/llm.ts";
 import { type CallObserver, silentObserver } from "../llm/observer.ts";
@@ -14,6 +14,7 @@ import type { LlmModels } from "../models/llm-models.ts";
 import { serves } from "../models/offers.ts";
 import { chooseActor } from "./choose-actor.ts";
 import { createGatewayLink } from "./gateway-link.ts";
+import { createPlaces } from "./places.ts";
 
 export interface LiveCallerOptions {
   /** A connection for tokens alone. */
@@ -45,24 +46,24 @@ export function openLiveCaller(options: LiveCallerOptions): LiveCaller {
   const link = createGatewayLink(bus, watchdog, log, options.silenceMs);
   const parts: CallParts = { models, clock, watchdog, random: Math.random, observer };
   const atActor = new Map<string, number>();
-  const ofModel = new Map<string, number>();
+  const places = createPlaces(clock);
   return {
     async call(request) {
       const model = models.resolve(request.model, request.endpoint);
       const id = model?.id ?? "";
-      if ((ofModel.get(id) ?? 0) >= (model?.inFlightMax ?? MODEL_CALLS_MAX)) {
+      const { affinity, keyId } = request; // all that is kept of it: see AnswerOptions
+      const taken = places.take(id, model?.inFlightMax ?? MODEL_CALLS_MAX, keyId);
+      if (taken !== "taken") {
         observer.began(id, request.endpoint);
         observer.refused(id, request.endpoint, "model_overloaded", 0);
-        throw new AppError("model_overloaded", "The model has no room.", { retryAfterS: 1 });
+        throw new AppError("model_overloaded", refusals[taken], { retryAfterS: 1 });
       }
-      const { affinity } = request; // all that is kept of it: see AnswerOptions
       let at: string | null = null;
       const leave = (): void => {
         if (at !== null) add(atActor, at, -1);
         at = null;
       };
-      add(ofModel, id, 1);
-      return callTargets(request, parts, {
+      const answer = callTargets(request, parts, {
         // Counted from here on: calls that come at once are being encoded together, and would all see the same counts.
         choose(target, excluded) {
           leave();
@@ -96,15 +97,22 @@ export function openLiveCaller(options: LiveCallerOptions): LiveCaller {
         },
         onOver() {
           leave();
-          add(ofModel, id, -1);
+          places.leave(id, keyId);
         },
       });
+      answer.catch((error) => asAppError(error)?.code === "model_overloaded" && places.refused(id, keyId));
+      return answer;
     },
-    inFlight: () => ofModel,
+    inFlight: () => places.inFlight,
     actorGone: (actorId) => link.actorGone(actorId),
     stop: () => link.stop(),
   };
 }
+
+const refusals = {
+  full: "The model has no room.",
+  share: "This key has its share of the model, and others wait for room.",
+} as const;
 
 /** The actor's place without its process: one that starts again keeps the calls whose prefixes its server knows. */
 const seatOf = (id: string, pid: number): string => (id.endsWith(`-${pid}`) ? id.slice(0, -`-${pid}`.length) : id);
