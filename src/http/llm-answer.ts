@@ -19,12 +19,15 @@ export async function jsonReply(call: KeyedCall, answer: LlmAnswer): Promise<Res
   return replyJson(call, 200, await new Response(answer.body).text(), quotaHeaders(answer.quota));
 }
 
-/** An answer of the server's own type: sound, or a transcript as text or JSON. */
+/** A server's word for the type of its answer, where it is one. */
+export const mediaTypeOf = (contentType: string): string =>
+  MEDIA_TYPE.test(contentType) ? contentType : "application/octet-stream";
+
+/** An answer of the server's own type: a transcript as text or JSON. */
 export async function mediaReply(call: KeyedCall, answer: LlmAnswer): Promise<Response> {
   if (answer.status !== 200) return refusalOf(call, answer);
-  const type = MEDIA_TYPE.test(answer.contentType) ? answer.contentType : "application/octet-stream";
   const bytes = new Uint8Array(await new Response(answer.body).arrayBuffer());
-  return reply(call, 200, type, bytes, quotaHeaders(answer.quota));
+  return reply(call, 200, mediaTypeOf(answer.contentType), bytes, quotaHeaders(answer.quota));
 }
 
 /**

@@ -56,7 +56,7 @@ test("what is wrong is 400, 413 or 415 in OpenAI's form, and nobody is asked", a
   const rows: readonly (readonly [number, string | null, FormData])[] = [
     [400, "model", form([["model", " "]])],
     [400, "model", form([model, model])],
-    [400, "stream", form([model, ["stream", "true"]])],
+    [400, "stream", form([model, ["stream", "yes"]])],
     [400, "file", form([model], sound(0))],
     [400, null, form([model], null)],
     [400, null, form(Array.from({ length: 20 }, (_, i) => [`f${i}`, "x"] as const))],

@@ -19,7 +19,7 @@ type Form = Extract<LlmBody, { readonly kind: "form" }>;
 export async function readForm(
   request: Request,
   reserve: (sizeBytes: number) => void,
-): Promise<{ model: string | undefined; body: Form }> {
+): Promise<{ model: string | undefined; stream: boolean; body: Form }> {
   const { taken: bytes, details } = await receiveUpload(
     request,
     SOUND_BYTES_MAX,
@@ -32,11 +32,18 @@ export async function readForm(
   const model = entries.find(([name]) => name === "model")?.[1];
   modelOf(model);
   if (entries.filter(([name]) => name === "model").length > 1) throw invalidField("model", "stands there twice");
-  const stream = entries.find(([name, value]) => name === "stream" && value !== "false");
-  if (stream) throw invalidField("stream", "is not served on this path");
+  const stream = streamOf(entries);
   if (bytes.byteLength === 0) throw invalidField("file", "is empty");
   const file = { name: safeName(filename), contentType: safeType(contentType), bytes };
-  return { model, body: { kind: "form", fields: entries, file } };
+  return { model, stream, body: { kind: "form", fields: entries, file } };
+}
+
+/** Python's clients write `True`. */
+function streamOf(entries: readonly (readonly [name: string, value: string])[]): boolean {
+  const given = entries.filter(([name]) => name === "stream").map(([, value]) => value.toLowerCase());
+  if (given.some((value) => value !== "true" && value !== "false"))
+    throw invalidField("stream", "must be true or false");
+  return given.includes("true");
 }
 
 async function gathered({ content }: IncomingFile, reserve: (sizeBytes: number) => void): Promise<Uint8Array> {

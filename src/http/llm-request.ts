@@ -12,6 +12,8 @@ const MODEL_CHARS_MAX = 256;
 const CHOICES_MAX = 128;
 /** What OpenAI makes at once. */
 const IMAGES_MAX = 10;
+/** And shows of a picture before it is done. */
+const PARTS_MAX = 3;
 /** Inputs of one request for embeddings, as OpenAI has it. */
 const INPUTS_MAX = 2_048;
 /** Ids of callers, sessions and caches. */
@@ -89,17 +91,17 @@ const checks: Readonly<Record<JsonEndpoint, (body: Fields) => void>> = {
     const formats = ["float", "base64"];
     optional(body, "encoding_format", (value) => formats.includes(String(value)), "must be float or base64");
     optional(body, "dimensions", isCount(1, 1_000_000), "must be a positive whole number");
-    refuseStream(body);
+    if (body.stream === true) throw invalidField("stream", "is not served on this path");
   },
   "images/generations"(body) {
     if (!isText(body.prompt)) throw invalidField("prompt", "must be a text that is not empty");
     optional(body, "n", isCount(1, IMAGES_MAX), `must be a whole number from 1 to ${IMAGES_MAX}`);
-    refuseStream(body);
+    optional(body, "partial_images", isCount(0, PARTS_MAX), `must be a whole number from 0 to ${PARTS_MAX}`);
   },
   "audio/speech"(body) {
     if (!isText(body.input)) throw invalidField("input", "must be a text that is not empty");
-    optional(body, "stream_format", (value) => value === "audio", "must be audio: events are not served here");
-    refuseStream(body);
+    const formats = ["audio", "sse"];
+    optional(body, "stream_format", (value) => formats.includes(String(value)), "must be audio or sse");
   },
 };
 
@@ -130,7 +132,3 @@ function checkGeneration(body: Fields): void {
     throw invalidField("stream_options", "goes with stream: true alone");
   }
 }
-
-const refuseStream = (body: Fields): void => {
-  if (body.stream === true) throw invalidField("stream", "is not served on this path");
-};

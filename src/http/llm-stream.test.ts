@@ -6,7 +6,7 @@ import type { LlmAnswer } from "../llm/llm.ts";
 import { silentLog } from "../log.ts";
 import { createHolds, type Holds } from "./holds.ts";
 import { answerOf } from "./llm-caller-fixture.ts";
-import { type LlmStreamLimits, llmStream } from "./llm-stream.ts";
+import { type LlmStreamLimits, llmStream, tokenEvents } from "./llm-stream.ts";
 import type { KeyedCall } from "./route.ts";
 
 const long: LlmStreamLimits = { headMs: 10_000, beatMs: 10_000, stallMs: 10_000 };
@@ -32,7 +32,7 @@ function serve(calling: (signal: AbortSignal) => Promise<LlmAnswer>, limits: Par
       const hold = holds.open(call, "call");
       signal = hold.signal;
       try {
-        return await llmStream(call, calling(hold.signal), hold, silentLog, { ...long, ...limits });
+        return await llmStream(call, calling(hold.signal), hold, silentLog, { ...long, ...limits }, tokenEvents);
       } catch (error) {
         hold.release();
         return new Response(String(error), { status: 502 });

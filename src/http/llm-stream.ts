@@ -1,18 +1,18 @@
-// A model's answer as a server-sent event stream, as OpenAI's SDKs read it. llm.ts opens it; the client's socket drives
-// it: a chunk is read from the server only when the last one has been taken. It must never end in silence: after the
-// head is sent, a failure is an event of its own and `[DONE]`.
+// A model's answer as a stream: server-sent events, as OpenAI's SDKs read them, or sound. llm.ts opens it; the client's
+// socket drives it: a chunk is read from the server only when the last one has been taken. It must never end in silence:
+// after the head is sent, a failure is an event of its own, or resets the connection where there are no events.
 //
 //              pull              chunk, beat
 //   IDLE ────────────► WAITING ───────────────► IDLE
 //     │                   │ end of the answer ──────────────────► CLOSED (cleanly)
-//     │                   │ it failed, or the gateway stops ────► CLOSED (error event, [DONE])
+//     │                   │ it failed, or the gateway stops ────► CLOSED (error event; of sound: connection reset)
 //     │ not pulled for stallMs ─────────────────────────────────► CLOSED (connection reset)
 //     └─ client left ───────────────────────────────────────────► CLOSED
 import { asAppError, type ErrorCode, messageOf } from "../errors.ts";
 import type { LlmAnswer } from "../llm/llm.ts";
 import type { Log } from "../log.ts";
 import type { Hold } from "./holds.ts";
-import { refusalOf, shownRefusal } from "./llm-answer.ts";
+import { mediaTypeOf, refusalOf, shownRefusal } from "./llm-answer.ts";
 import { type OpenAiError, openAiError } from "./openai-error.ts";
 import { type KeyedCall, reply } from "./route.ts";
 import { quotaHeaders } from "./usage.ts";
@@ -34,17 +34,31 @@ const TICK_MS_MAX = 1_000;
 /** A client's words for it: another gateway, or this one in a moment. */
 export const STOPPING = "This gateway stops: send the request again.";
 
+const LF = 10;
 const encoder = new TextEncoder();
 const beat = encoder.encode(": beat\n\n");
 /** x-accel-buffering: nginx would otherwise keep tokens until a buffer is full. */
 const streamHeaders = { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" } as const;
 
-const errorEvent = (error: OpenAiError): Uint8Array =>
-  encoder.encode(`data: ${JSON.stringify({ error })}\n\ndata: [DONE]\n\n`);
+/** What is sent beside the answer's own bytes. */
+export interface StreamForm {
+  /** In silence; null where nothing may stand between the bytes. */
+  readonly beat: Uint8Array | null;
+  /** The end of an answer that has failed; null: the connection is reset, as nothing else can say it. */
+  readonly failed: ((error: OpenAiError) => string) | null;
+}
+
+const errorEvent = (error: OpenAiError): string => `data: ${JSON.stringify({ error })}\n\n`;
+/** Chats and completions. */
+export const tokenEvents: StreamForm = { beat, failed: (error) => `${errorEvent(error)}data: [DONE]\n\n` };
+/** Transcripts, speech and pictures: OpenAI ends these with an event of their own, and no `[DONE]`. */
+export const mediaEvents: StreamForm = { beat, failed: errorEvent };
+/** Speech as bytes. */
+export const soundBytes: StreamForm = { beat: null, failed: null };
 
 /**
  * The response to a call that was begun with `calling`; it owns `hold` from here on. Throws what the call throws within
- * `headMs`; what it refuses within that time is answered with its status.
+ * `headMs`; what it refuses within that time is answered with its status. The head of sound waits for its first bytes.
  */
 export async function llmStream(
   call: KeyedCall,
@@ -52,13 +66,16 @@ export async function llmStream(
   hold: Hold,
   log: Log,
   limits: LlmStreamLimits,
+  form: StreamForm,
 ): Promise<Response> {
-  const early = await settledWithin(calling, limits.headMs);
+  const early = form.beat ? await settledWithin(calling, limits.headMs) : await calling;
   if (early && early.status !== 200) return refusalOf(call, early);
   const begun = early && (await beginOf(early));
-  const pump = new LlmPump(begun ?? calling, hold, log.child({ request_id: call.requestId }), limits);
-  const headers = { ...streamHeaders, ...quotaHeaders(early?.quota) };
-  return reply(call, 200, "text/event-stream", new ReadableStream(pump, { highWaterMark: 0 }), headers);
+  const pump = new LlmPump(begun ?? calling, hold, log.child({ request_id: call.requestId }), limits, form);
+  const body = new ReadableStream(pump, { highWaterMark: 0 });
+  const headers = quotaHeaders(early?.quota);
+  if (form === soundBytes) return reply(call, 200, mediaTypeOf(early?.contentType ?? ""), body, headers);
+  return reply(call, 200, "text/event-stream", body, { ...streamHeaders, ...headers });
 }
 
 /** What `work` resolves to, or null after `ms`. */
@@ -97,13 +114,17 @@ class LlmPump {
   readonly #answer: Begun | Promise<LlmAnswer>;
   #reader: Reader | null = null;
   #controller: Controller | null = null;
+  readonly #form: StreamForm;
   #open = true;
+  /** The client has all of the last event that was begun. */
+  #isWhole = true;
   /** The client has room, and the server has nothing yet. */
   #waiting = false;
   #sentMs = performance.now();
   #ticks: ReturnType<typeof setInterval> | undefined;
 
-  constructor(answer: Begun | Promise<LlmAnswer>, hold: Hold, log: Log, limits: LlmStreamLimits) {
+  constructor(answer: Begun | Promise<LlmAnswer>, hold: Hold, log: Log, limits: LlmStreamLimits, form: StreamForm) {
+    this.#form = form;
     this.#answer = answer;
     this.#hold = hold;
     this.#log = log;
@@ -116,11 +137,11 @@ class LlmPump {
     this.#ticks = setInterval(this.#tick, Math.min(TICK_MS_MAX, beatMs, stallMs));
     this.#hold.signal.addEventListener("abort", this.#stopped, { once: true });
     if (this.#answer instanceof Promise) controller.enqueue(beat);
-    else if (this.#answer.first) controller.enqueue(this.#answer.first);
+    else if (this.#answer.first) this.#send(this.#answer.first);
     if (this.#hold.signal.aborted) this.#stopped();
   }
 
-  async pull(controller: Controller): Promise<void> {
+  async pull(): Promise<void> {
     this.#waiting = true;
     try {
       this.#reader ??= await this.#begin();
@@ -129,7 +150,7 @@ class LlmPump {
       if (!this.#open) return;
       if (done || !value) return this.#end(null);
       this.#sentMs = performance.now();
-      controller.enqueue(value);
+      this.#send(value);
     } catch (error) {
       this.#end(this.#shown(error));
     } finally {
@@ -139,6 +160,11 @@ class LlmPump {
 
   cancel(): void {
     this.#close();
+  }
+
+  #send(bytes: Uint8Array): void {
+    this.#isWhole = bytes.at(-1) === LF && bytes.at(-2) === LF;
+    this.#controller?.enqueue(bytes);
   }
 
   /** Null where the server refused the request after the head was sent. Throws what the call throws. */
@@ -166,9 +192,9 @@ class LlmPump {
     const isRead = this.#waiting && this.#controller?.desiredSize === 0;
     if (!isRead && silentMs >= this.#limits.stallMs) {
       if (this.#close()) this.#controller?.error(new Error("the client reads nothing"));
-    } else if (isRead && silentMs >= this.#limits.beatMs) {
+    } else if (isRead && this.#form.beat && this.#isWhole && silentMs >= this.#limits.beatMs) {
       this.#sentMs = performance.now();
-      this.#controller?.enqueue(beat);
+      this.#controller?.enqueue(this.#form.beat);
     }
   };
 
@@ -184,10 +210,13 @@ class LlmPump {
     return openAiError(code, detail, known?.fields).error;
   }
 
-  /** Ends the stream in good order, with an event for what went wrong. */
+  /** Ends the stream in good order, with an event for what went wrong; sound that went wrong ends in a reset. */
   #end(error: OpenAiError | null): void {
     if (!this.#close()) return;
-    if (error) this.#controller?.enqueue(errorEvent(error));
+    const { failed } = this.#form;
+    if (error && !failed) return this.#controller?.error(new Error(error.message));
+    // An event that was broken off stays one that nobody can read.
+    if (error && failed) this.#controller?.enqueue(encoder.encode((this.#isWhole ? "" : "\n\n") + failed(error)));
     this.#controller?.close();
   }
 

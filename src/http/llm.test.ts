@@ -46,9 +46,10 @@ const refused: readonly (readonly [path: string, param: string | null, body: unk
   ["embeddings", "stream", { model: "embed", input: "a", stream: true }],
   ["images/generations", "prompt", { model: "image" }],
   ["images/generations", "n", { model: "image", prompt: "a", n: 11 }],
-  ["images/generations", "stream", { model: "image", prompt: "a", stream: true }],
+  ["images/generations", "stream", { model: "image", prompt: "a", stream: 1 }],
+  ["images/generations", "partial_images", { model: "image", prompt: "a", stream: true, partial_images: 4 }],
   ["audio/speech", "input", { model: "speech", input: [] }],
-  ["audio/speech", "stream_format", { model: "speech", input: "a", stream_format: "sse" }],
+  ["audio/speech", "stream_format", { model: "speech", input: "a", stream_format: "mp3" }],
 ];
 
 test("what is wrong in a body is 400 with its field, and nobody is asked", async () => {

@@ -2,6 +2,7 @@
 // is read and checked, pictures are fetched, the call is made, its answer sent on. Who answers is the caller's to
 // decide (src/llm/llm.ts); nothing here knows of a server.
 import { AppError } from "../errors.ts";
+import { wantsEvents } from "../llm/encode.ts";
 import type { LlmAnswer, LlmBody, LlmCaller } from "../llm/llm.ts";
 import { type FetchMedia, withMedia } from "../llm/media.ts";
 import type { Log } from "../log.ts";
@@ -13,7 +14,16 @@ import { embeddingsReply, jsonReply, mediaReply } from "./llm-answer.ts";
 import { readForm } from "./llm-form.ts";
 import { llmOperations } from "./llm-operations.ts";
 import { checkedBody, type Fields, type JsonEndpoint, modelOf } from "./llm-request.ts";
-import { type LlmStreamLimits, llmStream, llmStreamLimits, STOPPING } from "./llm-stream.ts";
+import {
+  type LlmStreamLimits,
+  llmStream,
+  llmStreamLimits,
+  mediaEvents,
+  STOPPING,
+  type StreamForm,
+  soundBytes,
+  tokenEvents,
+} from "./llm-stream.ts";
 import type { KeyedCall, KeyedRoute } from "./route.ts";
 
 export interface LlmRouteParts {
@@ -40,12 +50,12 @@ export function llmRoutes(parts: LlmRouteParts, limits: LlmStreamLimits = llmStr
     json("completions"),
     json("embeddings", (call, answer, body) => embeddingsReply(call, answer, body.encoding_format === "base64")),
     json("images/generations"),
-    json("audio/speech", mediaReply),
+    json("audio/speech"),
     {
       ...route,
       path: "/v1/audio/transcriptions",
       operation: llmOperations["audio/transcriptions"],
-      handle: (call) => transcribe(parts, call),
+      handle: (call) => transcribe(parts, limits, call),
     },
   ];
 }
@@ -70,10 +80,12 @@ async function callModel(
     room.add(largeBytesOf(call));
     const { fetchMedia } = parts;
     const body = await withMedia(sent, { keyId, fetchMedia, reserve: room.add, signal: hold.signal });
-    const calling = parts.llm.call(requestOf(call, endpoint, sent, { kind: "json", value: body }, hold));
+    const stream = wantsEvents(endpoint, sent);
+    const calling = parts.llm.call(requestOf(call, endpoint, sent, stream, { kind: "json", value: body }, hold));
     calling.then(room.release, room.release);
-    if (sent.stream !== true) return await answerOf(call, await calling, sent);
-    const response = await llmStream(call, calling, hold, parts.log, limits);
+    const form = formOf(endpoint, stream);
+    if (form === null) return await answerOf(call, await calling, sent);
+    const response = await llmStream(call, calling, hold, parts.log, limits, form);
     isStreaming = response.status === 200;
     return response;
   } catch (error) {
@@ -84,20 +96,38 @@ async function callModel(
   }
 }
 
-async function transcribe({ llm, holds }: LlmRouteParts, call: KeyedCall): Promise<Response> {
+/** Speech is sent as it is made, whatever its form; null: the answer is sent as a whole. */
+function formOf(endpoint: JsonEndpoint, stream: boolean): StreamForm | null {
+  if (endpoint === "audio/speech") return stream ? mediaEvents : soundBytes;
+  if (!stream) return null;
+  return endpoint === "images/generations" ? mediaEvents : tokenEvents;
+}
+
+async function transcribe(
+  { llm, holds, log }: LlmRouteParts,
+  limits: LlmStreamLimits,
+  call: KeyedCall,
+): Promise<Response> {
   const room = call.room.reserve(call.owner.keyId);
   try {
-    const { model, body } = await readForm(call.request, room.add);
+    const { model, stream, body } = await readForm(call.request, room.add);
     const hold = holds.open(call, "call");
+    let isStreaming = false;
     try {
-      return await mediaReply(call, await llm.call(requestOf(call, "audio/transcriptions", { model }, body, hold)));
+      const calling = llm.call(requestOf(call, "audio/transcriptions", { model }, stream, body, hold));
+      calling.then(room.release, room.release);
+      if (!stream) return await mediaReply(call, await calling);
+      const response = await llmStream(call, calling, hold, log, limits, mediaEvents);
+      isStreaming = response.status === 200;
+      return response;
     } catch (error) {
       throw stopped(call, hold) ?? error;
     } finally {
-      hold.release();
+      if (!isStreaming) hold.release();
     }
-  } finally {
+  } catch (error) {
     room.release();
+    throw error;
   }
 }
 
@@ -111,14 +141,21 @@ const largeBytesOf = ({ request }: KeyedCall): number => {
 const stopped = ({ request }: KeyedCall, { signal }: Hold): AppError | null =>
   signal.aborted && !request.signal.aborted ? new AppError("not_ready", STOPPING, { retryAfterS: 1 }) : null;
 
-const requestOf = (call: KeyedCall, endpoint: LlmEndpoint, fields: Fields, body: LlmBody, { signal }: Hold) => {
+const requestOf = (
+  call: KeyedCall,
+  endpoint: LlmEndpoint,
+  fields: Fields,
+  stream: boolean,
+  body: LlmBody,
+  { signal }: Hold,
+) => {
   const { request, requestId, owner } = call;
   const options = fields.stream_options as { readonly include_usage?: unknown } | null | undefined;
   return {
     endpoint,
     model: modelOf(fields.model),
     body,
-    stream: fields.stream === true,
+    stream,
     streamUsage: options?.include_usage === true,
     requestId,
     keyId: owner.keyId,

@@ -5,7 +5,7 @@ const bytes = (value: unknown): Uint8Array => Buffer.from(typeof value === "stri
 const chunk = (delta: object, finish_reason: string | null = null, index = 0) => ({
   choices: [{ index, delta, finish_reason }],
 });
-const read = (value: unknown) => new ChunkReader("chat/completions").read(bytes(value));
+const read = (value: unknown) => new ChunkReader().read(bytes(value));
 
 describe("content", () => {
   test.each([
@@ -26,11 +26,11 @@ test("tokens are counted by choice, and by ids where they are told", () => {
     read({ choices: [chunk({ content: "a" }).choices[0], chunk({ content: "b" }, null, 1).choices[0]] }).tokens,
   ).toBe(2);
   expect(read({ choices: [{ index: 0, delta: { content: "abc" }, token_ids: [1, 2, 3] }] }).tokens).toBe(3);
-  expect(new ChunkReader("completions").read(bytes({ choices: [{ index: 0, text: "a" }] })).tokens).toBe(1);
+  expect(new ChunkReader().read(bytes({ choices: [{ index: 0, text: "a" }] })).tokens).toBe(1);
 });
 
 test("a stream is complete when each choice that began has ended", () => {
-  const reader = new ChunkReader("chat/completions");
+  const reader = new ChunkReader();
   const steps = [chunk({ content: "a" }), chunk({ content: "b" }, null, 1), chunk({}, "stop"), chunk({}, "length", 1)];
   const seen = steps.map((step) => {
     reader.read(bytes(step));
@@ -42,7 +42,7 @@ test("a stream is complete when each choice that began has ended", () => {
 });
 
 test("an end that is said without a choice's end is none", () => {
-  const reader = new ChunkReader("completions");
+  const reader = new ChunkReader();
   expect(reader.read(bytes("[DONE]")).kind).toBe("done");
   expect(reader.complete).toBeFalse();
 });

@@ -1,6 +1,6 @@
-// What one event of a streamed answer means: content, an end, usage, an error. stream-answer.ts asks it once for each event,
-// so it looks and copies nothing. A model server is a stranger: any JSON may come.
-import type { LlmEndpoint } from "../models/llm-models.ts";
+// What one event of a streamed chat or completion means: content, an end, usage, an error. stream-answer.ts asks it once
+// for each event, so it looks and copies nothing. A model server is a stranger: any JSON may come. Streams of sound,
+// transcripts and pictures are read by media-events.ts.
 import type { TokenUsage } from "./llm.ts";
 import { usageOf } from "./usage-count.ts";
 
@@ -18,45 +18,44 @@ export interface Chunk {
   readonly usageOnly: boolean;
   /** HTTP status that an error claims; 0 for none. */
   readonly errorStatus: number;
+  /** What goes on instead of the event; empty: nothing. Absent: the event as it came. */
+  readonly bytes?: Uint8Array;
 }
 
-/** Follows one stream; `complete` tells whether it may end now. */
-export class ChunkReader {
+/** Follows the events of one stream. */
+export interface EventReader {
+  read(data: Uint8Array): Chunk;
+  /** Whether the stream may end now. */
+  readonly complete: boolean;
+  /** What ends the answer, once it is complete; empty: nothing. */
+  last(): Uint8Array;
+}
+
+const DONE = Buffer.from("data: [DONE]\n\n");
+
+export class ChunkReader implements EventReader {
   readonly #begun = new Set<number>();
   readonly #finished = new Set<number>();
-  #done = false;
-  readonly #hasChoices: boolean;
 
-  constructor(endpoint: LlmEndpoint) {
-    this.#hasChoices = endpoint === "chat/completions" || endpoint === "completions";
+  /** Every choice that began has its `finish_reason`. */
+  get complete(): boolean {
+    return this.#finished.size > 0 && this.#finished.size === this.#begun.size;
   }
 
-  /** Every choice that began has its `finish_reason`; of other endpoints: an event that says so, or `[DONE]`. */
-  get complete(): boolean {
-    if (!this.#hasChoices && this.#done) return true;
-    return this.#finished.size > 0 && this.#finished.size === this.#begun.size;
+  last(): Uint8Array {
+    return DONE;
   }
 
   read(data: Uint8Array): Chunk {
     // As Latin-1: keys and numbers are ASCII, and of texts only their presence counts. Three times as fast as UTF-8.
     const text = Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("latin1");
-    if (text === "[DONE]") {
-      this.#done = true;
-      return done;
-    }
-    let value: unknown;
-    try {
-      value = JSON.parse(text);
-    } catch {
-      return malformed;
-    }
-    if (typeof value !== "object" || value === null) return malformed;
-    const event = value as Record<string, unknown>;
-    if (event.error !== undefined && event.error !== null) return errorOf(event.error);
-    return this.#hasChoices ? this.#choices(event) : this.#other(event);
+    if (text === "[DONE]") return doneChunk;
+    const event = objectIn(text);
+    if (event === null) return malformedChunk;
+    return event.error === undefined || event.error === null ? this.#choices(event) : errorChunk(event.error);
   }
 
-  #choices(event: Record<string, unknown>): Chunk {
+  #choices(event: Readonly<Record<string, unknown>>): Chunk {
     const choices = Array.isArray(event.choices) ? event.choices : [];
     const usage = event.usage === undefined || event.usage === null ? null : usageOf(event.usage);
     let tokens = 0;
@@ -64,7 +63,7 @@ export class ChunkReader {
     for (const choice of choices as (Record<string, unknown> | null)[]) {
       if (typeof choice !== "object" || choice === null) continue;
       const index = Number(choice.index ?? 0);
-      if (!(index >= 0 && index <= CHOICE_INDEX_MAX)) return malformed;
+      if (!(index >= 0 && index <= CHOICE_INDEX_MAX)) return malformedChunk;
       this.#begun.add(index);
       const finished = choice.finish_reason !== undefined && choice.finish_reason !== null;
       const said = saysSomething(choice);
@@ -75,21 +74,24 @@ export class ChunkReader {
     const usageOnly = choices.length === 0 && usage !== null;
     return { kind: "chunk", content, tokens, usage, usageOnly, errorStatus: 0 };
   }
+}
 
-  /** Streams of sound and pictures: every event is content, and the last one's type ends in `done` or `completed`. */
-  #other(event: Record<string, unknown>): Chunk {
-    const last = typeof event.type === "string" && /(done|completed)$/.test(event.type);
-    this.#begun.add(0);
-    if (last) this.#finished.add(0);
-    return { kind: "chunk", content: true, tokens: 1, usage: usageOf(event.usage), usageOnly: false, errorStatus: 0 };
+/** Null for what is no JSON object. */
+export function objectIn(text: string): Readonly<Record<string, unknown>> | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : null;
+  } catch {
+    return null;
   }
 }
 
 const none = { content: false, tokens: 0, usage: null, usageOnly: false, errorStatus: 0 };
-const done: Chunk = { ...none, kind: "done" };
-const malformed: Chunk = { ...none, kind: "malformed" };
+export const doneChunk: Chunk = { ...none, kind: "done" };
+export const malformedChunk: Chunk = { ...none, kind: "malformed" };
 
-function errorOf(error: unknown): Chunk {
+/** `error` as the server put it into an event. */
+export function errorChunk(error: unknown): Chunk {
   const { code, status, type } = (typeof error === "object" ? error : {}) as Record<string, unknown>;
   const named = type === "overloaded_error" || type === "rate_limit_error" ? 429 : 0;
   const claimed = [code, status].find(

@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import type { OpenAI } from "openai";
 import { AppError, asAppError, errorKinds } from "../errors.ts";
 import { type LlmEndpoint, type LlmModels, llmEndpoints } from "../models/llm-models.ts";
+import { wantsEvents } from "./encode.ts";
 import type { LlmAnswer, LlmCaller, LlmRequest } from "./llm.ts";
 import { type FetchMedia, type MediaParts, withMedia } from "./media.ts";
 
@@ -50,7 +51,12 @@ export function openAiClient({ caller, models, fetchMedia, identity, signal }: C
     const call = { endpoint, requestId, keyId, stickyKey: keyId, affinity: "", signal: ended };
     try {
       // What is fetched is bounded by the slots of the runner that asks.
-      const asked = await fetched(await readBody(init.body), { keyId, fetchMedia, reserve: () => {}, signal: ended });
+      const asked = await fetched(await readBody(endpoint, init.body), {
+        keyId,
+        fetchMedia,
+        reserve: () => {},
+        signal: ended,
+      });
       const isVision = new Headers(init.headers).get("x-millrace-purpose") === "vision";
       const model = asked.model || (isVision && models.defaultModel("vision")) || "";
       return responseOf(await caller.call({ ...call, ...asked, model }), requestId);
@@ -77,8 +83,8 @@ const isEndpoint = (path: string): path is LlmEndpoint => (llmEndpoints as reado
 type Asked = Pick<LlmRequest, "model" | "body" | "stream" | "streamUsage" | "vllm">;
 
 /** What the client wrote: JSON as text, or a form for a request with a file. */
-const readBody = async (body: RequestInit["body"]): Promise<Asked> =>
-  body instanceof FormData ? readForm(body) : readJson(String(body));
+const readBody = async (endpoint: LlmEndpoint, body: RequestInit["body"]): Promise<Asked> =>
+  body instanceof FormData ? readForm(body) : readJson(endpoint, String(body));
 
 /** With pictures as data, wherever the request holds a conversation. */
 async function fetched(asked: Asked, media: MediaParts): Promise<Asked> {
@@ -88,13 +94,13 @@ async function fetched(asked: Asked, media: MediaParts): Promise<Asked> {
   return { ...asked, body: { kind: "json", value }, ...(vllm && { vllm }) };
 }
 
-function readJson(text: string): Asked {
+function readJson(endpoint: LlmEndpoint, text: string): Asked {
   const { vllm, ...value } = JSON.parse(text) as Record<string, unknown>;
   const options = value.stream_options as { readonly include_usage?: unknown } | null | undefined;
   return {
     model: String(value.model ?? ""),
     body: { kind: "json", value },
-    stream: value.stream === true,
+    stream: wantsEvents(endpoint, value),
     streamUsage: options?.include_usage === true,
     ...(vllm !== undefined && { vllm: vllm as Readonly<Record<string, unknown>> }),
   };

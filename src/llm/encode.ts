@@ -74,14 +74,30 @@ export async function encodeFor(target: Target, request: LlmRequest): Promise<En
     return { contentType: "application/json", bytes: encoder.encode(JSON.stringify(value)) };
   }
   const form = new FormData();
-  for (const [name, value] of body.fields) if (name !== "model") form.append(name, value);
+  for (const [name, value] of body.fields) if (!ownFormFields.has(name)) form.append(name, value);
   form.append("model", target.upstreamModel);
+  if (request.stream) form.append("stream", "true");
+  if (request.stream && target.kind === "vllm") form.append("stream_include_usage", "true");
   form.append(
     "file",
     new File([body.file.bytes as Uint8Array<ArrayBuffer>], body.file.name, { type: body.file.contentType }),
   );
   const response = new Response(form);
   return { contentType: response.headers.get("content-type") ?? "", bytes: await response.bytes() };
+}
+
+/** Fields of a form that are said anew: usage is always told at the end of a stream. */
+const ownFormFields: ReadonlySet<string> = new Set([
+  "model",
+  "stream",
+  "stream_include_usage",
+  "stream_continuous_usage_stats",
+]);
+
+/** Whether a JSON request asks for events. Speech has a field of its own for it, and `stream`, which other servers know. */
+export function wantsEvents(endpoint: LlmEndpoint, { stream, stream_format: format }: Readonly<Fields>): boolean {
+  if (endpoint !== "audio/speech") return stream === true;
+  return format === "sse" || (stream === true && format !== "audio");
 }
 
 /** Endpoints that make tokens: vLLM's fields and streams belong to them. */
@@ -91,6 +107,7 @@ function jsonFor(target: Target, request: LlmRequest, given: Readonly<Fields>): 
   const { endpoint, stream, vllm } = request;
   const value: Fields = { ...given, ...(target.kind === "vllm" && vllm), model: target.upstreamModel };
   refuseClosed(value);
+  if (endpoint === "audio/speech") return withStreamFormat(value, stream);
   if (!generates(endpoint)) return value;
   if (stream) value.stream_options = { ...(value.stream_options as object), include_usage: true };
   return target.kind === "vllm" ? forVllm(value, request) : forOpenAi(value, endpoint);
@@ -105,6 +122,11 @@ function refuseClosed(value: Fields): void {
   delete value.priority;
   // Each try is named by its own header: two clients' names for their calls must not meet in a server.
   delete value.request_id;
+}
+
+/** In OpenAI's words, which other servers know too. */
+function withStreamFormat({ stream: _, ...value }: Fields, asEvents: boolean): Fields {
+  return asEvents ? { ...value, stream_format: "sse" } : value;
 }
 
 /** Each key has a cache apart. */

@@ -61,8 +61,9 @@ export interface LlmAnswer {
   readonly status: number;
   readonly contentType: string;
   /**
-   * For a stream whole server-sent events, `data: [DONE]` the last; ends early with an AppError (`upstream_failed`,
-   * `upstream_timeout`) and never silently. Cancelling it cancels the call.
+   * For a stream server-sent events in OpenAI's words: whole ones, `data: [DONE]` the last, of a chat or completion; of
+   * sound and pictures without that end, and in pieces where they are large. Ends early with an AppError
+   * (`upstream_failed`, `upstream_timeout`) and never silently. Cancelling it cancels the call.
    */
   readonly body: ReadableStream<Uint8Array>;
   /** Once the body has ended, failed or was cancelled. Never rejects. */
@@ -73,7 +74,8 @@ export interface LlmAnswer {
 
 export interface LlmCaller {
   /**
-   * Resolves when the first content is there (of a stream) or all of it (else): until then other targets are tried.
+   * Resolves when the first content is there (of a stream, and of speech) or all of it (else): until then other targets
+   * are tried.
    * Throws `unknown_model`, `model_overloaded`, `model_unavailable`, `upstream_failed`, `upstream_timeout`;
    * a metered caller (metered.ts) also `insufficient_quota` and `rate_limited`.
    */

@@ -29,10 +29,15 @@ export class SseSplitter {
   #lineStart = 0;
   #searchFrom = 0;
   #begun = false;
+  readonly #eventBytesMax: number;
+
+  constructor(eventBytesMax = EVENT_BYTES_MAX) {
+    this.#eventBytesMax = eventBytesMax;
+  }
 
   /**
    * The events that end within `chunk`, in order. Their bytes may be views of `chunk`: whoever keeps them longer than it
-   * copies. Throws `upstream_failed` for an event of more than EVENT_BYTES_MAX.
+   * copies. Throws `upstream_failed` for an event of more than `eventBytesMax`.
    */
   push(chunk: Uint8Array): SseEvent[] {
     const joined = this.#heldBytes > 0;
@@ -79,7 +84,7 @@ export class SseSplitter {
   /** Keeps what follows `start`. Events that were cut out of the held buffer are views of it: it is not used again. */
   #keep(bytes: Uint8Array, start: number): void {
     const size = bytes.length - start;
-    if (size > EVENT_BYTES_MAX) throw new AppError("upstream_failed", "The model server sent too large an event.");
+    if (size > this.#eventBytesMax) throw new AppError("upstream_failed", "The model server sent too large an event.");
     const inPlace = start === 0 && bytes.buffer === this.#held.buffer;
     this.#heldBytes = size;
     if (!inPlace) this.#held = size === 0 ? EMPTY : bytes.slice(start);

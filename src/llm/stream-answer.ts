@@ -2,7 +2,8 @@
 // it holds them back, so that a failure may still go unseen; afterwards a stream that does not end as it should is an
 // error, never a silent end. upstream.ts opens it.
 import { AppError } from "../errors.ts";
-import { ChunkReader } from "./chunk.ts";
+import type { HeldRoom } from "./answer-room.ts";
+import type { EventReader } from "./chunk.ts";
 import type { Exchange } from "./exchange.ts";
 import type { TokenUsage } from "./llm.ts";
 import { SseSplitter } from "./sse.ts";
@@ -18,19 +19,32 @@ const READ_BYTES_MAX = 16 * 1024;
 /** A server that has said `[DONE]` has so long to end the answer, or loses the connection. */
 const DRAIN_MS = 1_000;
 
-const DONE = Buffer.from("data: [DONE]\n\n");
+export interface StreamParts {
+  readonly reader: EventReader;
+  /** Of events that hold sound or pictures. */
+  readonly large?: LargeEvents;
+}
+
+export interface LargeEvents {
+  readonly eventBytesMax: number;
+  /** How long the server may be silent between them. */
+  readonly silenceMs: number;
+  /** The memory that they take. */
+  readonly room: HeldRoom;
+}
 
 export async function openStream(
   response: Response,
   exchange: Exchange,
-  request: Pick<UpstreamRequest, "endpoint" | "streamUsage" | "promptEstimate">,
+  request: Pick<UpstreamRequest, "streamUsage" | "promptEstimate">,
+  parts: StreamParts,
 ): Promise<TryAnswer> {
   if (!/^text\/event-stream\b/i.test(response.headers.get("content-type") ?? "") || response.body === null) {
     throw new AppError("upstream_failed", "The model server answered something else than a stream.", {
       retryAfterS: 1,
     });
   }
-  const answer = new StreamAnswer(response.body.getReader(), exchange, request);
+  const answer = new StreamAnswer(response.body.getReader(), exchange, request, parts);
   await answer.begin();
   return answer;
 }
@@ -43,8 +57,10 @@ class StreamAnswer implements TryAnswer {
   blamed: Blamed = "server";
   readonly #reader: Reader;
   readonly #exchange: Exchange;
-  readonly #splitter = new SseSplitter();
-  readonly #chunks: ChunkReader;
+  readonly #splitter: SseSplitter;
+  readonly #chunks: EventReader;
+  readonly #silenceMs: number;
+  readonly #room: HeldRoom | undefined;
   readonly #count: UsageCount;
   readonly #wantsUsage: boolean;
   #held: Uint8Array[] = [];
@@ -56,11 +72,15 @@ class StreamAnswer implements TryAnswer {
   constructor(
     reader: Reader,
     exchange: Exchange,
-    request: Pick<UpstreamRequest, "endpoint" | "streamUsage" | "promptEstimate">,
+    request: Pick<UpstreamRequest, "streamUsage" | "promptEstimate">,
+    { reader: chunks, large }: StreamParts,
   ) {
     this.#reader = reader;
     this.#exchange = exchange;
-    this.#chunks = new ChunkReader(request.endpoint);
+    this.#splitter = new SseSplitter(large?.eventBytesMax);
+    this.#chunks = chunks;
+    this.#silenceMs = large?.silenceMs ?? exchange.limits.betweenTokensMs;
+    this.#room = large?.room;
     this.#count = new UsageCount(request.promptEstimate);
     this.#wantsUsage = request.streamUsage;
   }
@@ -82,9 +102,14 @@ class StreamAnswer implements TryAnswer {
     return joined(this.#next());
   }
 
-  /** Whole events, of READ_BYTES_MAX together, or one that is larger. */
+  /** Whole events, of READ_BYTES_MAX together, or one that is larger: of a large kind piece by piece. */
   #next(): readonly Uint8Array[] {
     let [count, bytes] = [0, 0];
+    const first = this.#held[0];
+    if (this.#room && first && first.length > READ_BYTES_MAX) {
+      this.#held[0] = first.subarray(READ_BYTES_MAX);
+      return [first.subarray(0, READ_BYTES_MAX)];
+    }
     for (const piece of this.#held) {
       bytes += piece.length;
       if (bytes > READ_BYTES_MAX && count > 0) return this.#held.splice(0, count);
@@ -92,20 +117,22 @@ class StreamAnswer implements TryAnswer {
     }
     const all = this.#held;
     this.#held = [];
+    this.#room?.release();
     return all;
   }
 
   /** Waits for the next events. A failure is kept until what came before it has been read. */
   async #fill(): Promise<void> {
-    this.#exchange.expectWithin(this.#exchange.limits.betweenTokensMs);
+    this.#exchange.expectWithin(this.#silenceMs);
     try {
-      while (this.#held.length === 0) await this.#more();
+      while (this.#held.length === 0 && !this.#ended) await this.#more();
       if (!this.#ended) this.#exchange.rest();
     } catch (error) {
       const failure = error instanceof TryFailure ? error : null;
       this.#ended = true;
       this.blamed = failure?.blamed ?? "server";
       this.#failure = this.#exchange.reason(failure?.error ?? error);
+      this.#room?.release();
       this.#exchange.close();
     }
   }
@@ -113,6 +140,7 @@ class StreamAnswer implements TryAnswer {
   cancel(): void {
     this.#ended = true;
     this.#held = [];
+    this.#room?.release();
     this.#exchange.close();
   }
 
@@ -123,6 +151,11 @@ class StreamAnswer implements TryAnswer {
   /** Takes in what the server sends next. */
   async #more(): Promise<void> {
     const { done, value } = await this.#reader.read();
+    if (value && this.#room) {
+      this.#room.take(value.length);
+      // It may be the smallest part of its event.
+      if (this.#begun) this.#exchange.expectWithin(this.#silenceMs);
+    }
     for (const { bytes, data } of done ? this.#splitter.end() : this.#splitter.push(value)) {
       if (this.#take(bytes, data)) return this.#finish(done);
     }
@@ -139,9 +172,14 @@ class StreamAnswer implements TryAnswer {
     if (chunk.usage) this.#count.told(chunk.usage);
     if (chunk.usageOnly && !this.#wantsUsage) return false;
     if (chunk.content) this.#begun = true;
+    this.#hold(chunk.bytes ?? bytes);
+    return false;
+  }
+
+  #hold(bytes: Uint8Array): void {
+    if (bytes.length === 0) return;
     this.#held.push(bytes);
     this.#heldBytes += bytes.length;
-    return false;
   }
 
   #failed(status: number): TryFailure {
@@ -160,7 +198,7 @@ class StreamAnswer implements TryAnswer {
     if (!this.#chunks.complete) {
       throw new AppError("upstream_failed", "The model server's answer ended too early.", { retryAfterS: 1 });
     }
-    this.#held.push(DONE);
+    this.#hold(this.#chunks.last());
     this.#ended = true;
     if (closed) return this.#exchange.done();
     // Read to its end, the connection serves another request.

@@ -18,13 +18,13 @@ export interface Try {
   readonly deadlineMs: number;
 }
 
-/** An answer that has begun: the first content is there, or all of it where it is no stream. */
+/** An answer that has begun: the first content is there, or all of it where it is no stream and no speech. */
 export interface TryAnswer {
   /** 200, or a 4xx that blames the request. */
   readonly status: number;
   readonly contentType: string;
   /**
-   * The next bytes, of a stream whole events; null at the end. Throws `upstream_failed`, `upstream_timeout`. Not to be
+   * The next bytes, of a stream of tokens whole events; null at the end. Throws `upstream_failed`, `upstream_timeout`. Not to be
    * called again before it has settled, nor after it threw.
    */
   read(): Promise<Uint8Array | null>;

@@ -6,8 +6,11 @@ import type { Log } from "../log.ts";
 import type { ProviderAccess } from "../models/llm-catalogue.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
 import { AnswerRoom } from "./answer-room.ts";
+import { ChunkReader } from "./chunk.ts";
 import type { EncodedBody } from "./encode.ts";
 import { Exchange } from "./exchange.ts";
+import { openMedia } from "./media-answer.ts";
+import { isMedia } from "./media-events.ts";
 import { openStream } from "./stream-answer.ts";
 import { type TryAnswer, TryFailure } from "./try.ts";
 import type { Watchdog } from "./watchdog.ts";
@@ -49,8 +52,8 @@ export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
     async open(request) {
       const { provider, endpoint, body, signal, deadlineMs, requestId } = request;
       const limits = provider.timeouts;
-      // What is no stream is silent until it is done.
-      const thinkingMs = request.stream ? limits.firstTokenMs : limits.totalMs;
+      // What is no stream is silent until it is done; of sound and pictures a server may know no stream.
+      const thinkingMs = request.stream && !isMedia(endpoint) ? limits.firstTokenMs : limits.totalMs;
       const url = provider.baseUrl;
       const exchange = new Exchange({ signal, deadlineMs, limits, thinkingMs, watchdog, requestId, url, log });
       try {
@@ -60,8 +63,9 @@ export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
         connected();
         heardAtMs.set(provider.baseUrl, watchdog.now());
         if (response.status === 200) {
+          if (isMedia(endpoint)) return await openMedia(response, exchange, request, room.hold());
           return request.stream
-            ? await openStream(response, exchange, request)
+            ? await openStream(response, exchange, request, { reader: new ChunkReader() })
             : await openWhole(response, exchange, endpoint, room.hold());
         }
         return await refusal(response, exchange, provider);

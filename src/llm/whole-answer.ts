@@ -23,19 +23,28 @@ export async function openWhole(
   room: HeldRoom,
 ): Promise<TryAnswer> {
   try {
-    return await takeWhole(response, exchange, endpoint, room);
+    const taken = await takeWhole(response, exchange, endpoint, room);
+    return wholeAnswer({ ...taken, status: 200, onGone: () => room.release() });
   } catch (error) {
     room.release();
     throw error;
   }
 }
 
-async function takeWhole(
+export interface TakenWhole {
+  readonly contentType: string;
+  readonly isJson: boolean;
+  readonly bytes: Uint8Array;
+  readonly usage: TokenUsage;
+}
+
+/** The bytes stay in `room` until the caller releases it, also where this throws. */
+export async function takeWhole(
   response: Response,
   exchange: Exchange,
   endpoint: LlmEndpoint,
   room: HeldRoom,
-): Promise<TryAnswer> {
+): Promise<TakenWhole> {
   const hurry = (): void => exchange.expectWithin(exchange.limits.betweenTokensMs);
   hurry(); // it is made, or as good as made
   const bytes = await readUpTo(response, ANSWER_BYTES_MAX + 1, (size) => {
@@ -45,14 +54,16 @@ async function takeWhole(
   if (bytes.length > ANSWER_BYTES_MAX) throw new AppError("upstream_failed", "The model server's answer is too large.");
   exchange.done();
   const contentType = response.headers.get("content-type") ?? "";
-  const isJson = /^application\/([\w.]+\+)?json\b/i.test(contentType);
+  const isJson = isJsonType(contentType);
   const sound = endpoint === "audio/speech" || endpoint === "audio/transcriptions";
-  if (!isJson && (!sound || /^text\/html\b/i.test(contentType))) {
-    throw new AppError("upstream_failed", "The model server answered something else than asked.", { retryAfterS: 1 });
-  }
-  const usage = isJson ? usageIn(bytes, endpoint) : noUsage;
-  return wholeAnswer({ status: 200, contentType, bytes, usage, onGone: () => room.release() });
+  if (!isJson && (!sound || /^text\/html\b/i.test(contentType))) throw otherThanAsked();
+  return { contentType, isJson, bytes, usage: isJson ? usageIn(bytes, endpoint) : noUsage };
 }
+
+export const isJsonType = (contentType: string): boolean => /^application\/([\w.]+\+)?json\b/i.test(contentType);
+
+export const otherThanAsked = (): AppError =>
+  new AppError("upstream_failed", "The model server answered something else than asked.", { retryAfterS: 1 });
 
 /** At most `bytesMax` of a body; the rest is not waited for. `onPiece` may refuse more of it by throwing. */
 export async function readUpTo(
@@ -126,7 +137,8 @@ function usageIn(bytes: Uint8Array, endpoint: LlmEndpoint): TokenUsage {
   return usageOf({ ...numbers, prompt_tokens_details: numbers }) ?? noUsage;
 }
 
-function objectIn(text: string): Readonly<Record<string, unknown>> {
+/** Throws `upstream_failed` for what is no JSON object. */
+export function objectIn(text: string): Readonly<Record<string, unknown>> {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -137,5 +149,5 @@ function objectIn(text: string): Readonly<Record<string, unknown>> {
   return value as Readonly<Record<string, unknown>>;
 }
 
-const unreadable = (cause?: unknown): AppError =>
+export const unreadable = (cause?: unknown): AppError =>
   new AppError("upstream_failed", "The model server's answer cannot be read.", { cause, retryAfterS: 1 });
