@@ -72,7 +72,7 @@ async function openGateway(config: Config, log: Log): Promise<Gateway> {
     ...nouns,
     config,
     models: catalogue,
-    llm: meter(base.live, nouns.usage),
+    llm: meter(base.live, nouns.usage, { models: base.llmModels, observer: base.observer }),
     llmModels: base.llmModels,
     actors: catalogue.liveActors,
     keys: nouns.access.keys,
@@ -129,6 +129,7 @@ async function openBase(config: Config, log: Log) {
   return {
     bus,
     live,
+    observer,
     blobs,
     partitions,
     sql: db.sql,

@@ -232,6 +232,13 @@ test("a quota is one over both gateways: what is left is told, and used up it is
     expect(Math.abs(Number(refused.headers.get("retry-after")) - untilMidnight)).toBeLessThan(3);
     expect(await refused.json()).toMatchObject({ error: { code: "insufficient_quota", type: "insufficient_quota" } });
   }
+  await statusOf(clientOf(key).chat.completions.create({ ...ask("Which wheel?"), model: "none" }));
+  const counted = (await scrape(stack.url)).families.get("ai_requests_total")?.samples;
+  const refusals = [...(counted ?? [])].filter(([labels]) => labels.includes('status="insufficient_quota"'));
+  // And none of a model that does not exist.
+  const wasFirst = statuses.length % 2 === 1;
+  const series = expect.stringContaining(`model="${model}",endpoint="chat/completions"`);
+  expect(refusals).toEqual([[series, wasFirst ? 2 : 1]]);
   const all = await stack.call("GET", "/v1/usage?key=*&group_by=key,provider");
   const { data } = (await all.json()) as { data: readonly Record<string, unknown>[] };
   expect(data.find(({ key_id }) => key_id === id)).toMatchObject({ requests: used.requests });

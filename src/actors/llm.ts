@@ -62,7 +62,8 @@ export async function openActorLlm(
   const leftPath = join(config.dataDir, "run", `usage-${gpu}.jsonl`);
   const ledger = openRemoteLedger({ bus: tokens, leftPath, clock: systemClock, log });
   const live = startLiveServer({ ...shared, bus: tokens });
-  const caller = meter(createLocalCaller({ ...shared, models, observer: createLlmMetrics(metrics) }), ledger);
+  const observer = createLlmMetrics(metrics);
+  const caller = meter(createLocalCaller({ ...shared, models, observer }), ledger, { models, observer });
   const fetchMedia: FetchMedia = (url, sizeBytesMax, signal) =>
     fetchInput(url, { allowHosts: config.fetchAllowHosts, sizeBytesMax, signal });
   return {

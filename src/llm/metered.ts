@@ -1,23 +1,44 @@
 // A caller whose calls are counted, and kept within the quota of their key: tokens are reserved before a call and
 // settled after it, once, however many servers were tried. Wrapped around the caller of a gateway and of an actor's
 // runners; it costs microseconds a call, nothing a token, and never cuts an answer.
-import type { Target } from "../models/llm-models.ts";
+import { asAppError } from "../errors.ts";
+import type { LlmModels, Target } from "../models/llm-models.ts";
 import type { Ledger, Reservation } from "../usage/ledger.ts";
 import { estimatePromptTokens } from "./estimate.ts";
 import type { LlmAnswer, LlmCaller, LlmEnd, LlmRequest } from "./llm.ts";
+import type { CallObserver } from "./observer.ts";
 import { CALL_TOKENS_MAX } from "./usage-count.ts";
 
+/** Whoever counts calls: what is refused here, no caller hears of. */
+export interface Refusals {
+  readonly models: Pick<LlmModels, "resolve">;
+  readonly observer: Pick<CallObserver, "began" | "refused">;
+}
+
 /** The caller, which then also throws `insufficient_quota` and `rate_limited` before it calls. */
-export function meter(caller: LlmCaller, ledger: Ledger): LlmCaller {
+export function meter(caller: LlmCaller, ledger: Ledger, refusals?: Refusals): LlmCaller {
   return {
     async call(request) {
-      const reserved = ledger.reserve(request.keyId, () => estimateTokens(request));
-      const reservation = reserved instanceof Promise ? await reserved : reserved;
+      const reservation = await reserved(ledger, request).catch((error) => {
+        tellRefusal(refusals, request, error);
+        throw error;
+      });
       const answer = await asked(caller, request, ledger, reservation);
       settleAtEnd(ledger, reservation, request.keyId, answer);
       return reservation?.quota ? { ...answer, quota: reservation.quota } : answer;
     },
   };
+}
+
+const reserved = async (ledger: Ledger, request: LlmRequest): Promise<Reservation | null> =>
+  ledger.reserve(request.keyId, () => estimateTokens(request));
+
+/** A name that is no model's is told by the caller, or by nobody: it must not become a label of metrics. */
+function tellRefusal(refusals: Refusals | undefined, { model, endpoint }: LlmRequest, error: unknown): void {
+  const id = refusals?.models.resolve(model, endpoint)?.id;
+  if (id === undefined) return;
+  refusals?.observer.began(id, endpoint);
+  refusals?.observer.refused(id, endpoint, asAppError(error)?.code ?? "internal", 0);
 }
 
 /**
