@@ -47,7 +47,8 @@ describe("ensureTopology", () => {
     expect(found.get("JOBS_1")).toMatchObject({ ...log, subjects: ["millrace.jobs.1.>"], max_age: 0 });
     expect(found.get("RESULTS_1")).toMatchObject({ ...log, max_age: 25 * HOUR_NANOS });
     expect(found.get("JOBS_1")).not.toHaveProperty("persist_mode", "async");
-    expect(found.get("EVENTS")).toMatchObject({ discard: "old", persist_mode: "async", max_age: 2 * HOUR_NANOS });
+    const events = { discard: "old", max_bytes: 2 ** 28, max_msgs: -1, max_age: 2 * HOUR_NANOS };
+    expect(found.get("EVENTS")).toMatchObject({ ...events, persist_mode: "async" });
     expect(found.get("KV_actors")).toMatchObject({ max_msgs_per_subject: 1, max_age: 10_000_000_000 });
   });
 
@@ -107,12 +108,13 @@ describe("ensureTopology", () => {
     await append(broker.bus, { subject, filter, payload: "kept", expectedSequence: 0, timeoutMs: 5_000 });
     const manager = await jetstreamManager(broker.bus.connection);
     await manager.streams.update("JOBS_0", { max_bytes: 1_000_000 });
+    await manager.streams.update("EVENTS", { max_msgs: 200_000 });
     await ensure({ taskTtlMs: 60_000 });
     const found = await configs();
     expect(found.get("JOBS_0")?.max_bytes).toBe(2 ** 31);
     expect(found.get("RESULTS_0")?.max_age).toBe(HOUR_NANOS + 60_000_000_000);
     // The id may be another task's afterwards: no event may outlive it.
-    expect(found.get("EVENTS")?.max_age).toBe(60_000_000_000);
+    expect(found.get("EVENTS")).toMatchObject({ max_age: 60_000_000_000, max_msgs: -1 });
     expect(await lastSequence(broker.bus, streams.results(0))).toBe(1);
     await ensure();
     expect((await configs()).get("EVENTS")?.max_age).toBe(2 * HOUR_NANOS);

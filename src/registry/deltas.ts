@@ -7,8 +7,8 @@ import { realSchedule, type Schedule } from "./progress.ts";
 /** One delta as JSON. Tokens are a hundredth of it; whatever is larger is a result, not a delta. */
 const DELTA_BYTES_MAX = 32 * 1_024;
 /**
- * What may be merged leaves twenty times a second at most. The log of events holds so many records for all tasks, and a
- * record a token would push the beginning of an answer out while its end is still being made (decision 0036).
+ * What may be merged leaves twenty times a second at most. The log of events has one room for all tasks, and a record a
+ * token would push the beginning of an answer out while its end is still being made (decision 0036).
  */
 const INTERVAL_MS = 50;
 

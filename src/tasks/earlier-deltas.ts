@@ -6,7 +6,7 @@ import { type LogRecord, readLast, readNext, readRange } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
 import { type EventRecord, isNext, readEventRecord } from "./records.ts";
 
-/** Two hours of tokens; a runner that sent more than that starts again. */
+/** Half an hour of deltas at twenty a second; a runner that sent more than that starts again. */
 const BYTES_MAX = 4 * 1024 * 1024;
 /** Records that a follower may lag behind its leader by. */
 const LAG_MAX = 64;
