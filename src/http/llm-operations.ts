@@ -3,7 +3,8 @@ import type { ErrorCode } from "../errors.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
 import type { Answer, Operation, Parameter } from "./route.ts";
 
-const exampleModel = "Qwen/Qwen2.5-7B-Instruct";
+/** As the simulator of a fresh installation calls it. Requests name none: they work wherever a model answers. */
+const exampleModel = "millrace-sim";
 const created = 1_795_255_200;
 
 const sessionHeader: Parameter = {
@@ -87,7 +88,7 @@ const embeddings = {
     { object: "embedding", index: 0, embedding: [0.6, 0.8] },
     { object: "embedding", index: 1, embedding: [0.8, 0.6] },
   ],
-  model: "embed",
+  model: exampleModel,
   usage: { prompt_tokens: 4, total_tokens: 4 },
 };
 const pictures = { created, data: [{ b64_json: "iVBORw0KGgo=" }] };
@@ -101,7 +102,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     parameters: [sessionHeader],
     body: {
       schema: "ChatRequest",
-      example: { model: exampleModel, messages: [{ role: "user", content: "What turns the wheel?" }] },
+      example: { messages: [{ role: "user", content: "What turns the wheel?" }] },
     },
     answers: {
       "200": orStream(json("The answer.", "ChatAnswer", chat), {
@@ -120,7 +121,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     parameters: [sessionHeader],
     body: {
       schema: "CompletionRequest",
-      example: { model: exampleModel, prompt: "What turns the wheel is", max_tokens: 16 },
+      example: { prompt: "What turns the wheel is", max_tokens: 16 },
     },
     answers: {
       "200": orStream(json("The continuation.", "CompletionAnswer", completion), {
@@ -135,7 +136,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     tag: "Language models",
     summary: "Embed texts",
     description: "A vector for each input, in their order; texts of like meaning lie near each other.",
-    body: { schema: "EmbeddingRequest", example: { model: "embed", input: ["a mill", "a race"] } },
+    body: { schema: "EmbeddingRequest", example: { input: ["a mill", "a race"] } },
     answers: {
       "200": json("The vectors.", "EmbeddingAnswer", embeddings),
     },
@@ -146,7 +147,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     tag: "Language models",
     summary: "Make pictures",
     description: "One or more pictures from a text, in base64. Whoever can wait submits a task instead.",
-    body: { schema: "ImageRequest", example: { model: "image", prompt: "A water mill at dawn", size: "512x512" } },
+    body: { schema: "ImageRequest", example: { prompt: "A water mill at dawn", size: "512x512" } },
     answers: { "200": json("The pictures.", "ImageAnswer", pictures) },
     errors: jsonErrors,
   },
@@ -158,7 +159,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     body: {
       schema: "TranscriptionRequest",
       mediaType: "multipart/form-data",
-      example: { model: "transcribe", file: "(bytes)" },
+      example: { file: "(bytes)" },
     },
     answers: { "200": json("The words.", "TranscriptionAnswer", { text: "The wheel turns." }) },
     errors: ["request_timeout", "payload_too_large", "unsupported_media_type", ...modelErrors],
@@ -168,7 +169,7 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     tag: "Language models",
     summary: "Speak a text",
     description: "The text as sound, in the format that was asked for.",
-    body: { schema: "SpeechRequest", example: { model: "speech", input: "The wheel turns.", voice: "alloy" } },
+    body: { schema: "SpeechRequest", example: { input: "The wheel turns.", voice: "alloy" } },
     answers: {
       "200": {
         description: "The sound.",
