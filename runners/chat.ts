@@ -1,23 +1,18 @@
 // A conversation answered by a language model, as a durable task: the answer is streamed to watchers as it is made, and
 // when an attempt dies in the middle the next one goes on from what was said where the server can (vLLM), and starts
 // again elsewhere. The host calls it for tasks of the model `chat`; which server answers is the host's to decide.
-import { defineRunner, type RunnerContext, t } from "millrace";
+import { defineRunner, t } from "millrace";
+import { generate } from "./llm/generate.ts";
 import {
   generationFields,
   MAX_ATTEMPTS,
   mayContinue,
   piecesOf,
-  streamOptions,
   TIMEOUT_MS,
-  tokenCounter,
   tokensLeft,
-  type Usage,
-  unfinished,
   usageSchema,
-  usageWith,
-  vllmStreamOptions,
 } from "./llm/generation.ts";
-import { type ChatDelta, GrowingMessage, type Message, mergeDeltas, type ToolCallDelta } from "./llm/message.ts";
+import { type ChatDelta, GrowingMessage, mergeDeltas, type ToolCallDelta } from "./llm/message.ts";
 
 const openObject = (description: string) => t.Object({}, { additionalProperties: true, description });
 
@@ -50,13 +45,6 @@ const input = t.Object({
 
 type ChatInput = (typeof input)["static"];
 
-interface Answer {
-  readonly message: Message;
-  readonly finish_reason: string;
-  readonly usage: Usage;
-  readonly model: string;
-}
-
 export default defineRunner({
   name: "chat",
   version: "1.0.0",
@@ -78,18 +66,16 @@ export default defineRunner({
   timeoutMs: TIMEOUT_MS,
   maxAttempts: MAX_ATTEMPTS,
   prepare: (asked) => asked,
-  infer: async (asked, ctx) => {
-    const earlier = (await ctx.earlierDeltas()) as readonly ChatDelta[];
-    const said = new GrowingMessage();
-    for (const delta of earlier) said.add(delta);
-    const { finish_reason, usage, model } = earlier.at(-1) ?? {};
-    if (finish_reason !== undefined && usage && model !== undefined) {
-      ctx.continueDeltas(); // all was said, only its result was not kept
-      return { message: said.finished(), finish_reason, usage, model };
-    }
-    return answer(asked, canContinue(asked, said) ? said : null, ctx);
-  },
-  postprocess: ({ message, finish_reason, usage, model }) => ({ message, finish_reason, usage: { ...usage }, model }),
+  infer: (asked, ctx) =>
+    generate(asked, ctx, {
+      begin: () => new GrowingMessage(),
+      mayContinue: (said) => canContinue(asked, said),
+      continued: (said) => continued(asked, said),
+      ask: (request) => ctx.llm.chat.completions.create({ ...request, messages: asked.messages as never[] }),
+      deltasOf: ({ delta }) => deltasOf(delta),
+      merge: mergeDeltas,
+    }),
+  postprocess: ({ said, finish_reason, usage, model }) => ({ message: said.finished(), finish_reason, usage, model }),
 });
 
 /** The limit may stand under either name. */
@@ -117,46 +103,6 @@ function continued(asked: ChatInput, { content, tokens }: GrowingMessage): objec
   };
 }
 
-async function answer(asked: ChatInput, said: GrowingMessage | null, ctx: RunnerContext<unknown>): Promise<Answer> {
-  const { extra, model = "", ...fields } = asked;
-  const request = {
-    ...extra,
-    ...fields,
-    ...streamOptions,
-    model,
-    vllm: { ...vllmStreamOptions, ...(said && continued(asked, said)) },
-  };
-  const { data, response } = await ctx.llm.chat.completions
-    .create(request as unknown as Parameters<typeof ctx.llm.chat.completions.create>[0] & { stream: true })
-    .withResponse();
-  const goesOn = said !== null && response.headers.get("x-millrace-provider-kind") === "vllm";
-  if (goesOn) ctx.continueDeltas();
-  const whole = goesOn ? said : new GrowingMessage();
-  const before = whole.tokens;
-  const count = tokenCounter();
-  let finishReason: string | null = null;
-  let usage: Omit<Usage, "total_tokens"> | null = null;
-  for await (const chunk of data) {
-    usage = chunk.usage ?? usage;
-    const choice = chunk.choices[0];
-    if (!choice) continue;
-    for (const delta of deltasOf(choice.delta)) {
-      const counted = { ...delta, tokens: count(chunk.usage) };
-      whole.add(counted);
-      ctx.emit(counted, mergeDeltas);
-    }
-    finishReason = textOf(choice.finish_reason) ?? finishReason;
-  }
-  if (finishReason === null) throw unfinished();
-  const end = {
-    finish_reason: finishReason,
-    usage: usageWith(usage ?? { prompt_tokens: 0, completion_tokens: whole.tokens - before }, before),
-    model: response.headers.get("x-millrace-model") ?? "",
-  };
-  ctx.emit(end);
-  return { message: whole.finished(), ...end };
-}
-
 /** What a chunk says, one kind a delta; nothing for its role and for empty texts. */
 function deltasOf(delta: object): readonly ChatDelta[] {
   const { content, reasoning, tool_calls } = delta as {
@@ -178,5 +124,3 @@ function callPieces({ index, id, type, function: said }: ToolCallDelta): readonl
     tool_calls: [call],
   }));
 }
-
-const textOf = (value: unknown): string | null => (typeof value === "string" ? value : null);

@@ -1,44 +1,37 @@
 // A text continued by a language model, as a durable task: streamed to watchers as it is made, and gone on with by the
 // next attempt when one dies in the middle, where the server can (vLLM). The host calls it for tasks of the model
 // `completion`; it never wraps the text into a conversation.
-import { defineRunner, type RunnerContext, t } from "millrace";
+import { defineRunner, t } from "millrace";
+import { type Delta, type Growing, generate } from "./llm/generate.ts";
 import {
   generationFields,
   MAX_ATTEMPTS,
   mayContinue,
   piecesOf,
-  streamOptions,
   TIMEOUT_MS,
-  tokenCounter,
   tokensLeft,
-  type Usage,
-  unfinished,
   usageSchema,
-  usageWith,
-  vllmStreamOptions,
 } from "./llm/generation.ts";
 
 const input = t.Object({
   prompt: t.String({ minLength: 1, description: "The text to be continued." }),
   ...generationFields,
 });
-type CompletionInput = (typeof input)["static"];
 
 /** A piece of the text, or the end. */
-interface TextDelta {
+interface TextDelta extends Delta {
   readonly text?: string;
-  readonly tokens?: number;
-  readonly finish_reason?: string;
-  readonly usage?: Usage;
-  readonly model?: string;
 }
 
-interface Said {
-  readonly text: string;
-  readonly tokens: number;
-}
+class GrowingText implements Growing<TextDelta> {
+  text = "";
+  tokens = 0;
 
-const nothing: Said = { text: "", tokens: 0 };
+  add({ text = "", tokens = 0 }: TextDelta): void {
+    this.text += text;
+    this.tokens += tokens;
+  }
+}
 
 const mergeTexts = (earlier: TextDelta, later: TextDelta): TextDelta | null =>
   earlier.text === undefined || later.text === undefined
@@ -61,55 +54,14 @@ export default defineRunner({
   timeoutMs: TIMEOUT_MS,
   maxAttempts: MAX_ATTEMPTS,
   prepare: (asked) => asked,
-  infer: async (asked, ctx) => {
-    const earlier = (await ctx.earlierDeltas()) as readonly TextDelta[];
-    const { text = "", tokens = 0 } = earlier.reduce(
-      (said, { text, tokens }) => ({
-        text: (said.text ?? "") + (text ?? ""),
-        tokens: (said.tokens ?? 0) + (tokens ?? 0),
-      }),
-      nothing,
-    );
-    const { finish_reason, usage, model } = earlier.at(-1) ?? {};
-    if (finish_reason !== undefined && usage && model !== undefined) {
-      ctx.continueDeltas(); // all was said, only its result was not kept
-      return { text, finish_reason, usage, model };
-    }
-    return complete(asked, mayContinue(asked, tokens) ? { text, tokens } : nothing, ctx);
-  },
-  postprocess: (answer) => answer,
+  infer: (asked, ctx) =>
+    generate(asked, ctx, {
+      begin: () => new GrowingText(),
+      mayContinue: (said) => mayContinue(asked, said.tokens),
+      continued: ({ text, tokens }) => ({ prompt: asked.prompt + text, ...tokensLeft(asked, tokens) }),
+      ask: (request) => ctx.llm.completions.create({ ...request, prompt: asked.prompt }),
+      deltasOf: ({ text }) => piecesOf(text).map((text): TextDelta => ({ text })),
+      merge: mergeTexts,
+    }),
+  postprocess: ({ said, finish_reason, usage, model }) => ({ text: said.text, finish_reason, usage, model }),
 });
-
-async function complete(asked: CompletionInput, said: Said, ctx: RunnerContext<unknown>) {
-  const { extra, model = "", ...fields } = asked;
-  const rest = { prompt: asked.prompt + said.text, ...tokensLeft(asked, said.tokens) };
-  const request = { ...extra, ...fields, ...streamOptions, model, vllm: { ...vllmStreamOptions, ...rest } };
-  const { data, response } = await ctx.llm.completions.create(request).withResponse();
-  const goesOn = said.tokens > 0 && response.headers.get("x-millrace-provider-kind") === "vllm";
-  if (goesOn) ctx.continueDeltas();
-  const before = goesOn ? said : nothing;
-  const count = tokenCounter();
-  let { text, tokens } = before;
-  let finishReason: string | null = null;
-  let usage: Omit<Usage, "total_tokens"> | null = null;
-  for await (const chunk of data) {
-    usage = chunk.usage ?? usage;
-    const choice = chunk.choices[0];
-    if (!choice) continue;
-    for (const piece of piecesOf(choice.text)) {
-      const delta = { text: piece, tokens: count(chunk.usage) };
-      text += delta.text;
-      tokens += delta.tokens;
-      ctx.emit(delta, mergeTexts);
-    }
-    finishReason = choice.finish_reason ?? finishReason;
-  }
-  if (finishReason === null) throw unfinished();
-  const end = {
-    finish_reason: finishReason,
-    usage: usageWith(usage ?? { prompt_tokens: 0, completion_tokens: tokens - before.tokens }, before.tokens),
-    model: response.headers.get("x-millrace-model") ?? "",
-  };
-  ctx.emit(end);
-  return { text, ...end };
-}

@@ -1,6 +1,6 @@
-// What chat and completion have in common: the fields that decide how much is said and how, and how an answer that an
-// earlier attempt began is counted. Pure; the two runners beside this folder import it, nothing else does.
-import { RunnerError, t } from "millrace";
+// What a request for an answer says in chat and completion alike: the fields that decide how much is said and how, and
+// how an answer that an earlier attempt began is counted. Pure; generate.ts and the two runners import it.
+import { t } from "millrace";
 
 /** Answers take minutes where the server is busy. */
 export const TIMEOUT_MS = 600_000;
@@ -112,11 +112,3 @@ export const piecesOf = (text: unknown): readonly string[] =>
     : Array.from({ length: Math.ceil(text.length / PIECE_CHARS_MAX) }, (_, i) =>
         text.slice(i * PIECE_CHARS_MAX, (i + 1) * PIECE_CHARS_MAX),
       );
-
-/** Asks for usage in a stream, and vLLM for it in every chunk: a count of chunks is not one of tokens. */
-export const streamOptions = { stream: true, stream_options: { include_usage: true } } as const;
-export const vllmStreamOptions = { stream_options: { include_usage: true, continuous_usage_stats: true } } as const;
-
-/** A stream that ended without its last words. Worth another attempt. */
-export const unfinished = (): RunnerError =>
-  new RunnerError("upstream_failed", "The model server ended its answer without a reason");

@@ -1,6 +1,6 @@
 // The message of a chat as it grows: deltas, as watchers get them, put together. chat.ts feeds it with what the server
 // sends and with what an earlier attempt had sent. It knows text, reasoning and calls, and never guesses at the rest.
-import type { Usage } from "./generation.ts";
+import type { Delta } from "./generate.ts";
 
 export interface ToolCallDelta {
   /** Which call of the message. */
@@ -12,16 +12,10 @@ export interface ToolCallDelta {
 }
 
 /** One of `content`, `reasoning` and `tool_calls`, or the end. */
-export interface ChatDelta {
+export interface ChatDelta extends Delta {
   readonly content?: string;
   readonly reasoning?: string;
   readonly tool_calls?: readonly ToolCallDelta[];
-  /** Tokens in this delta. */
-  readonly tokens?: number;
-  /** Of the last delta alone, as the next two. */
-  readonly finish_reason?: string;
-  readonly usage?: Usage;
-  readonly model?: string;
 }
 
 export interface ToolCall {
