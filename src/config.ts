@@ -247,6 +247,13 @@ const simulatorSettings = (
   models: list(text("SIM_MODELS") ?? "millrace-sim"),
   speedup: integer("SIM_SPEEDUP", 1, 1_000_000) ?? 1,
   seed: text("SIM_SEED") ?? "0",
+  mode: text("SIM_MODE") ?? "conversation",
+  template: text("SIM_TEMPLATE"),
+  dataset: text("SIM_DATASET"),
+  script: text("SIM_SCRIPT"),
+  scenario: text("SIM_SCENARIO"),
+  toolFormat: text("SIM_TOOL_FORMAT") ?? "parsed",
+  malformedArguments: text("SIM_MALFORMED_ARGUMENTS") ?? "0",
 });
 
 /** Where the commands of a client find a gateway, and with which key. */

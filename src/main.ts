@@ -90,12 +90,12 @@ async function run(command: Command): Promise<void> {
 
 /** The simulated model server, until SIGTERM or SIGINT. */
 async function runSim({ sim }: Config): Promise<void> {
-  const { ProfileError, startSimulator } = await import("./sim/simulator.ts");
+  const { SettingsError, startSimulator } = await import("./sim/simulator.ts");
   const asked = new Promise<void>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve());
   });
   const simulator = await startSimulator(sim).catch((error: unknown) => {
-    if (error instanceof ProfileError) throw new AppError("invalid_config", error.message);
+    if (error instanceof SettingsError) throw new AppError("invalid_config", error.message);
     if (error instanceof Error && "code" in error && error.code === "EADDRINUSE") {
       throw new AppError("port_taken", `SIM_PORT ${sim.port} is taken`);
     }

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseFault } from "../src/sim/fault.ts";
+import { parseScenarios } from "../src/sim/modes/script-file.ts";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
 
 const root = join(import.meta.dir, "..");
@@ -26,6 +27,7 @@ async function run(command: string): Promise<string> {
 const expected: readonly RegExp[] = [
   /^0\n.*Monday.*"system_fingerprint"|^0\n.*"system_fingerprint".*Monday/,
   /^0\ndata: \{[\s\S]*"usage":\{[\s\S]*data: \[DONE\]\n\n$/,
+  /^0\n.*"content":"You asked: Who turns the wheel\?"/,
   /^0\n.*"max_num_seqs":2,.*"decode":20000/,
   /^0\nHTTP\/1.1 429 .*\r\n[\s\S]*retry-after: 2\r\n[\s\S]*RateLimitError/i,
   /^0\n(data: \{.*"choices".*\n\n){4}data: \{"error":\{"message":"The engine broke\..*\n\ndata: \[DONE\]\n\n$/,
@@ -39,6 +41,11 @@ test.skipIf(Bun.which("curl") === null)("its commands do what it says (skipped w
   for (const [index, command] of commands.entries()) {
     expect(await run(command)).toMatch(expected[index] ?? /^never$/);
   }
+});
+
+test("its scenario is one", () => {
+  const [, yaml = ""] = /^```yaml\n([\s\S]*?)```/m.exec(page) ?? [];
+  expect(parseScenarios(yaml, "docs/simulator.md").get("refund")?.rules).toHaveLength(5);
 });
 
 test("its tables have every part of a fault, and no other", () => {

@@ -4,6 +4,7 @@ import sharp from "sharp";
 import { type Answer, composeAnswer } from "./answer.ts";
 import { type ChatRequest, ContentError } from "./chat-request.ts";
 import { drawImage } from "./draw-image.ts";
+import { plainOptions } from "./modes/mode.ts";
 import { createRng } from "./rng.ts";
 
 const compose = (request: Partial<ChatRequest> & { readonly content?: unknown }, seed = "seed"): Answer => {
@@ -259,9 +260,12 @@ test("reasoning is given where it is asked for, and says nothing of the prompt",
 });
 
 test("echo and random by a field that gateways pass on", () => {
-  expect(textOf(compose({ content: "Say this back", vllm_xargs: { sim_mode: "echo" } }))).toBe("Say this back");
-  const random = compose({ content: "x", vllm_xargs: { sim_mode: "random" } });
-  expect(textOf(random)).not.toBe(textOf(compose({ content: "x", vllm_xargs: { sim_mode: "random" } }, "other")));
+  const by = (kind: "echo" | "random", content: string, seed: string): string =>
+    textOf(
+      composeAnswer({ messages: [{ role: "user", content }] }, createRng(seed), { ...plainOptions, mode: { kind } }),
+    );
+  expect(by("echo", "Say this back", "seed")).toBe("Say this back");
+  expect(by("random", "x", "seed")).not.toBe(by("random", "x", "other"));
 });
 
 test("the same request and seed give the same answer", () => {

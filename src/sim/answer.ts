@@ -1,9 +1,13 @@
 // Decides what the simulator answers to a chat request: text, tool calls or structured output. The engine calls it
 // once for every choice and streams the parts. It is pure: the same request and seed give the same answer.
-import { type ChatRequest, isRecord, lastTextOf } from "./chat-request.ts";
+import { type ChatRequest, ContentError, isRecord, lastTextOf } from "./chat-request.ts";
+import { withMalformed } from "./malformed.ts";
+import { type AnswerMode, type AnswerOptions, plainOptions } from "./modes/mode.ts";
+import { type Rule, ruleFor, whereIn } from "./modes/scenario.ts";
+import { fillTemplate, type Template, valuesOf } from "./modes/template.ts";
 import { describePictures, picturesIn } from "./pictures.ts";
 import type { Rng } from "./rng.ts";
-import { obey, readConstraint, schemaInProse } from "./structured.ts";
+import { type Constraint, obey, obeys, readConstraint, schemaInProse } from "./structured.ts";
 import type { SuggestionSource } from "./suggestion-source.ts";
 import { randomText } from "./text/draft.ts";
 import { languageOf } from "./text/language.ts";
@@ -12,32 +16,83 @@ import { isPersona } from "./text/speaker.ts";
 import { type Conversation, readConversation } from "./text/statements.ts";
 import { summarise } from "./text/summary.ts";
 import { tellResults } from "./text/tool-results.ts";
-import { chooseToolCalls, toolResults } from "./tools.ts";
+import { toolText } from "./tool-text.ts";
+import { chooseToolCalls, drawCallId, type ToolCall, toolResults } from "./tools.ts";
 
 export type AnswerPart =
   | { readonly kind: "reasoning" | "content"; readonly text: string }
-  /** `arguments` is the text of a JSON object that conforms to the tool's parameters. */
+  /** `arguments` is the text of a JSON object that conforms to the tool's parameters, unless something else was asked for. */
   | { readonly kind: "tool_call"; readonly id: string; readonly name: string; readonly arguments: string };
 
 /** In the order in which it is said; at least one part. */
 export interface Answer {
   readonly parts: readonly AnswerPart[];
-  readonly finishReason: "stop" | "tool_calls";
+  readonly finishReason: "stop" | "tool_calls" | "length" | "content_filter";
 }
 
 /**
  * The whole answer, before `stop` and `max_tokens` cut it. `rng` is this choice's own: hash of seed and choice index.
  * Throws ContentError (a 400) for what cannot be answered.
  */
-export function composeAnswer(request: ChatRequest, rng: Rng): Answer {
+export function composeAnswer(request: ChatRequest, rng: Rng, options: AnswerOptions = plainOptions): Answer {
+  const { mode } = options;
+  if (mode.kind !== "scripted") return answerTo(request, rng, options);
+  const rule = ruleFor(mode.scenario, request.messages);
+  if (rule === null) {
+    const message = `the scenario ${mode.scenario.name} has no rule for ${whereIn(request.messages)}`;
+    throw new ContentError(message, "messages");
+  }
+  return scriptedAnswer(rule, request, rng, options);
+}
+
+/** What a rule says as it stands, whatever the request wants of it; where it says nothing, what else would be said. */
+function scriptedAnswer(rule: Rule, request: ChatRequest, rng: Rng, options: AnswerOptions): Answer {
+  const unscripted = once(() => answerTo(request, rng, { ...options, mode: plainOptions.mode }));
+  const values = valuesOf(request.messages, () => contentOf(unscripted()));
+  const say = (kind: "reasoning" | "content", text: Template | null): AnswerPart[] =>
+    text === null ? [] : [{ kind, text: fillTemplate(text, values) }];
+  const thoughts = say("reasoning", rule.reasoning);
+  if (rule.text === null && rule.calls.length === 0) {
+    const { parts, finishReason } = unscripted();
+    return { parts: [...thoughts, ...parts], finishReason: rule.finishReason ?? finishReason };
+  }
+  const spoken = [...thoughts, ...say("content", rule.text)];
+  if (rule.calls.length === 0) return { parts: spoken, finishReason: rule.finishReason ?? "stop" };
+  const calls = rule.calls.map((call) => ({ id: drawCallId(rng), ...call }));
+  const { parts, finishReason } = calling(spoken, calls, "tool_calls", options);
+  return { parts, finishReason: rule.finishReason ?? finishReason };
+}
+
+const contentOf = ({ parts }: Answer): string =>
+  parts.map((part) => (part.kind === "content" ? part.text : "")).join("");
+
+/** An answer that ends with calls, parsed or as text. */
+function calling(
+  before: readonly AnswerPart[],
+  calls: readonly ToolCall[],
+  finishReason: Answer["finishReason"],
+  { toolFormat }: AnswerOptions,
+): Answer {
+  if (toolFormat === null) {
+    return { parts: [...before, ...calls.map((call) => ({ kind: "tool_call" as const, ...call }))], finishReason };
+  }
+  const text = toolText(calls, toolFormat);
+  const spoken = before.length > 0 && before.at(-1)?.kind === "content" ? `\n${text}` : text;
+  return { parts: [...before, { kind: "content", text: spoken }], finishReason: "stop" };
+}
+
+function answerTo(request: ChatRequest, rng: Rng, options: AnswerOptions): Answer {
   const { messages } = request;
   const constraint = readConstraint(request);
   const conversation = readConversation(messages);
   const results = toolResults(messages);
   const pictures = describePictures(picturesIn(messages));
-  const reply = once(() =>
-    results.length > 0 ? tellResults(results, conversation.question) : textFor(request, conversation, pictures, rng),
-  );
+  const composed = once(() => {
+    if (results.length > 0) return tellResults(results, conversation.question);
+    return pictures !== "" ? pictures : composeReply(conversation, rng);
+  });
+  const given = once(() => textBy(options.mode, request, composed, rng));
+  const reply = (): string => given() ?? composed();
   const asked = [conversation.given, conversation.question, pictures].filter((text) => text !== "").join("\n");
   const said = conversation.statements.filter((one) => one.source !== "assistant").map(({ text }) => text);
   const rest = [...results, ...said].join("\n");
@@ -51,15 +106,17 @@ export function composeAnswer(request: ChatRequest, rng: Rng): Answer {
     sparse: false,
   };
   const thoughts: AnswerPart[] = thinks(request) ? [{ kind: "reasoning", text: thoughtsOn(conversation) }] : [];
-  const calls = chooseToolCalls(request, conversation, { ...source, sparse: true }, rng);
+  // Calls that stand in texts are not counted in the conversation: what has a result was the last of them.
+  const isDone = options.toolFormat !== null && results.length > 0;
+  const calls = isDone ? [] : chooseToolCalls(request, conversation, { ...source, sparse: true }, rng);
   if (calls.length > 0) {
     // As vLLM: a call of a named function ends like a text.
     const finishReason = isRecord(request.tool_choice) ? "stop" : "tool_calls";
-    return { parts: [...thoughts, ...calls.map((call) => ({ kind: "tool_call" as const, ...call }))], finishReason };
+    return calling(thoughts, withMalformed(calls, request, options.malformedShare, rng), finishReason, options);
   }
   const inProse = constraint === null ? schemaInProse(askingTexts(conversation)) : null;
   const wanted = inProse === null ? constraint : ({ kind: "json", schema: inProse, param: "messages" } as const);
-  const text = wanted === null ? reply() : obey(wanted, source, conversation, rng);
+  const text = wanted === null ? reply() : (obeying(wanted, given()) ?? obey(wanted, source, conversation, rng));
   return { parts: [...thoughts, { kind: "content", text }], finishReason: "stop" };
 }
 
@@ -71,12 +128,17 @@ const BARE_CHARS_MAX = 120;
 const bareRequest =
   /^\W*(?:please |bitte |请)?(?:extract|fill|convert|parse|structure|return|output|give me|extrahier\p{L}*|gib|wandle|提取|整理|输出)[^:\uff1a]*$/iu;
 
-function textFor(request: ChatRequest, conversation: Conversation, pictures: string, rng: Rng): string {
-  const mode = isRecord(request.vllm_xargs) ? request.vllm_xargs.sim_mode : undefined;
-  const asked = lastTextOf(request.messages, "user");
-  if (mode === "echo" && asked !== "") return asked;
-  if (mode === "random") return randomText(languageOf(asked), rng);
-  return pictures !== "" ? pictures : composeReply(conversation, rng);
+const obeying = (wanted: Constraint, text: string | null): string | null =>
+  text !== null && obeys(wanted, text) ? text : null;
+
+/** The text that the mode has for a request; null where the conversation is to be answered. */
+function textBy(mode: AnswerMode, { messages }: ChatRequest, answer: () => string, rng: Rng): string | null {
+  if (mode.kind === "template") return fillTemplate(mode.template, valuesOf(messages, answer));
+  if (mode.kind === "conversation" || mode.kind === "scripted" || toolResults(messages).length > 0) return null;
+  const asked = lastTextOf(messages, "user");
+  if (mode.kind === "dataset") return mode.dataset.answerTo(asked, rng);
+  if (mode.kind === "random") return randomText(languageOf(asked), rng);
+  return asked === "" ? null : asked;
 }
 
 /** What a field for prose gets: the answer, else the gist of what was given. */

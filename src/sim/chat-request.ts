@@ -20,8 +20,6 @@ export interface ChatRequest {
   readonly structured_outputs?: unknown;
   readonly reasoning_effort?: unknown;
   readonly chat_template_kwargs?: unknown;
-  /** `sim_mode`: "echo" repeats the last user message, "random" says random sentences. */
-  readonly vllm_xargs?: unknown;
 }
 
 /** The request asks for what the simulator cannot answer; the server makes it 400 with `param`. */

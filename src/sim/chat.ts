@@ -7,6 +7,7 @@ import { chatSender } from "./chat-sender.ts";
 import { renderChat } from "./chat-template.ts";
 import { generate, refuseFull, uncached } from "./generate.ts";
 import { checkPromptEntries, readChatLogprobs, readPromptLogprobs } from "./logprobs.ts";
+import type { AnswerOptions } from "./modes/mode.ts";
 import { planAnswer } from "./plan.ts";
 import { createRng } from "./rng.ts";
 import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
@@ -44,8 +45,9 @@ function answerChat(exchange: Exchange, simulation: Simulation): Response | Prom
   const prefix = continued && last?.role === "assistant" ? textOf(last) : null;
   const request: ChatRequest = { ...body, messages: prefix === null ? messages : messages.slice(0, -1) };
   const thinks = body.include_reasoning == null || readFlag(body, "include_reasoning");
+  const options = simulation.answers.optionsOf(exchange);
   const plans = Array.from({ length: sampling.n }, (_, choice) => {
-    const answer = composeFor(request, sampling, simulation.seed, choice);
+    const answer = composeFor(request, sampling, { seed: simulation.seed, options }, choice);
     const said = thinks ? answer : { ...answer, parts: answer.parts.filter((part) => part.kind !== "reasoning") };
     return planAnswer(prefix === null ? said : continueAnswer(said, prefix), sampling, room);
   });
@@ -86,12 +88,17 @@ function readMessages(body: JsonBody): readonly ChatMessage[] {
  * and how it is sent leave it as it is, so that a longer answer begins with the shorter one and goes on anywhere.
  * Throws WireError 400.
  */
-export function composeFor(request: ChatRequest, sampling: Sampling, globalSeed: string, choice: number): Answer {
+export function composeFor(
+  request: ChatRequest,
+  sampling: Sampling,
+  { seed, options }: { readonly seed: string; readonly options: AnswerOptions },
+  choice: number,
+): Answer {
   const { messages, tools, tool_choice, response_format, structured_outputs, reasoning_effort } = request;
   const decisive = { messages, tools, tool_choice, response_format, structured_outputs, reasoning_effort };
   const own = sampling.seed ?? Bun.hash(JSON.stringify(decisive));
   try {
-    const answer = composeAnswer(request, createRng(`${globalSeed}/${own}/${choice}`));
+    const answer = composeAnswer(request, createRng(`${seed}/${own}/${choice}`), options);
     return sampling.badWords.length === 0 || readConstraint(request) !== null
       ? answer
       : { ...answer, parts: answer.parts.map((part) => withoutBadWords(part, sampling.badWords)) };

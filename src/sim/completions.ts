@@ -39,15 +39,16 @@ function answerCompletion(exchange: Exchange, simulation: Simulation): Response 
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
   const topEchoed = echo ? Math.max(topLogprobs ?? 0, topPromptLogprobs ?? 0) : topPromptLogprobs;
   checkPromptEntries(promptTokens * sampling.n, topEchoed);
+  const options = simulation.answers.optionsOf(exchange);
   const { maxModelLen } = simulation.engine.profile();
   const plans = prompts.flatMap((prompt) => {
     const room = roomFor(prompt.length, sampling.maxTokens, maxModelLen);
     checkForced(sampling, room, prompts.length * sampling.n);
-    const { response_format, structured_outputs, vllm_xargs } = body;
+    const { response_format, structured_outputs } = body;
     const messages = [{ role: "user", content: prompt.join("") }];
-    const request = { messages, response_format, structured_outputs, vllm_xargs };
+    const request = { messages, response_format, structured_outputs };
     return Array.from({ length: sampling.n }, (_, choice) => {
-      const { parts } = composeFor(request, sampling, simulation.seed, choice);
+      const { parts } = composeFor(request, sampling, { seed: simulation.seed, options }, choice);
       const text = parts.map((part) => (part.kind === "content" ? part.text : "")).join("");
       return planAnswer({ parts: [{ kind: "content", text }], finishReason: "stop" }, sampling, room);
     });

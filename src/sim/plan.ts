@@ -22,7 +22,7 @@ export interface Plan {
   readonly pieces: readonly string[];
   /** What each of them sends; its text is empty while it may be the beginning of a stop string. */
   readonly deltas: readonly Delta[];
-  readonly finishReason: "stop" | "length" | "tool_calls";
+  readonly finishReason: Answer["finishReason"];
   /** The stop string that ended it, or the id of the stop token. */
   readonly stopReason: string | number | null;
 }

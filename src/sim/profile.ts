@@ -4,6 +4,7 @@
 import { join } from "node:path";
 import { parse } from "yaml";
 import { isRecord } from "./chat-request.ts";
+import { SettingsError } from "./settings-error.ts";
 
 /** The duration of one step: the sum of both parts, at least the floor. A part counts when the step has such tokens. */
 export interface StepUs {
@@ -39,7 +40,7 @@ export interface Profile {
   readonly startupMs: number;
 }
 
-export class ProfileError extends Error {
+export class ProfileError extends SettingsError {
   override readonly name = "ProfileError";
 }
 

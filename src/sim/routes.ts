@@ -2,6 +2,8 @@
 // file that serves paths exports a list of its own. A handler throws WireError for what it refuses.
 import type { Engine } from "./engine.ts";
 import type { EngineClock } from "./engine-clock.ts";
+import type { FaultSpec } from "./fault.ts";
+import type { AnswerOptions } from "./modes/mode.ts";
 
 export type JsonBody = Readonly<Record<string, unknown>>;
 
@@ -43,6 +45,14 @@ export interface Faults {
   pick(exchange: Exchange): Fault | null;
 }
 
+/** Asked once for every text or conversation to be answered. */
+export interface AnswerSource {
+  /** What the request wants. Throws WireError 400. */
+  optionsOf(exchange: Exchange): AnswerOptions;
+  /** The fault that a scenario has for this moment of a conversation. Throws WireError 400. */
+  faultOf(exchange: Exchange): FaultSpec | null;
+}
+
 /** The names that requests may call the model by. */
 export interface ServedModels {
   list(): readonly ServedModel[];
@@ -64,6 +74,7 @@ export interface Simulation {
   readonly clock: EngineClock;
   readonly models: ServedModels;
   readonly faults: Faults;
+  readonly answers: AnswerSource;
   readonly seed: string;
   /** `millrace-sim-<profile>`, on every answer. */
   readonly fingerprint: string;

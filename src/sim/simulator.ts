@@ -9,6 +9,7 @@ import { createEngine } from "./engine.ts";
 import { wallClock } from "./engine-clock.ts";
 import type { Visit } from "./http-traffic.ts";
 import { imageRoutes } from "./images.ts";
+import { type AnswerSettings, loadAnswers } from "./modes/options.ts";
 import { loadProfile } from "./profile.ts";
 import { readBody } from "./request-body.ts";
 import type { Exchange, Route, Simulation } from "./routes.ts";
@@ -17,7 +18,7 @@ import { createSurface } from "./surface.ts";
 import { tokenRoutes } from "./tokens.ts";
 import { errorResponse, WireError } from "./wire-error.ts";
 
-export interface SimulatorOptions {
+export interface SimulatorOptions extends AnswerSettings {
   /** Default 127.0.0.1. */
   readonly host?: string;
   /** Default 0: any free one. */
@@ -41,7 +42,7 @@ export interface Simulator {
   stop(): Promise<void>;
 }
 
-export { ProfileError } from "./profile.ts";
+export { SettingsError } from "./settings-error.ts";
 
 const defaultModels: readonly string[] = ["millrace-sim"];
 
@@ -66,12 +67,13 @@ const coreRoutes: readonly Route[] = [
   },
 ];
 
-/** Resolves once it listens. Throws ProfileError, and EADDRINUSE where the port is taken. */
+/** Resolves once it listens. Throws SettingsError, and EADDRINUSE where the port is taken. */
 export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
   const profile = await loadProfile(options.profile ?? "instant");
   const seed = options.seed ?? "0";
   const models = createServedModels(options.models ?? defaultModels);
-  const surface = createSurface({ profile, modelName: models.list()[0]?.id ?? "any", seed });
+  const answers = await loadAnswers(options);
+  const surface = createSurface({ answers, profile, modelName: models.list()[0]?.id ?? "any", seed });
   const { observer, faults } = surface;
   const engine = createEngine({ profile, clock: wallClock, speedup: options.speedup ?? 1, seed, observer });
   const simulation: Simulation = {
@@ -79,6 +81,7 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     clock: wallClock,
     models,
     faults,
+    answers,
     seed,
     fingerprint: `millrace-sim-${profile.name}`,
     inflight: () => engine.load().running + engine.load().waiting,

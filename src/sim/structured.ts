@@ -2,9 +2,10 @@
 // returns always conforms; what it cannot obey it refuses as a ContentError. Called by answer.ts.
 import { type ChatRequest, ContentError, isRecord } from "./chat-request.ts";
 import { drawOne, type Rng } from "./rng.ts";
+import { conforms } from "./schema/check.ts";
 import { generateValue } from "./schema/generate.ts";
 import { PatternError, parsePattern } from "./schema/pattern.ts";
-import { isSchema, type Schema, SchemaError } from "./schema/schema.ts";
+import { isSchema, type Schema, SchemaError, SchemaRoot } from "./schema/schema.ts";
 import type { SuggestionSource } from "./suggestion-source.ts";
 import { membersIn, suggestFrom } from "./suggestions.ts";
 import type { Conversation } from "./text/statements.ts";
@@ -113,6 +114,24 @@ export function obey(constraint: Constraint, source: SuggestionSource, conversat
     }
     case "regex":
       return matching(constraint.pattern, rng);
+  }
+}
+
+/** Whether a text that comes from elsewhere obeys a constraint as it stands. */
+export function obeys(constraint: Constraint, text: string): boolean {
+  try {
+    switch (constraint.kind) {
+      case "json":
+        return conforms(new SchemaRoot(constraint.schema), constraint.schema, JSON.parse(text));
+      case "json_object":
+        return isRecord(JSON.parse(text));
+      case "choice":
+        return constraint.choices.includes(text);
+      case "regex":
+        return parsePattern(constraint.pattern).matches(text, true);
+    }
+  } catch {
+    return false; // what cannot be read does not obey; a constraint that cannot be obeyed is told by obey()
   }
 }
 

@@ -11,7 +11,7 @@ import type { HttpTraffic } from "./http-traffic.ts";
 import { injectedFault } from "./inject.ts";
 import { createSimMetrics, metricsRoutes } from "./metrics.ts";
 import type { Profile } from "./profile.ts";
-import type { Exchange, Faults, JsonBody, Route } from "./routes.ts";
+import type { AnswerSource, Exchange, Faults, JsonBody, Route } from "./routes.ts";
 import type { ServerState } from "./server-state.ts";
 import { WireError } from "./wire-error.ts";
 
@@ -23,13 +23,14 @@ export interface Surface {
 }
 
 export interface SurfaceOptions {
+  readonly answers: AnswerSource;
   readonly profile: Profile;
   /** The label of the metrics. */
   readonly modelName: string;
   readonly seed: string;
 }
 
-export function createSurface({ profile, modelName, seed }: SurfaceOptions): Surface {
+export function createSurface({ answers, profile, modelName, seed }: SurfaceOptions): Surface {
   const metrics = createSimMetrics({ modelName, modelLengthMax: profile.maxModelLen });
   const state: ServerState = {
     rules: createFaultRules(seed),
@@ -40,7 +41,7 @@ export function createSurface({ profile, modelName, seed }: SurfaceOptions): Sur
   };
   return {
     routes: [...healthRoutes(state), ...adminRoutes(state), ...metricsRoutes(state)],
-    faults: { pick: (exchange) => pickFault(state, exchange) },
+    faults: { pick: (exchange) => pickFault(state, answers, exchange) },
     observer: metrics.observer,
     traffic: metrics.traffic,
   };
@@ -48,7 +49,7 @@ export function createSurface({ profile, modelName, seed }: SurfaceOptions): Sur
 
 const DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause.";
 
-function pickFault(state: ServerState, exchange: Exchange) {
+function pickFault(state: ServerState, answers: AnswerSource, exchange: Exchange) {
   const { request, path, body, signal } = exchange;
   const posted = request.method === "POST";
   const works = posted && path.startsWith("/v1/");
@@ -56,7 +57,9 @@ function pickFault(state: ServerState, exchange: Exchange) {
   const model = typeof body.model === "string" ? body.model : "";
   const text = (): string => JSON.stringify(body);
   const spec =
-    path === "/admin/config" ? null : (asked(request, body) ?? state.rules.pick({ path, posted, model, text }));
+    path === "/admin/config"
+      ? null
+      : (asked(request, body) ?? answers.faultOf(exchange) ?? state.rules.pick({ path, posted, model, text }));
   if (spec?.dead) state.dead = true;
   if (spec !== null) for (const part of effectsOf(spec)) state.metrics.injected(part);
   if (works && state.dead) throw new WireError(500, spec?.message ?? DEAD);

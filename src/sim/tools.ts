@@ -48,7 +48,7 @@ export function chooseToolCalls(
   const question = conversation.question.slice(0, QUESTION_CHARS_MAX);
   if (choice === "none" || tools.length === 0) return [];
   const make = (tool: Tool, entity: number): ToolCall => ({
-    id: `call_${Array.from({ length: 24 }, () => drawInteger(rng, 0, 35).toString(36)).join("")}`,
+    id: drawCallId(rng),
     name: tool.name,
     arguments: JSON.stringify(
       conforming(objectOf(tool.parameters), { ...source, entity }, rng, `tools[${tool.at}].function.parameters`),
@@ -74,6 +74,9 @@ export function chooseToolCalls(
   );
   return left.slice(0, parallel ? CALLS_MAX : 1).map(({ tool, entity }) => make(tool, entity));
 }
+
+export const drawCallId = (rng: Rng): string =>
+  `call_${Array.from({ length: 24 }, () => drawInteger(rng, 0, 35).toString(36)).join("")}`;
 
 function readTools(given: unknown): Tool[] {
   if (given == null) return [];
