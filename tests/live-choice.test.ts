@@ -122,6 +122,14 @@ test("a server whose port takes no connection is given up after its own limit", 
   }
 });
 
+test("nor is a server behind https waited for that takes the connection and never speaks TLS", async () => {
+  using listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => {} } });
+  await live.actor("a", `https://127.0.0.1:${listener.port}/v1`, { timeouts: { connectMs: 100 } });
+  live.models.targets = [target({ perGpu: true })];
+  const error = asAppError(await ask().catch((thrown: unknown) => thrown));
+  expect([error?.code, error?.message]).toEqual(["upstream_failed", "The model server cannot be reached."]);
+});
+
 const LISTENER = `
 const { port } = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
 process.stdout.write(String(port));

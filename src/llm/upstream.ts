@@ -7,6 +7,7 @@ import type { ProviderAccess } from "../models/llm-catalogue.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
 import { AnswerRoom } from "./answer-room.ts";
 import { ChunkReader } from "./chunk.ts";
+import { watchConnect } from "./connect-watch.ts";
 import type { EncodedBody } from "./encode.ts";
 import { Exchange } from "./exchange.ts";
 import { openMedia } from "./media-answer.ts";
@@ -101,23 +102,6 @@ function send(
     // Bun's own five minutes would cut what our limits allow.
     timeout: false,
   } as RequestInit);
-}
-
-/**
- * Gives the request up where the server's port does not answer: fetch by itself waits for the kernel's two minutes. The
- * returned function ends the watch.
- */
-function watchConnect(baseUrl: string, exchange: Exchange): () => void {
-  const { protocol, hostname, port } = new URL(baseUrl);
-  if (protocol !== "http:") return () => {}; // others may lie behind a proxy
-  const timer = setTimeout(() => {
-    exchange.fail("upstream_failed", "The model server cannot be reached.");
-  }, exchange.limits.connectMs);
-  const settle = (): void => clearTimeout(timer);
-  exchange.signal.addEventListener("abort", settle, { once: true });
-  const socket = { open: (opened: Bun.Socket) => void opened.end(), data: () => {} };
-  Bun.connect({ hostname: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 80), socket }).then(settle, settle);
-  return settle;
 }
 
 /** An answer that blames the request; throws a TryFailure for one that blames the server. */
