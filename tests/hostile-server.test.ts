@@ -1,31 +1,17 @@
 // Model servers that mean harm, or are broken in ways that no simulator is: what they send must harm nobody but the call
 // that they answer, and tell no client what is ours. Over a real broker, as live.test.ts.
-import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
 import { meter } from "../src/llm/metered.ts";
 import type { UsageEntry } from "../src/usage/ledger.ts";
-import { contentOf, type LiveFixture, llmRequest, startLive } from "./live-calls.ts";
+import { contentOf, llmRequest } from "./live-calls.ts";
+import { liveSuite } from "./live-suite.ts";
 import { until } from "./stack.ts";
 
 setDefaultTimeout(20_000);
 
-let live: LiveFixture;
-const servers: Bun.Server<undefined>[] = [];
-beforeAll(async () => {
-  live = await startLive();
-});
-afterEach(async () => {
-  await live.reset();
-  for (const server of servers.splice(0)) await server.stop(true);
-});
-afterAll(() => live.stop());
-
-/** A model server that answers with `answer`; its base URL. */
-function serve(answer: (request: Request) => Response | Promise<Response>): string {
-  const server = Bun.serve({ hostname: "127.0.0.1", port: 0, idleTimeout: 0, fetch: answer });
-  servers.push(server);
-  return `${server.url.href}v1`;
-}
+const live = liveSuite();
+const { serve, ask } = live;
 
 const choice = (content: string, finish_reason: string | null = null): object => ({
   choices: [{ index: 0, delta: { content }, finish_reason }],
@@ -40,7 +26,7 @@ test("numbers that no call can have count nothing, and break neither this answer
   const usage = { prompt_tokens: 9e15, completion_tokens: 9e15, total_tokens: 1 };
   const silly = serve(() => streamed({ ...choice("a"), usage }, choice("", "stop"), { choices: [], usage }));
   await live.actor("a", silly);
-  const answers = await Promise.all(Array.from({ length: 20 }, () => live.caller.call(llmRequest())));
+  const answers = await Promise.all(Array.from({ length: 20 }, () => ask()));
   for (const answer of answers) {
     expect(contentOf(await new Response(answer.body).text())).toBe("a");
     const { usage: counted } = await answer.ended;
@@ -55,7 +41,7 @@ test("a whole answer may take longer than a stream's first token: its server is 
     return Response.json(chatAnswer);
   });
   await live.actor("a", base, { timeouts: { firstTokenMs: 60 } });
-  const answer = await live.caller.call(llmRequest({ stream: false }));
+  const answer = await ask({ stream: false });
   expect([answer.status, await new Response(answer.body).json()]).toEqual([200, chatAnswer]);
 });
 
@@ -70,7 +56,7 @@ test("a whole answer that stops in the middle is given up", async () => {
       ),
   );
   await live.actor("a", base, { timeouts: { betweenTokensMs: 60 } });
-  const failed = live.caller.call(llmRequest({ stream: false }));
+  const failed = ask({ stream: false });
   expect(await failed.catch((error: unknown) => asAppError(error)?.code)).toBe("upstream_timeout");
 });
 
@@ -104,7 +90,7 @@ test("a refusal that says our key back does not tell it to the client", async ()
     return Response.json({ error: { message } }, { status: 400 });
   });
   await live.actor("a", base, { apiKey });
-  const answer = await live.caller.call(llmRequest());
+  const answer = await ask();
   expect(await new Response(answer.body).json()).toEqual({ error: { message: "not good: Bearer (secret)" } });
 });
 
@@ -116,6 +102,6 @@ test("a redirect is not followed: prompt and key go to no other server", async (
   });
   const sending = serve(() => new Response(null, { status: 307, headers: { location: `${other}/chat/completions` } }));
   await live.actor("a", sending, { apiKey: "a key of ours" });
-  const error = asAppError(await live.caller.call(llmRequest()).catch((thrown: unknown) => thrown));
+  const error = asAppError(await ask().catch((thrown: unknown) => thrown));
   expect([error?.code, error?.message.includes(other), asked]).toEqual(["upstream_failed", false, 0]);
 });

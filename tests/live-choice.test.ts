@@ -1,28 +1,17 @@
 // Which actor gets a live call, and how long a model server may take: over a real broker, with model servers that are
 // silent, endless or out of reach. What becomes of an answer is in live.test.ts.
-import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
 import type { LiveServer } from "../src/live/server.ts";
-import type { LlmAnswer, LlmRequest } from "../src/llm/llm.ts";
-import { contentOf, type LiveFixture, llmRequest, startLive, target } from "./live-calls.ts";
-import { codeOf, ending, event, modelServers, streamOf } from "./model-servers.ts";
+import { contentOf, target } from "./live-calls.ts";
+import { liveSuite } from "./live-suite.ts";
+import { codeOf, ending, event, streamOf } from "./model-servers.ts";
 import { until } from "./stack.ts";
 
 setDefaultTimeout(20_000);
 
-let live: LiveFixture;
-const servers = modelServers();
-const { serve } = servers;
-beforeAll(async () => {
-  live = await startLive();
-});
-afterEach(async () => {
-  await live.reset();
-  await servers.stop();
-});
-afterAll(() => live.stop());
-
-const ask = (over: Partial<LlmRequest> = {}): Promise<LlmAnswer> => live.caller.call(llmRequest(over));
+const live = liveSuite();
+const { serve, ask } = live;
 
 /** So many calls at once to servers that say nothing; how many each actor has, when all have arrived. */
 async function burst(actors: readonly LiveServer[], count: number, affinity: string): Promise<number[]> {

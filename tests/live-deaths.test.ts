@@ -1,33 +1,21 @@
 // What becomes of live calls when an actor, a gateway or the broker dies, stops or drains: over a real broker, in this
 // process. Real kills of processes are in live-stack.test.ts.
-import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
-import type { LlmAnswer, LlmRequest } from "../src/llm/llm.ts";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
-import { contentOf, entryOf, type LiveFixture, llmRequest, startLive } from "./live-calls.ts";
-import { begun, codeOf, ending, event, modelServers, streamOf } from "./model-servers.ts";
+import { contentOf, entryOf, llmRequest } from "./live-calls.ts";
+import { liveSuite } from "./live-suite.ts";
+import { begun, codeOf, ending, event, streamOf } from "./model-servers.ts";
 
 setDefaultTimeout(20_000);
 
 let sim: Simulator;
-let live: LiveFixture;
-const servers = modelServers();
-const { serve } = servers;
 beforeAll(async () => {
   sim = await startSimulator();
-  live = await startLive();
 });
-afterEach(async () => {
-  await live.reset();
-  await servers.stop();
-});
-afterAll(async () => {
-  await live.stop();
-  await sim.stop();
-});
-
-const ask = (over: Partial<LlmRequest> = {}, value: object = {}): Promise<LlmAnswer> =>
-  live.caller.call(llmRequest(over, value));
+afterAll(() => sim.stop());
+const live = liveSuite();
+const { serve, ask } = live;
 
 test("an actor that is gone: before the first token another one answers, after it the answer fails", async () => {
   const arrived = Promise.withResolvers<void>();

@@ -1,34 +1,22 @@
 // Live calls over a real broker, between a gateway's caller and actors' servers, with the simulator behind them or a
 // server of this file's making where the simulator is too well-behaved. The whole product is in live-stack.test.ts.
-import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
-import type { LlmAnswer, LlmRequest } from "../src/llm/llm.ts";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
-import { contentOf, type LiveFixture, llmRequest, startLive, target } from "./live-calls.ts";
-import { begun, codeOf, ending, event, modelServers, streamOf } from "./model-servers.ts";
+import { contentOf, llmRequest, target } from "./live-calls.ts";
+import { liveSuite } from "./live-suite.ts";
+import { begun, codeOf, ending, event, streamOf } from "./model-servers.ts";
 import { until } from "./stack.ts";
 
 setDefaultTimeout(20_000);
 
 let sim: Simulator;
-let live: LiveFixture;
-const servers = modelServers();
-const { serve } = servers;
 beforeAll(async () => {
   sim = await startSimulator();
-  live = await startLive();
 });
-afterEach(async () => {
-  await live.reset();
-  await servers.stop();
-});
-afterAll(async () => {
-  await live.stop();
-  await sim.stop();
-});
-
-const ask = (over: Partial<LlmRequest> = {}, value: object = {}): Promise<LlmAnswer> =>
-  live.caller.call(llmRequest(over, value));
+afterAll(() => sim.stop());
+const live = liveSuite();
+const { serve, ask } = live;
 
 test("a stream comes as the server sent it, counted as the server counts", async () => {
   await live.actor("a", `${sim.url}/v1`);
