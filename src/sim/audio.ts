@@ -5,10 +5,11 @@ import { ContentError } from "./chat-request.ts";
 import { leftResponse, workInEngine } from "./engine-work.ts";
 import { generate, refuseFull } from "./generate.ts";
 import { planAnswer } from "./plan.ts";
-import type { Exchange, Route, Simulation } from "./routes.ts";
-import { readSampling, roomFor } from "./sampling.ts";
+import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
+import { readFlag, readSampling, roomFor } from "./sampling.ts";
 import { servedModel } from "./served-models.ts";
 import { speak } from "./speak.ts";
+import { soundStream, speechSender } from "./speech-stream.ts";
 import { tokenize } from "./tokenizer.ts";
 import { type Transcript, transcribe } from "./transcribe.ts";
 import { transcriptSender } from "./transcript-sender.ts";
@@ -20,7 +21,7 @@ export const audioRoutes: readonly Route[] = [
   { method: "POST", path: "/v1/audio/transcriptions", body: "form", handle: answerTranscription },
 ];
 
-async function answerSpeech(exchange: Exchange, simulation: Simulation): Promise<Response> {
+function answerSpeech(exchange: Exchange, simulation: Simulation): Response | Promise<Response> {
   const { body } = exchange;
   const model = servedModel(body, simulation.models);
   const { input, voice = "alloy", speed = 1, response_format: format = "wav" } = body;
@@ -32,14 +33,42 @@ async function answerSpeech(exchange: Exchange, simulation: Simulation): Promise
   }
   const prompt = tokenize(input);
   // Checked and made first: the engine has no time for what cannot be said.
-  const bytes = spoken(input, { voice, speed, format });
-  const works = [{ prompt, steps: Math.max(prompt.length, 1) }];
-  if (!(await workInEngine(works, model, simulation, exchange))) return leftResponse();
+  const sound = spoken(input, { voice, speed, format });
+  const steps = Math.max(prompt.length, 1);
+  if (readStreamFormat(body) === "sse") return streamSpeech(sound, prompt, steps, model, exchange, simulation);
   const headers = {
     "content-type": format === "wav" ? "audio/wav" : "audio/pcm",
     "x-system-fingerprint": simulation.fingerprint,
   };
-  return new Response(bytes as Uint8Array<ArrayBuffer>, { headers });
+  return new Response(soundStream(sound, { prompt, steps }, model, simulation, exchange), { headers });
+}
+
+/** `stream` alone asks for events too, as vLLM-Omni has it. */
+function readStreamFormat(body: JsonBody): "audio" | "sse" {
+  const format = body.stream_format ?? (readFlag(body, "stream") ? "sse" : "audio");
+  if (format === "audio" || format === "sse") return format;
+  throw new WireError(400, "stream_format must be audio or sse", "stream_format");
+}
+
+function streamSpeech(
+  sound: Uint8Array,
+  prompt: readonly string[],
+  steps: number,
+  model: string,
+  exchange: Exchange,
+  simulation: Simulation,
+): Response | Promise<Response> {
+  refuseFull(simulation);
+  roomFor(prompt.length, steps, simulation.engine.profile().maxModelLen);
+  const plan = {
+    pieces: new Array<string>(steps).fill(""),
+    deltas: [],
+    finishReason: "stop",
+    stopReason: null,
+  } as const;
+  const sampling = readSampling({ stream: true }, []);
+  const sender = speechSender(sound, steps, prompt.length, simulation.fingerprint);
+  return generate({ simulation, exchange, sampling, prompts: [prompt], plans: [plan], salt: model, sender });
 }
 
 function spoken(input: string, options: Parameters<typeof speak>[1]): Uint8Array {
@@ -69,7 +98,9 @@ async function answerTranscription(exchange: Exchange, simulation: Simulation): 
   const frames = Math.min(FRAMES_MAX, Math.max(1, Math.ceil(transcript.durationS * FRAMES_PER_SECOND)));
   const prompt = new Array<string>(frames).fill(`<|${Bun.hash(transcript.text)}|>`);
   if (body.stream === "true" || body.stream === "True") {
-    if (format !== "json") throw new WireError(400, "a stream has response_format json", "response_format");
+    if (format !== "json" && format !== "text") {
+      throw new WireError(400, "a stream has response_format json or text", "response_format");
+    }
     return streamTranscript(transcript.text, prompt, model, exchange, simulation);
   }
   const works = [{ prompt, steps: tokenize(transcript.text).length + 1 }];

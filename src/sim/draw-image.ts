@@ -9,6 +9,8 @@ export interface ImageOptions {
   readonly height: number;
   /** Another seed, another picture of the same prompt: the index of `n`, with the request's seed. */
   readonly seed: string;
+  /** The longer side in cells of one colour, at most CELLS_MAX: fewer are a coarser view of the same picture. */
+  readonly cells?: number;
 }
 
 export const IMAGE_SIDE_MAX = 4096;
@@ -28,7 +30,10 @@ const hues: readonly (readonly [RegExp, number])[] = [
 ];
 
 /** The bytes of a PNG of exactly that size, with 8-bit palette. The same prompt, size and seed give the same bytes. */
-export function drawImage(prompt: string, { width, height, seed }: ImageOptions): Uint8Array {
+export function drawImage(
+  prompt: string,
+  { width, height, seed, cells: cellsMax = CELLS_MAX }: ImageOptions,
+): Uint8Array {
   for (const side of [width, height]) {
     if (!Number.isInteger(side) || side < 1 || side > IMAGE_SIDE_MAX)
       throw new RangeError(`sides are 1 to ${IMAGE_SIDE_MAX}`);
@@ -38,7 +43,7 @@ export function drawImage(prompt: string, { width, height, seed }: ImageOptions)
   const ground = named[0] ?? drawInteger(rng, 0, 359);
   const shape = named[1] ?? (ground + drawInteger(rng, 90, 270)) % 360;
   const palette = Buffer.concat([shadesOf(ground), shadesOf(shape)]);
-  const scale = Math.ceil(Math.max(width, height) / CELLS_MAX);
+  const scale = Math.ceil(Math.max(width, height) / cellsMax);
   const cells = drawCells(rng, Math.ceil(width / scale), Math.ceil(height / scale));
 
   const header = Buffer.alloc(13);

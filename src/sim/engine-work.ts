@@ -15,35 +15,50 @@ export interface Work {
 }
 
 /**
- * Resolves when the engine has done all of it: true, or false where the client has left. Throws WireError 400 for what
- * is longer than the model's context, 429 where too many wait.
+ * Hands all of it to the engine, which tells of each step (from 1) of each work. Throws WireError 400 for what is longer
+ * than the model's context, 429 where too many wait.
  */
+export function submitWorks(
+  works: readonly Work[],
+  salt: string,
+  simulation: Simulation,
+  onStep: (work: Work, step: number) => void,
+): { abort(): void } {
+  refuseFull(simulation);
+  const { engine } = simulation;
+  const { maxModelLen } = engine.profile();
+  for (const { prompt, steps } of works) roomFor(Math.max(prompt.length, 1), steps, maxModelLen);
+  const generations: Generation[] = works.map((work) =>
+    engine.submit({
+      prompt: work.prompt.length > 0 ? work.prompt : [""],
+      output: new Array<string>(work.steps).fill(""),
+      salt,
+      priority: 0,
+      finishReason: "stop",
+      onToken: (index) => onStep(work, index + 1),
+    }),
+  );
+  return {
+    abort() {
+      for (const generation of generations) generation.abort();
+    },
+  };
+}
+
+/** Resolves when the engine has done all of it: true, or false where the client has left. Throws as submitWorks. */
 export async function workInEngine(
   works: readonly Work[],
   salt: string,
   simulation: Simulation,
   { signal }: Exchange,
 ): Promise<boolean> {
-  refuseFull(simulation);
-  const { engine } = simulation;
-  const { maxModelLen } = engine.profile();
-  for (const { prompt, steps } of works) roomFor(Math.max(prompt.length, 1), steps, maxModelLen);
   const done = Promise.withResolvers<boolean>();
   let open = works.length;
-  const generations: Generation[] = works.map(({ prompt, steps }) =>
-    engine.submit({
-      prompt: prompt.length > 0 ? prompt : [""],
-      output: new Array<string>(steps).fill(""),
-      salt,
-      priority: 0,
-      finishReason: "stop",
-      onToken(index) {
-        if (index + 1 === steps && --open === 0) done.resolve(true);
-      },
-    }),
-  );
+  const run = submitWorks(works, salt, simulation, ({ steps }, step) => {
+    if (step === steps && --open === 0) done.resolve(true);
+  });
   const leave = (): void => {
-    for (const generation of generations) generation.abort();
+    run.abort();
     done.resolve(false);
   };
   if (signal.aborted) leave();

@@ -8,7 +8,7 @@ test("who cancels it is heard, once, and nothing is sent any more", async () => 
   await stream.body.cancel();
   expect([left, stream.ready()]).toEqual([1, false]);
   stream.send("2");
-  stream.finish();
+  stream.finish(true);
   expect(left).toBe(1);
 });
 
@@ -23,7 +23,7 @@ test("it says when the client has not read, and when it has", async () => {
   expect(Buffer.from((await reader.read()).value ?? []).toString()).toBe("data: 0\n\n");
   expect(stream.ready()).toBe(true);
   expect(pulls).toBeGreaterThan(before);
-  stream.finish();
+  stream.finish(true);
   let last = "";
   for (let next = await reader.read(); !next.done; next = await reader.read())
     last = Buffer.from(next.value).toString();
@@ -34,5 +34,5 @@ test("who waits for the first event is sent a comment", async () => {
   const stream = createEventStream({ onReady() {}, onLeft() {} });
   const { value } = await stream.body.getReader().read();
   expect(Buffer.from(value ?? []).toString()).toBe(":\n\n");
-  stream.finish();
+  stream.finish(true);
 });

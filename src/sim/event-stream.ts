@@ -7,8 +7,8 @@ export interface EventStream {
   ready(): boolean;
   /** One event: the JSON of its data. Nothing once the stream has ended. */
   send(json: string): void;
-  /** Sends `[DONE]` and ends. */
-  finish(): void;
+  /** Ends, with a `[DONE]` before it where `sentinel` is true. */
+  finish(sentinel: boolean): void;
 }
 
 export interface EventStreamOptions {
@@ -51,8 +51,8 @@ export function createEventStream({ onReady, onLeft }: EventStreamOptions): Even
     body,
     ready: () => (controller?.desiredSize ?? 0) > 0,
     send: (json) => write(`data: ${json}\n\n`),
-    finish() {
-      write("data: [DONE]\n\n");
+    finish(sentinel) {
+      if (sentinel) write("data: [DONE]\n\n");
       controller?.close();
       controller = null;
     },

@@ -50,8 +50,9 @@ function jsonOf(text: string): Json | null {
 const eventOf = (json: Json): string => `data: ${JSON.stringify(json)}`;
 const DONE = "data: [DONE]";
 
-/** A chunk that brings something of the answer, and not only a role, a reason or a count. */
+/** A chunk that brings something of the answer, and not only a role, a reason or a count: of sound or a picture a part. */
 function isToken(json: Json | null): boolean {
+  if (typeof json?.type === "string") return /\.(delta|partial_image|completed)$/.test(json.type);
   const choices = Array.isArray(json?.choices) ? (json.choices as Json[]) : [];
   return choices.some(({ delta, text }) => {
     const { content, reasoning, tool_calls } = (delta ?? {}) as Json;

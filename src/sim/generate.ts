@@ -16,6 +16,8 @@ export interface Sender {
   lastEvents(): readonly string[];
   /** All of it, once every token is there. */
   whole(): unknown;
+  /** False: the last event is the end, and no `[DONE]` follows. */
+  readonly sentinel?: boolean;
   /** Called at a choice's first token, before anything else. */
   cached(choice: number, tokens: number): void;
 }
@@ -58,7 +60,7 @@ function streamed(options: GenerateOptions): Response {
     for (const event of sender.events(choice, from, to)) stream.send(event);
     if (to < (plans[choice]?.pieces.length ?? 0) || --open > 0) return;
     for (const event of sender.lastEvents()) stream.send(event);
-    stream.finish();
+    stream.finish(sender.sentinel ?? true);
     end();
   };
   const stream = createEventStream({
