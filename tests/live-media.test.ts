@@ -1,0 +1,129 @@
+// Live calls for sound and pictures between a gateway's caller and actors' servers, with model servers of this file's
+// making: pieces and credit, tries, time limits, what is counted.
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import type { LlmAnswer, LlmRequest } from "../src/llm/llm.ts";
+import type { LlmEndpoint } from "../src/models/llm-models.ts";
+import { type LiveFixture, llmRequest, startLive, target } from "./live-calls.ts";
+import { codeOf, modelServers } from "./model-servers.ts";
+
+setDefaultTimeout(20_000);
+
+let live: LiveFixture;
+const servers = modelServers();
+const { serve } = servers;
+beforeAll(async () => {
+  live = await startLive();
+});
+afterEach(async () => {
+  await live.reset();
+  await servers.stop();
+});
+afterAll(() => live.stop());
+
+/** What the gateway lets an actor send ahead of the client, and a piece more. */
+const AHEAD_BYTES_MAX = 48 * 1024;
+
+const ask = (endpoint: LlmEndpoint, over: Partial<LlmRequest> = {}, value: object = {}): Promise<LlmAnswer> => {
+  const body = { kind: "json", value: { input: "Eight words that somebody is to say here.", ...value } } as const;
+  return live.caller.call(llmRequest({ endpoint, body, stream: false, ...over }));
+};
+
+const events = (...values: readonly object[]): string =>
+  values.map((value) => `data: ${JSON.stringify(value)}\n\n`).join("");
+const streamed = (text: string): Response => new Response(text, { headers: { "content-type": "text/event-stream" } });
+
+/** Sound in pieces; after the last one it ends, breaks off, or is silent. */
+function sounding(pieces: readonly Uint8Array[], then: "end" | "cut" | "silence"): Response {
+  let at = 0;
+  const pull = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
+    const piece = pieces[at++];
+    if (piece) return controller.enqueue(piece);
+    if (then === "silence") await new Promise(() => {});
+    if (then === "end") return controller.close();
+    await Bun.sleep(5); // a reset takes along what has not left the process
+    controller.error();
+  };
+  return new Response(new ReadableStream({ pull }, { highWaterMark: 0 }), { headers: { "content-type": "audio/wav" } });
+}
+
+test("a picture larger than a message crosses in pieces, no faster than its reader takes them", async () => {
+  const b64_json = Buffer.alloc(6 * 1024 * 1024, "picture").toString("base64");
+  const done = { type: "image_generation.completed", b64_json, usage: { input_tokens: 2, output_tokens: 3 } };
+  await live.actor(
+    "a",
+    serve(() => streamed(events(done))),
+  );
+  const answer = await ask("images/generations", { stream: true }, { prompt: "a mill" });
+  const reader = answer.body.getReader();
+  const pieces = [(await reader.read()).value ?? new Uint8Array()];
+  // A whole call later all that may have come is here.
+  await new Response((await ask("images/generations", { stream: true }, { prompt: "a mill" })).body).bytes();
+  for (let next = await reader.read(); next.value; next = await reader.read()) pieces.push(next.value);
+  expect(Math.max(...pieces.map(({ length }) => length))).toBeLessThanOrEqual(AHEAD_BYTES_MAX);
+  expect(Buffer.concat(pieces).toString() === `event: image_generation.completed\n${events(done)}`).toBeTrue();
+  const { usage, outcome } = await answer.ended;
+  expect([outcome, usage]).toEqual(["finished", { promptTokens: 2, completionTokens: 3, cachedTokens: 0 }]);
+});
+
+test("sound that breaks off at once is tried elsewhere; later it fails, and its text is charged", async () => {
+  const bytes = Buffer.from("RIFF");
+  let asked = 0;
+  const base = serve(() => sounding(asked++ === 0 ? [] : [bytes], "cut"));
+  await live.actor("a", base);
+  const answer = await ask("audio/speech");
+  expect([asked, answer.status, answer.contentType]).toEqual([2, 200, "audio/wav"]);
+  const reader = answer.body.getReader();
+  expect(Buffer.from((await reader.read()).value ?? []).equals(bytes)).toBeTrue();
+  expect(await codeOf(reader.read())).toBe("upstream_failed");
+  const { outcome, usage } = await answer.ended;
+  expect(outcome).toBe("failed");
+  expect(usage.promptTokens).toBeGreaterThan(8);
+});
+
+test("a server may be silent until all is made, but not in the middle of sound", async () => {
+  const timeouts = { firstTokenMs: 20, betweenTokensMs: 100 };
+  const late = serve(async () => {
+    await Bun.sleep(80);
+    return Response.json({ text: "words" });
+  });
+  await live.actor("late", late, { timeouts });
+  const file = { name: "a.wav", contentType: "audio/wav", bytes: Buffer.from("RIFF") };
+  const body = { kind: "form", fields: [], file } as const;
+  const transcript = await ask("audio/transcriptions", { stream: true, body });
+  expect(await new Response(transcript.body).text()).toContain('"transcript.text.done"');
+  await live.reset();
+  await live.actor(
+    "silent",
+    serve(() => sounding([Buffer.from("RIFF")], "silence")),
+    { timeouts },
+  );
+  const reader = (await ask("audio/speech")).body.getReader();
+  await reader.read();
+  expect(await codeOf(reader.read())).toBe("upstream_timeout");
+});
+
+test("a form says that it wants a stream, and a vLLM is asked for the usage", async () => {
+  const forms: Record<string, string>[] = [];
+  const base = serve(async (request) => {
+    const fields = [...(await request.formData()).entries()].filter(([name]) => name !== "file");
+    forms.push(Object.fromEntries(fields) as Record<string, string>);
+    return Response.json({ text: "words" });
+  });
+  await live.actor("a", base);
+  const file = { name: "a.wav", contentType: "audio/wav", bytes: Buffer.from("RIFF") };
+  const fields = [
+    ["language", "de"],
+    ["stream", "True"],
+    ["stream_continuous_usage_stats", "true"],
+  ] as const;
+  const body = { kind: "form", fields, file } as const;
+  for (const kind of ["vllm", "openai"] as const) {
+    live.models.targets = [target({ kind, upstreamModel: "whisper" })];
+    for (const stream of [true, false]) {
+      await new Response((await ask("audio/transcriptions", { stream, body })).body).bytes();
+    }
+  }
+  const plain = { language: "de", model: "whisper" };
+  const asStream = { ...plain, stream: "true" };
+  expect(forms).toEqual([{ ...asStream, stream_include_usage: "true" }, plain, asStream, plain]);
+});
