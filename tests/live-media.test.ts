@@ -1,6 +1,7 @@
 // Live calls for sound and pictures between a gateway's caller and actors' servers, with model servers of this file's
 // making: pieces and credit, tries, time limits, what is counted.
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { pause } from "../src/clock.ts";
 import type { LlmAnswer, LlmRequest } from "../src/llm/llm.ts";
 import type { LlmEndpoint } from "../src/models/llm-models.ts";
 import { type LiveFixture, llmRequest, startLive, target } from "./live-calls.ts";
@@ -23,6 +24,8 @@ afterAll(() => live.stop());
 /** What the gateway lets an actor send ahead of the client, and a piece more. */
 const AHEAD_BYTES_MAX = 48 * 1024;
 
+const never = new AbortController().signal;
+
 const ask = (endpoint: LlmEndpoint, over: Partial<LlmRequest> = {}, value: object = {}): Promise<LlmAnswer> => {
   const body = { kind: "json", value: { input: "Eight words that somebody is to say here.", ...value } } as const;
   return live.caller.call(llmRequest({ endpoint, body, stream: false, ...over }));
@@ -40,7 +43,7 @@ function sounding(pieces: readonly Uint8Array[], then: "end" | "cut" | "silence"
     if (piece) return controller.enqueue(piece);
     if (then === "silence") await new Promise(() => {});
     if (then === "end") return controller.close();
-    await Bun.sleep(5); // a reset takes along what has not left the process
+    await pause(5, never); // a reset takes along what has not left the process
     controller.error();
   };
   return new Response(new ReadableStream({ pull }, { highWaterMark: 0 }), { headers: { "content-type": "audio/wav" } });
@@ -83,7 +86,7 @@ test("sound that breaks off at once is tried elsewhere; later it fails, and its 
 test("a server may be silent until all is made, but not in the middle of sound", async () => {
   const timeouts = { firstTokenMs: 20, betweenTokensMs: 100 };
   const late = serve(async () => {
-    await Bun.sleep(80);
+    await pause(80, never); // longer than a stream of tokens may think
     return Response.json({ text: "words" });
   });
   await live.actor("late", late, { timeouts });

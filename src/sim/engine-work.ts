@@ -15,8 +15,8 @@ export interface Work {
 }
 
 /**
- * Hands all of it to the engine, which tells of each step (from 1) of each work. Throws WireError 400 for what is longer
- * than the model's context, 429 where too many wait.
+ * Hands all of it to the engine, which tells of each step (from 1) of each work. Throws WireError 400 for what is
+ * longer than the model's context, 429 where too many wait.
  */
 export function submitWorks(
   works: readonly Work[],
