@@ -17,6 +17,7 @@ import { type GatewayTasks, openGatewayTasks } from "../src/tasks/gateway.ts";
 import { createTaskMetrics } from "../src/tasks/metrics.ts";
 import { projectHere } from "../src/tasks/projector.ts";
 import { openQueues } from "../src/tasks/queues.ts";
+import { readJob } from "../src/tasks/read-job.ts";
 import { parseJobRecord } from "../src/tasks/records.ts";
 import type { TerminalStatus } from "../src/tasks/task.ts";
 import { startBroker } from "./broker.ts";
@@ -102,10 +103,7 @@ export async function startGatewayTasks(options: {
     });
   const tasks = await openTasks();
   const joined: GatewayTasks[] = [];
-  const readJob = (taskId: string) => {
-    const partition = partitionOf(taskId, partitions);
-    return readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), 5_000);
-  };
+  const jobOf = (taskId: string) => readJob(bus, partitions, taskId, 5_000);
   return {
     natsUrl: broker.url,
     folder: broker.folder,
@@ -138,7 +136,7 @@ export async function startGatewayTasks(options: {
       taskId,
       { status = "SUCCESS", result = {}, timeMs = clock.now(), eventId = "1.2", expectedSequence = 0 } = {},
     ) {
-      const stored = await readJob(taskId);
+      const stored = await jobOf(taskId);
       const job = parseJobRecord(stored?.text ?? "");
       const data = {
         task_id: taskId,
@@ -163,7 +161,7 @@ export async function startGatewayTasks(options: {
     async inLogs(taskId) {
       const partition = partitionOf(taskId, partitions);
       const result = await readLast(bus, streams.results(partition), subjects.anyResult(partition, taskId), 5_000);
-      return { job: (await readJob(taskId)) !== null, result: result !== null };
+      return { job: (await jobOf(taskId)) !== null, result: result !== null };
     },
     async projected(taskId) {
       const deadline = performance.now() + 20_000;

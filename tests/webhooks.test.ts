@@ -1,7 +1,6 @@
 // Webhooks without HTTP and without actors: a real broker, a real database of each kind, real receivers, tasks ended by
 // hand, the clock in the test's hand. What the whole service makes of it is in tests/webhooks-service.test.ts.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { readLast } from "../src/bus/log.ts";
 import { streams, subjects } from "../src/bus/subjects.ts";
 import { lastSequence } from "../src/bus/topology.ts";
 import { purgeBelow } from "../src/bus/trim.ts";
@@ -9,6 +8,7 @@ import { type DatabasePlace, type Db, openKept } from "../src/db/db.ts";
 import { partitionOf } from "../src/ids.ts";
 import { silentLog } from "../src/log.ts";
 import { liveCallback } from "../src/tasks/callback.ts";
+import { readJob } from "../src/tasks/read-job.ts";
 import { parseJobRecord } from "../src/tasks/records.ts";
 import { PER_HOST_MAX } from "../src/webhooks/lanes.ts";
 import type { AttemptMade } from "../src/webhooks/metrics.ts";
@@ -330,8 +330,7 @@ forEachDatabase((databases) => {
     const got = receiver();
     await sender();
     const { taskId } = await tasks.submit({ callback_url: got.url, callback_events: ["started", "progress"] });
-    const partition = partitionOf(taskId, tasks.partitions);
-    const stored = await readLast(tasks.bus, streams.jobs(partition), subjects.anyJob(partition, taskId), 5_000);
+    const stored = await readJob(tasks.bus, tasks.partitions, taskId, 5_000);
     const job = parseJobRecord(stored?.text ?? "");
     const tell = (event: "started" | "progress", eventNumber: number): void => {
       const at = { attempt: 1, eventNumber, startedAtMs: Date.now(), nowMs: Date.now() };

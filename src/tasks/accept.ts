@@ -13,6 +13,7 @@ import { callbackOf } from "./callback.ts";
 import { requestHash } from "./canonical.ts";
 import type { Caps } from "./caps.ts";
 import type { Lanes } from "./lanes.ts";
+import { readJob } from "./read-job.ts";
 import { INLINE_INPUT_BYTES_MAX, type InputReference, type JobRecord, parseJobRecord } from "./records.ts";
 import type { Owner, TaskRequest } from "./tasks.ts";
 import { startTimes, timesProblem } from "./times.ts";
@@ -151,10 +152,8 @@ function callbackRefusal(options: AcceptOptions, url: string | undefined): AppEr
 }
 
 /** Whether the task was accepted before: asking for it again takes no room, and its times were right then. */
-async function stands(bus: Bus, partitions: number, taskId: string): Promise<boolean> {
-  const partition = partitionOf(taskId, partitions);
-  return (await readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), ACCEPT_MS_MAX)) !== null;
-}
+const stands = async (bus: Bus, partitions: number, taskId: string): Promise<boolean> =>
+  (await readJob(bus, partitions, taskId, ACCEPT_MS_MAX)) !== null;
 
 /** Null when this publish stored the job, else the job that stands. */
 async function publish(

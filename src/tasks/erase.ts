@@ -4,7 +4,7 @@
 import type { SQL } from "bun";
 import type { Blobs } from "../blobs/blobs.ts";
 import type { Bus } from "../bus/connection.ts";
-import { append, readLast } from "../bus/log.ts";
+import { append } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
 import { eraseOlder, eraseSubject } from "../bus/trim.ts";
 import { type Clock, rfc3339 } from "../clock.ts";
@@ -12,6 +12,7 @@ import { AppError } from "../errors.ts";
 import { partitionOf, randomToken } from "../ids.ts";
 import { callbackHeaders } from "./callback.ts";
 import { readResult } from "./commit.ts";
+import { readJob } from "./read-job.ts";
 import { type FinishedTask, type JobRecord, parseJobRecord, resultRecord } from "./records.ts";
 import { eraseRow, findEnded } from "./store.ts";
 import type { Owner, Tasks, TaskView } from "./tasks.ts";
@@ -91,14 +92,8 @@ async function endedRow(sql: SQL, taskId: string) {
 const resultKeys = (taskId: string, json: string): string[] =>
   [...json.matchAll(new RegExp(`"(results/${taskId}-[a-z0-9.-]+)"`, "g"))].map((match) => match[1] ?? "");
 
-const jobFilter = (taskId: string, partitions: number): { stream: string; filter: string } => {
-  const partition = partitionOf(taskId, partitions);
-  return { stream: streams.jobs(partition), filter: subjects.anyJob(partition, taskId) };
-};
-
 async function jobOf({ bus, partitions }: EraseOptions, taskId: string): Promise<JobRecord | null> {
-  const { stream, filter } = jobFilter(taskId, partitions);
-  const stored = await readLast(bus, stream, filter, CALL_MS_MAX);
+  const stored = await readJob(bus, partitions, taskId, CALL_MS_MAX);
   return stored && parseJobRecord(stored.text);
 }
 
@@ -140,9 +135,11 @@ async function replaceResult(
 
 /** Puts a job without input in the place of the job. An actor that is given it drops it. */
 async function replaceJob({ bus, partitions }: EraseOptions, taskId: string): Promise<void> {
-  const { stream, filter } = jobFilter(taskId, partitions);
+  const partition = partitionOf(taskId, partitions);
+  const stream = streams.jobs(partition);
+  const filter = subjects.anyJob(partition, taskId);
   for (;;) {
-    const stands = await readLast(bus, stream, filter, CALL_MS_MAX);
+    const stands = await readJob(bus, partitions, taskId, CALL_MS_MAX);
     if (!stands) return;
     const { input: _input, inputRef: _reference, ...rest } = parseJobRecord(stands.text);
     let last = stands.sequence;

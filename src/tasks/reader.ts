@@ -8,11 +8,11 @@ import { within } from "../db/deadline.ts";
 import { isPostgres } from "../db/dialect.ts";
 import { asDatabaseError } from "../db/postgres.ts";
 import { AppError } from "../errors.ts";
-import { partitionOf } from "../ids.ts";
 import { readResult } from "./commit.ts";
 import type { EndedTask, Feed } from "./feed.ts";
 import { openTaskView } from "./open-task-view.ts";
 import type { Place } from "./queues.ts";
+import { readJob } from "./read-job.ts";
 import {
   type EventRecord,
   type JobRecord,
@@ -82,10 +82,9 @@ export function createReader({ bus, sql, sqlReady, feed, partitions }: ReaderOpt
   const own = (keyId: string, owner: Owner): boolean => keyId === owner.keyId;
 
   const readLogs = async (taskId: string, owner: Owner): Promise<Reading | null> => {
-    const partition = partitionOf(taskId, partitions);
     const [result, job, event] = await Promise.all([
       readResult(bus, partitions, taskId),
-      readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), READ_MS_MAX),
+      readJob(bus, partitions, taskId, READ_MS_MAX),
       readLast(bus, streams.events, subjects.events(taskId), READ_MS_MAX),
     ]);
     const status = result && statusOf(result.record.token);

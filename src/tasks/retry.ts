@@ -3,11 +3,9 @@
 // model as it is now, like a new one, and the old task stays as it is.
 import type { Blobs } from "../blobs/blobs.ts";
 import type { Bus } from "../bus/connection.ts";
-import { readLast } from "../bus/log.ts";
-import { streams, subjects } from "../bus/subjects.ts";
 import { AppError, asAppError } from "../errors.ts";
-import { partitionOf } from "../ids.ts";
 import type { Models } from "../models/models.ts";
+import { readJob } from "./read-job.ts";
 import { type JobRecord, parseJobRecord } from "./records.ts";
 import type { Accepted, Owner, TaskRequest, Tasks } from "./tasks.ts";
 
@@ -37,8 +35,7 @@ const INPUT_BYTES_MAX = 16 * 1024 * 1024;
 
 export function createRetry({ bus, blobs, partitions, models, tasks }: RetryOptions): Retry {
   const jobOf = async (taskId: string, owner: Owner): Promise<JobRecord> => {
-    const partition = partitionOf(taskId, partitions);
-    const stored = await readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), READ_MS_MAX);
+    const stored = await readJob(bus, partitions, taskId, READ_MS_MAX);
     const job = stored && parseJobRecord(stored.text);
     if (job?.key !== owner.keyId || job.erased) throw expired();
     return job;

@@ -4,10 +4,9 @@
 import type { SQL } from "bun";
 import type { Blobs } from "../blobs/blobs.ts";
 import type { Bus } from "../bus/connection.ts";
-import { readLast } from "../bus/log.ts";
-import { streams, subjects } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
-import { isTaskId, partitionOf } from "../ids.ts";
+import { isTaskId } from "../ids.ts";
+import { readJob } from "./read-job.ts";
 import { type ObjectOwner, objectOwners } from "./store.ts";
 
 export interface StoreSweepOptions {
@@ -72,7 +71,5 @@ function isNeeded(key: string, { data, trimmed }: ObjectOwner): boolean {
 }
 
 /** A task without a row may be one that the read model has not heard of yet, or has been told to forget. */
-async function isInLog({ bus, partitions }: StoreSweepOptions, taskId: string): Promise<boolean> {
-  const partition = partitionOf(taskId, partitions);
-  return (await readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), READ_MS_MAX)) !== null;
-}
+const isInLog = async ({ bus, partitions }: StoreSweepOptions, taskId: string): Promise<boolean> =>
+  (await readJob(bus, partitions, taskId, READ_MS_MAX)) !== null;

@@ -4,15 +4,15 @@
 // stands, and a row that stands is not made twice. Runs beside the deliverer; it never sends anything.
 import type { SQL } from "bun";
 import type { Bus } from "../bus/connection.ts";
-import { readLast } from "../bus/log.ts";
 import { openScan, type Scan, type ScannedRecord } from "../bus/scan.ts";
-import { parseResult, streams, subjects } from "../bus/subjects.ts";
+import { parseResult, streams } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import { partitionOf } from "../ids.ts";
 import type { Log } from "../log.ts";
 import { CALLBACK_HEADER } from "../tasks/callback.ts";
 import { readResult } from "../tasks/commit.ts";
+import { readJob } from "../tasks/read-job.ts";
 import { type JobRecord, parseJobRecord, statusOf } from "../tasks/records.ts";
 import { webhookBody } from "./body.ts";
 import type { ClearedRange } from "./cleared.ts";
@@ -158,9 +158,8 @@ async function write(
 
 /** What is to be sent when the task has ended; null where the logs no longer say it. */
 async function deliveryOf({ bus, partitions, log }: IntakeOptions, taskId: string): Promise<NewDelivery | null> {
-  const partition = partitionOf(taskId, partitions);
   const [stored, ended] = await Promise.all([
-    readLast(bus, streams.jobs(partition), subjects.anyJob(partition, taskId), READ_MS_MAX),
+    readJob(bus, partitions, taskId, READ_MS_MAX),
     readResult(bus, partitions, taskId),
   ]);
   const job = stored && readJobRecord(stored.text);
