@@ -247,6 +247,7 @@ const simulatorSettings = (
   models: list(text("SIM_MODELS") ?? "millrace-sim"),
   speedup: integer("SIM_SPEEDUP", 1, 1_000_000) ?? 1,
   seed: text("SIM_SEED") ?? "0",
+  strictCompat: integer("SIM_STRICT_COMPAT", 0, 1) === 1,
   mode: text("SIM_MODE") ?? "conversation",
   template: text("SIM_TEMPLATE"),
   dataset: text("SIM_DATASET"),

@@ -6,6 +6,7 @@ import { type ChatMessage, type ChatRequest, ContentError, isRecord, textOf } fr
 import { chatSender } from "./chat-sender.ts";
 import { renderChat } from "./chat-template.ts";
 import { generate, refuseFull, uncached } from "./generate.ts";
+import { refuseGuided } from "./guided.ts";
 import { checkPromptEntries, readChatLogprobs, readPromptLogprobs } from "./logprobs.ts";
 import type { AnswerOptions } from "./modes/mode.ts";
 import { planAnswer } from "./plan.ts";
@@ -26,6 +27,7 @@ const MESSAGES_MAX = 100_000;
 function answerChat(exchange: Exchange, simulation: Simulation): Response | Promise<Response> {
   const { body } = exchange;
   const model = servedModel(body, simulation.models);
+  refuseGuided(body, simulation);
   const sampling = readSampling(body, ["max_completion_tokens", "max_tokens"]);
   refuseFull(simulation);
   const echo = readFlag(body, "echo");
@@ -66,10 +68,10 @@ function answerChat(exchange: Exchange, simulation: Simulation): Response | Prom
   return generate({ simulation, exchange, sampling, prompts: [prompt], plans, salt, sender });
 }
 
-/** As vLLM, which takes over the id that a proxy has given. */
-export function requestIdOf({ request, body }: Exchange): string {
-  const given = body.request_id ?? request.headers.get("x-request-id");
-  return typeof given === "string" && /^[\x21-\x7e]{1,200}$/.test(given) ? given : crypto.randomUUID();
+/** As vLLM, where a body may name its request itself. */
+export function requestIdOf({ body, requestId }: Exchange): string {
+  const given = body.request_id;
+  return typeof given === "string" && /^[\x21-\x7e]{1,200}$/.test(given) ? given : requestId;
 }
 
 function readMessages(body: JsonBody): readonly ChatMessage[] {

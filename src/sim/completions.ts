@@ -3,6 +3,7 @@
 import { composeFor, requestIdOf } from "./chat.ts";
 import { isRecord } from "./chat-request.ts";
 import { generate, refuseFull, uncached } from "./generate.ts";
+import { refuseGuided } from "./guided.ts";
 import { checkPromptEntries, readPromptLogprobs, readTextLogprobs } from "./logprobs.ts";
 import { planAnswer } from "./plan.ts";
 import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
@@ -23,6 +24,7 @@ function answerCompletion(exchange: Exchange, simulation: Simulation): Response 
   const { body } = exchange;
   const model = servedModel(body, simulation.models);
   if (body.suffix != null) throw new WireError(400, "suffix is not currently supported", "suffix");
+  refuseGuided(body, simulation);
   const echo = readFlag(body, "echo");
   const given = readSampling(body, ["max_tokens"], echo ? 0 : 1);
   // As vLLM, where a request for nothing but its prompt makes a token that is counted and not told.

@@ -54,16 +54,21 @@ test("an adapter is a model while it is loaded", async () => {
   expect((await post("/v1/load_lora_adapter", { lora_name: "x" })).status).toBe(400);
 });
 
-test("guided_* is ignored, as by vLLM", async () => {
+test("guided_* is refused, and ignored where it is to be vLLM to the letter", async () => {
   const messages = [{ role: "user", content: "Tell me about the mill." }];
+  const refused = await post("/v1/chat/completions", { messages, guided_choice: ["yes"] });
+  expect([refused.status, await refused.text()]).toEqual([400, expect.stringContaining("use structured_outputs")]);
+  expect((await post("/v1/completions", { prompt: "a", guided_json: {} })).status).toBe(400);
+  const strict = await startSimulator({ strictCompat: true });
   const contentOf = async (body: object): Promise<string | undefined> => {
-    const answer = (await (await post("/v1/chat/completions", { messages, ...body })).json()) as {
+    const answer = (await (await post("/v1/chat/completions", { messages, ...body }, {}, strict)).json()) as {
       choices: { message: { content: string } }[];
     };
     return answer.choices[0]?.message.content;
   };
   expect(await contentOf({ structured_outputs: { choice: ["yes"] } })).toBe("yes");
   expect(await contentOf({ guided_choice: ["yes"] })).toBe(await contentOf({}));
+  await strict.stop();
 });
 
 test("embeddings and pictures wait in the engine, and leave it with their client", async () => {

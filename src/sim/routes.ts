@@ -11,6 +11,8 @@ export type JsonBody = Readonly<Record<string, unknown>>;
 export interface Exchange {
   readonly request: Request;
   readonly path: string;
+  /** That of the header x-request-id, as a proxy gives it, or one made up; on the answer too. */
+  readonly requestId: string;
   /** What `*` stands for, percent-decoded; empty without one. */
   readonly rest: string;
   /** Of routes that read one: the JSON object, or the texts of the form; empty else. */
@@ -76,6 +78,8 @@ export interface Simulation {
   readonly faults: Faults;
   readonly answers: AnswerSource;
   readonly seed: string;
+  /** Ignores what vLLM ignores where it had better be refused. */
+  readonly strictCompat: boolean;
   /** `millrace-sim-<profile>`, on every answer. */
   readonly fingerprint: string;
   /** Choices of requests that run or wait in the engine. */

@@ -152,6 +152,27 @@ test("limits and errors are vLLM's", async () => {
   expect(named.system_fingerprint).toBe("millrace-sim-3b-l40s");
 });
 
+test("every answer has the id of its request: a proxy's own, or a new one", async () => {
+  const simulator = await start();
+  const given = await chat(simulator, {}, { headers: { "x-request-id": "from-a-proxy" } });
+  expect([given.headers.get("x-request-id"), ((await given.json()) as { id: string }).id]).toEqual([
+    "from-a-proxy",
+    "chatcmpl-from-a-proxy",
+  ]);
+  const refused = await fetch(`${simulator.url}/v1/nowhere`);
+  expect(refused.headers.get("x-request-id")).toMatch(/^[0-9a-f-]{36}$/);
+  const stream = await chat(simulator, { stream: true });
+  expect(await stream.text()).toContain(`"id":"chatcmpl-${stream.headers.get("x-request-id")}"`);
+});
+
+test("no tools in a list of them, or a choice without any, is refused as by vLLM", async () => {
+  const simulator = await start();
+  const refused = async (body: object) => (await chat(simulator, body)).text();
+  expect(await refused({ tools: [] })).toContain("must not be an empty array");
+  expect(await refused({ tool_choice: "auto" })).toContain("When using `tool_choice`, `tools` must be set.");
+  expect((await chat(simulator, { tool_choice: "none" })).status).toBe(200);
+});
+
 test("a full queue refuses with 429", async () => {
   const text = await Bun.file(`${import.meta.dir}/profiles/8b-h100.yaml`).text();
   const path = `${process.env.TMPDIR ?? "/tmp"}/millrace-${crypto.randomUUID()}.yaml`;

@@ -31,6 +31,8 @@ export interface SimulatorOptions extends AnswerSettings {
   readonly speedup?: number;
   /** Another seed gives other answers. Default `0`. */
   readonly seed?: string;
+  /** Fields that vLLM ignores without a word, such as `guided_json`, are ignored and not refused. Default false. */
+  readonly strictCompat?: boolean;
 }
 
 export interface Simulator {
@@ -83,6 +85,7 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     faults,
     answers,
     seed,
+    strictCompat: options.strictCompat ?? false,
     fingerprint: `millrace-sim-${profile.name}`,
     inflight: () => engine.load().running + engine.load().waiting,
   };
@@ -96,7 +99,9 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     async fetch(request, server) {
       server.timeout(request, 0);
       const visit = surface.traffic.begin(request);
-      const response = await answer(request, visit, find, simulation);
+      const requestId = requestIdOf(request);
+      const response = await answer(request, requestId, visit, find, simulation);
+      response.headers.set("x-request-id", requestId);
       visit.answered(response);
       return response;
     },
@@ -118,9 +123,15 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
 type FindRoute = (method: string, path: string) => { route: Route; rest: string };
 
 /** What the route answers, or what is refused. */
-async function answer(request: Request, visit: Visit, find: FindRoute, simulation: Simulation): Promise<Response> {
+async function answer(
+  request: Request,
+  requestId: string,
+  visit: Visit,
+  find: FindRoute,
+  simulation: Simulation,
+): Promise<Response> {
   try {
-    return await served(request, visit, find, simulation);
+    return await served(request, requestId, visit, find, simulation);
   } catch (error) {
     if (error instanceof WireError) return errorResponse(error.status, error.message, error.param);
     console.error(error); // a defect of the simulator: a fault that was asked for does not come here
@@ -128,7 +139,19 @@ async function answer(request: Request, visit: Visit, find: FindRoute, simulatio
   }
 }
 
-async function served(request: Request, visit: Visit, find: FindRoute, simulation: Simulation): Promise<Response> {
+/** As vLLM with --enable-request-id-headers: a proxy's own, or a new one. */
+function requestIdOf({ headers }: Request): string {
+  const given = headers.get("x-request-id");
+  return given !== null && /^[\x21-\x7e]{1,200}$/.test(given) ? given : crypto.randomUUID();
+}
+
+async function served(
+  request: Request,
+  requestId: string,
+  visit: Visit,
+  find: FindRoute,
+  simulation: Simulation,
+): Promise<Response> {
   const path = new URL(request.url).pathname;
   const { route, rest } = find(request.method, path);
   visit.routed(route.path);
@@ -137,7 +160,7 @@ async function served(request: Request, visit: Visit, find: FindRoute, simulatio
     visit.hold();
     return visit.end;
   };
-  const exchange: Exchange = { request, path, rest, body, file, signal: request.signal, holdOpen };
+  const exchange: Exchange = { request, requestId, path, rest, body, file, signal: request.signal, holdOpen };
   const fault = simulation.faults.pick(exchange);
   const instead = (await fault?.before?.()) ?? null;
   if (instead !== null) return instead;

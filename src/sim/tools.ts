@@ -82,6 +82,7 @@ function readTools(given: unknown): Tool[] {
   if (given == null) return [];
   if (!Array.isArray(given) || given.length > TOOLS_MAX)
     throw new ContentError(`tools must be a list of at most ${TOOLS_MAX}`, "tools");
+  if (given.length === 0) throw new ContentError("`tools` must not be an empty array.", "tools");
   return given.map((one, at) => {
     const definition = isRecord(one) && one.type === "function" ? one.function : undefined;
     if (!isRecord(definition) || typeof definition.name !== "string" || definition.name === "") {
@@ -95,9 +96,10 @@ function readTools(given: unknown): Tool[] {
 }
 
 function readChoice(choice: unknown, tools: readonly Tool[]): "none" | "auto" | "required" | Tool {
-  if (choice == null || choice === "auto") return "auto";
   if (choice === "none") return "none";
-  if (tools.length === 0) throw new ContentError("tool_choice needs tools", "tool_choice");
+  if (choice == null) return "auto";
+  if (tools.length === 0) throw new ContentError("When using `tool_choice`, `tools` must be set.", "tool_choice");
+  if (choice === "auto") return "auto";
   if (choice === "required") return "required";
   const name = isRecord(choice) && isRecord(choice.function) ? choice.function.name : undefined;
   const named = tools.find((tool) => tool.name === name);
