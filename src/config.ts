@@ -79,6 +79,8 @@ export interface Config {
     readonly seed: string;
   };
   readonly llm: LlmConfig;
+  /** How long a task waits in a row for a model server that is not there, or full. */
+  readonly modelWaitMs: number;
   readonly logLevel: string;
   readonly taskTtlMs: number;
   readonly historyTtlMs: number;
@@ -216,6 +218,7 @@ export function loadConfig(env: Environment): Config {
     metricsPort: integer("METRICS_PORT", 0, 65_535 - GPUS_MAX) ?? 0,
     sim: simulatorSettings(text, integer),
     llm: parseLlm(text, mode, problem),
+    modelWaitMs: durationMs("MODEL_WAIT", 30 * 60_000),
     logLevel: oneOf("LOG_LEVEL", ["debug", "info", "warn", "error", "silent"], "info"),
     taskTtlMs: durationMs("TASK_TTL", 24 * 3_600_000),
     historyTtlMs: durationMs("HISTORY_TTL", 30 * 24 * 3_600_000),

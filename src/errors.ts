@@ -9,9 +9,14 @@ interface ErrorKind {
   readonly title: string;
   /** What the caller may do: never repeat it as it is, repeat it after a wait, repeat it at once. */
   readonly retry: Retry;
+  /** No model server has begun on it: a task waits for one, and the attempt does not count. */
+  readonly waits: boolean;
 }
 
-const kind = (status: number, title: string, retry: Retry = "never"): ErrorKind => ({ status, title, retry });
+const kind = (status: number, title: string, retry: Retry = "never"): ErrorKind => {
+  return { status, title, retry, waits: false };
+};
+const waiting = (status: number, title: string): ErrorKind => ({ ...kind(status, title, "later"), waits: true });
 
 export const errorKinds = {
   // Requests (problem+json `code`).
@@ -41,10 +46,11 @@ export const errorKinds = {
   idempotency_mismatch: kind(422, "This client_request_id was used for another request"),
   rate_limited: kind(429, "Too many requests", "later"),
   too_many_queued: kind(429, "The key has too much waiting", "later"),
-  model_overloaded: kind(429, "The model has no room", "later"),
+  model_overloaded: waiting(429, "The model has no room"),
   insufficient_quota: kind(429, "The key has used up its tokens"),
   upstream_failed: kind(502, "The model server failed", "later"),
-  model_unavailable: kind(503, "No server of the model can be reached", "later"),
+  upstream_unauthorized: kind(502, "The model server refuses our key"),
+  model_unavailable: waiting(503, "No server of the model can be reached"),
   upstream_timeout: kind(504, "The model server was too slow", "later"),
   internal: kind(500, "Internal error", "later"),
   broker_unavailable: kind(503, "The broker does not answer", "later"),

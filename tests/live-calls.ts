@@ -89,6 +89,7 @@ function plannedModels(targets: Target[] = [target()]): PlannedModels {
       return modelOf(name, this.inFlightMax);
     },
     missing: () => new AppError("unknown_model", "There is no such model."),
+    refused: () => false,
     defaultModel: () => "m",
     plan() {
       return this.targets;

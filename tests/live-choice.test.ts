@@ -103,7 +103,7 @@ test("a server whose port takes no connection is given up after its own limit", 
     await live.actor("a", `http://127.0.0.1:${port}/v1`, { timeouts: { connectMs: 100 } });
     live.models.targets = [target({ perGpu: true })];
     const error = asAppError(await ask().catch((thrown: unknown) => thrown));
-    expect([error?.code, error?.message]).toEqual(["upstream_failed", "The model server cannot be reached."]);
+    expect([error?.code, error?.message]).toEqual(["model_unavailable", "The model server cannot be reached."]);
   } finally {
     child.kill("SIGKILL");
     await child.exited;
@@ -116,7 +116,7 @@ test("nor is a server behind https waited for that takes the connection and neve
   await live.actor("a", `https://127.0.0.1:${listener.port}/v1`, { timeouts: { connectMs: 100 } });
   live.models.targets = [target({ perGpu: true })];
   const error = asAppError(await ask().catch((thrown: unknown) => thrown));
-  expect([error?.code, error?.message]).toEqual(["upstream_failed", "The model server cannot be reached."]);
+  expect([error?.code, error?.message]).toEqual(["model_unavailable", "The model server cannot be reached."]);
 });
 
 const LISTENER = `

@@ -228,7 +228,7 @@ test("limits: between tokens, to the first token, to the connection", async () =
   await live.reset();
   live.models.targets = [target({ perGpu: true })];
   await live.actor("c", "http://127.0.0.1:1/v1", { timeouts: slow });
-  expect(await codeOf(ask())).toBe("upstream_failed");
+  expect(await codeOf(ask())).toBe("model_unavailable");
 });
 
 test("a model's own limit of calls is kept", async () => {

@@ -43,17 +43,17 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
     ensureTopology(bus, config, log),
     loadHostedRunners(config, { gpu, blobs, openLlm: llm.openClient, log }),
   ]);
-  const board = createBoard(boardPath(join(config.dataDir, "run"), gpu));
   const pullers = new Map<string, Puller>();
   const jobs = new Jobs({
     bus,
-    board,
+    board: createBoard(boardPath(join(config.dataDir, "run"), gpu)),
     blobs,
     partitions,
     actor,
     runners,
     clock: systemClock,
     random: Math.random,
+    modelWaitMs: config.modelWaitMs,
     log,
     metrics: createActorMetrics(exposed.metrics, [...runners.keys()], () => jobs.size),
     onRoom: (model) => pullers.get(model)?.pump(),

@@ -9,11 +9,12 @@ import type { Clock } from "../clock.ts";
 import { asAppError } from "../errors.ts";
 import { randomToken } from "../ids.ts";
 import type { Log } from "../log.ts";
-import { failureOf } from "../registry/failure.ts";
+import { failureOf, type ModelWait } from "../registry/failure.ts";
 import { retryDelayMs } from "../tasks/backoff.ts";
 import { liveCallback } from "../tasks/callback.ts";
 import { type Committed, commitResult } from "../tasks/commit.ts";
 import { readEarlierDeltas } from "../tasks/earlier-deltas.ts";
+import { nextWait, waitedInVain } from "../tasks/model-wait.ts";
 import type { TaskError, Timing } from "../tasks/records.ts";
 import type { TerminalStatus } from "../tasks/task.ts";
 import { endedTask, eventJson, resetData, retryData, startedData, timingOf } from "./ended.ts";
@@ -30,6 +31,8 @@ export interface AttemptOptions {
   readonly actor: { readonly id: string; readonly gpu: string };
   readonly clock: Clock;
   readonly random: () => number;
+  /** How long a task waits for a model server in a row. */
+  readonly modelWaitMs: number;
   readonly log: Log;
   readonly metrics: ActorMetrics;
 }
@@ -75,7 +78,7 @@ const INPUT_BYTES_MAX = 32 * 1024 * 1024;
 const NONE: readonly unknown[] = Object.freeze([]);
 
 export function createAttempts(options: AttemptOptions, models: Iterable<string>, custody: Custody): Attempts {
-  const { bus, board, blobs, partitions, actor, clock, random, log, metrics } = options;
+  const { bus, board, blobs, partitions, actor, clock, random, modelWaitMs, log, metrics } = options;
 
   /** Models whose last attempt took long, or that have not run yet. */
   const slow = new Set(models);
@@ -90,7 +93,8 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
 
   const tellCallback = (held: Held, event: string, data: unknown): void => {
     const { job, attempt, eventNumber, startedAtMs } = held;
-    const kind = event === "STARTED" ? "started" : event === "progress" ? "progress" : null;
+    // An attempt that waits is told of once.
+    const kind = event === "STARTED" && !held.waiting ? "started" : event === "progress" ? "progress" : null;
     const telling = { attempt, eventNumber, startedAtMs, actor, nowMs: clock.now() };
     const text = kind && liveCallback(job, kind, telling, kind === "progress" ? data : undefined);
     if (text) bus.publish(subjects.callback(job.id), text);
@@ -106,7 +110,7 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
     held.startedAtMs = now;
     held.deadlineMs = now + (job.timeoutMs ?? runner.description.timeoutMs);
     board.begin(held.slot, attempt, crashes, held.maxAttempts, held.deadlineMs);
-    metrics.began(job.model);
+    if (!held.waiting) metrics.began(job.model);
     publishEvent(held, "STARTED", startedData(job.id, attempt, actor, now));
     const hasPast = attempt > 1 || crashes > 0 || eventNumber > 0;
     if (hasPast)
@@ -126,7 +130,10 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
       log,
       readFile: (fileId, sizeBytesMax) => readUserFile(blobs, job.key, fileId, sizeBytesMax),
       onProgress: (fraction, message) => publishEvent(held, "progress", { fraction, message }),
-      onDelta: (json) => publishEvent(held, "delta", JSON.parse(json)),
+      onDelta: (json) => {
+        held.waiting = null; // a server was there
+        publishEvent(held, "delta", JSON.parse(json));
+      },
       earlierDeltas,
       onReset: () => publishEvent(held, "reset", resetData(held, actor)),
     });
@@ -134,7 +141,11 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
     const { prepareMs, inferMs, postprocessMs } = execution.timing;
     if (prepareMs + inferMs + postprocessMs > SLOW_MS) slow.add(job.model);
     else slow.delete(job.model);
-    if (!execution.ok) return failed(held, execution.error, timingOf(held, execution.timing, 0, clock.now()));
+    if (!execution.ok) {
+      const timing = timingOf(held, execution.timing, 0, clock.now());
+      if (execution.wait && held.stopped === null) return unserved(held, execution.error, execution.wait, timing);
+      return failed(held, execution.error, timing);
+    }
     const uploadFromMs = clock.monotonicMs();
     const stored = await store(held, execution);
     if (!stored) return;
@@ -166,6 +177,32 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
     }
   };
 
+  /** No model server has begun on it: the same attempt is begun again later, until it has waited long enough. */
+  const unserved = async (held: Held, error: TaskError, wait: ModelWait, timing: Timing): Promise<void> => {
+    const { waiting: before, startedAtMs, job } = held;
+    const nowMs = clock.now();
+    const asked = { before, startedAtMs, nowMs, waitMsMax: modelWaitMs, retryAfterMs: wait.retryAfterMs };
+    const next = nextWait(job, { ...asked, random: random() });
+    if (next === null) {
+      const inVain = waitedInVain(error, before?.sinceMs ?? startedAtMs, nowMs);
+      return end(held, "FAILURE", timing, { error: inVain });
+    }
+    held.waiting = next.waiting;
+    metrics.waited(job.model);
+    const about = { ...logFields(held), code: error.code, tries: next.waiting.tries, retry_in_ms: next.delayMs };
+    if (before === null) log.warn(about, "no model server can begin: the task waits");
+    else log.debug(about, "the task still waits for a model server");
+    await again(held, error, next.delayMs);
+  };
+
+  /** Leaves word, and hands back. */
+  const again = async (held: Held, error: TaskError, delayMs: number): Promise<void> => {
+    publishEvent(held, "RETRY", retryData(held, error, delayMs));
+    board.begin(held.slot, 0, held.crashes, held.maxAttempts, 0); // all is said: a death from here on is none of it
+    await bus.flush(2_000); // the word before the hand-back
+    custody.letGo(held, delayMs);
+  };
+
   const failed = async (held: Held, error: TaskError, timing: Timing): Promise<void> => {
     if (held.stopped === "cancel") return end(held, "CANCELLED", timing, {});
     if (held.stopped === "shutdown") return custody.handBackUncounted(held);
@@ -177,11 +214,10 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
       return end(held, "FAILURE", timing, { error: { ...why, retryable: false } });
     }
     const delayMs = retryDelayMs(held.attempt, random());
-    publishEvent(held, "RETRY", retryData(held.job.id, held.attempt, why, delayMs));
+    held.waiting = null; // this one counts
     metrics.retried(held.job.model);
     log.warn({ ...logFields(held), code: why.code, retry_in_ms: delayMs }, "attempt failed");
-    await bus.flush(2_000); // the word before the hand-back
-    custody.letGo(held, delayMs);
+    await again(held, why, delayMs);
   };
 
   const end: Attempts["end"] = async (held, status, timing, outcome, keys = []) => {

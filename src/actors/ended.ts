@@ -53,12 +53,14 @@ export function endedTask(
 }
 
 export function eventJson(
-  held: Pick<Held, "attempt" | "eventNumber" | "crashes">,
+  held: Pick<Held, "attempt" | "eventNumber" | "crashes" | "waiting">,
   event: string,
   data: unknown,
 ): string {
-  const { attempt, eventNumber, crashes } = held;
-  return JSON.stringify({ v: 1, attempt, n: eventNumber, crashes, event, data } satisfies EventRecord);
+  const { attempt, eventNumber, crashes, waiting } = held;
+  // An attempt that waits is begun again under its number.
+  const wait = waiting && { ...(event === "RETRY" && { uncounted: true as const }), waiting };
+  return JSON.stringify({ v: 1, attempt, n: eventNumber, crashes, event, ...wait, data } satisfies EventRecord);
 }
 
 export const startedData = (taskId: string, attempt: number, actor: Actor, nowMs: number): StartedData => ({
@@ -73,12 +75,13 @@ export const startedData = (taskId: string, attempt: number, actor: Actor, nowMs
 export const resetData = ({ job, attempt, startedAtMs }: Held, actor: Actor): object =>
   openTaskView(job, { status: "STARTED", attempt, started: { actor, started_at: rfc3339(startedAtMs) } });
 
-export const retryData = (taskId: string, attempt: number, error: TaskError, delayMs: number): RetryData => ({
-  task_id: taskId,
+export const retryData = ({ job, attempt, waiting }: Held, error: TaskError, delayMs: number): RetryData => ({
+  task_id: job.id,
   status: "RETRY",
   attempt,
   error,
   retry_in_ms: delayMs,
+  ...(waiting && { waiting_since: rfc3339(waiting.sinceMs) }),
 });
 
 /** `stages` and `uploadMs` are of the attempt; the queue and the total count from when the task was due. */

@@ -5,7 +5,7 @@ import type { Bus } from "../bus/connection.ts";
 import { nak } from "../bus/queues.ts";
 import { parseJob, subjects } from "../bus/subjects.ts";
 import { retryDelayMs } from "../tasks/backoff.ts";
-import type { EventRecord, RetryData, TaskError } from "../tasks/records.ts";
+import type { EventRecord, RetryData, TaskError, Waiting } from "../tasks/records.ts";
 import type { BoardJob, HeldJob } from "./scoreboard.ts";
 
 export interface HandBack {
@@ -48,10 +48,14 @@ function retryEvent(taskId: string, job: HeldJob, error: TaskError, crashed: boo
 }
 
 /** The attempt ends without counting: told to watchers as a log line, and to the next actor by the mark on it. */
-export function handedBackEvent(job: Pick<HeldJob, "attempt" | "eventNumber" | "crashes">): EventRecord {
+export function handedBackEvent(
+  job: Pick<HeldJob, "attempt" | "eventNumber" | "crashes">,
+  waiting: Waiting | null = null,
+): EventRecord {
   const { attempt, eventNumber, crashes } = job;
   const data = { level: "info", message: "handed back to the queue" };
-  return { v: 1, attempt, n: eventNumber + 1, crashes, event: "log", uncounted: true, data };
+  const wait = waiting && { waiting };
+  return { v: 1, attempt, n: eventNumber + 1, crashes, event: "log", uncounted: true, ...wait, data };
 }
 
 const timeoutError: TaskError = {

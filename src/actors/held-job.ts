@@ -1,6 +1,6 @@
 // One job in an actor's hands, from its delivery to its ack: plain state, changed only by jobs.ts and attempt.ts.
 import type { LoadedRunner } from "../registry/stages.ts";
-import type { JobRecord } from "../tasks/records.ts";
+import type { JobRecord, Waiting } from "../tasks/records.ts";
 
 export interface Held {
   readonly job: JobRecord;
@@ -17,6 +17,8 @@ export interface Held {
   attempt: number;
   crashes: number;
   maxAttempts: number;
+  /** Set while this attempt waits for a model server: since when, and how often it was tried. */
+  waiting: Waiting | null;
   /** Number of the last event of this attempt. */
   eventNumber: number;
   /** Random, of this attempt. */

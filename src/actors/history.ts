@@ -1,7 +1,8 @@
 // What happened to a job before this delivery, from the last event and the last result of its task. Pure: decides
 // whether the job is run, and as which attempt.
 import type { StoredResult } from "../tasks/commit.ts";
-import { type EventRecord, type RetryData, statusOf, type TaskError } from "../tasks/records.ts";
+import { waitedInVain } from "../tasks/model-wait.ts";
+import { type EventRecord, type RetryData, statusOf, type TaskError, type Waiting } from "../tasks/records.ts";
 import { deadlineError } from "../tasks/times.ts";
 import { crashError } from "./hand-back.ts";
 
@@ -21,11 +22,18 @@ export type Verdict =
       readonly eventNumber: number;
     }
   | { readonly kind: "failed"; readonly error: TaskError; readonly attempt: number; readonly eventNumber: number }
-  | { readonly kind: "run"; readonly attempt: number; readonly crashes: number; readonly eventNumber: number };
+  | {
+      readonly kind: "run";
+      readonly attempt: number;
+      readonly crashes: number;
+      readonly eventNumber: number;
+      /** The attempt waits for a model server, and is begun again. */
+      readonly waiting?: Waiting;
+    };
 
 /**
  * `delivered` is the broker's count, 1 on the first delivery; `last` the task's newest event, if any is known. `overdue`:
- * its latest start has passed, which ends only what has never been started.
+ * its latest start has passed, which ends only what has never been started, or was in vain for want of a model server.
  */
 export function judge(
   result: StoredResult | null,
@@ -33,6 +41,7 @@ export function judge(
   delivered: number,
   maxAttempts: number,
   overdue = false,
+  nowMs = 0,
 ): Verdict {
   if (result && statusOf(result.record.token) !== null) return { kind: "ended" };
   const attempt = last?.attempt ?? 0;
@@ -43,7 +52,14 @@ export function judge(
     if (delivered > SILENT_DELIVERIES_MAX) return { kind: "failed", error: poisonError, attempt: 0, eventNumber: 0 };
     return { kind: "run", attempt: 1, crashes: 0, eventNumber: 0 };
   }
-  if (last.uncounted) return { kind: "run", attempt, crashes: last.crashes, eventNumber };
+  if (last.uncounted) {
+    const { crashes, waiting } = last;
+    if (overdue && waiting && last.event === "RETRY") {
+      const error = waitedInVain((last.data as RetryData).error, waiting.sinceMs, nowMs);
+      return { kind: "failed", error, attempt, eventNumber };
+    }
+    return { kind: "run", attempt, crashes, eventNumber, ...(waiting && { waiting }) };
+  }
   // An attempt that began and left no word died with its host.
   const unaccounted = last.event !== "RETRY";
   const crashes = last.crashes + (unaccounted ? 1 : 0);

@@ -100,6 +100,7 @@ export class Jobs {
       attempt: 0,
       crashes: 0,
       maxAttempts: job.maxAttempts ?? runner.description.maxAttempts,
+      waiting: null,
       eventNumber: 0,
       fence: "",
       startedAtMs: 0,
@@ -183,8 +184,8 @@ export class Jobs {
       readLast(bus, streams.events, subjects.events(held.job.id), 2_000),
     ]);
     const last = event && parseEventRecord(event.text);
-    const overdue = isOverdue(held.job, clock.now());
-    const verdict = judge(result, last, delivered, held.maxAttempts, overdue);
+    const now = clock.now();
+    const verdict = judge(result, last, delivered, held.maxAttempts, isOverdue(held.job, now), now);
     const begun = last !== null && last.event !== "RETRY" && !last.uncounted;
     // An attempt that left no word may still run elsewhere: its actor was only cut off from a restarted broker.
     if (begun && verdict.kind !== "ended") {
@@ -205,6 +206,7 @@ export class Jobs {
       return this.attempts.end(held, "CANCELLED", null, {});
     }
     if (verdict.kind === "failed") return this.attempts.end(held, "FAILURE", null, { error: verdict.error });
+    held.waiting = verdict.waiting ?? null;
     if (verdict.crashes === 0) return this.attempts.run(held, verdict.attempt, 0, verdict.eventNumber);
     held.crashes = verdict.crashes;
     this.suspects.push(held);
@@ -247,7 +249,7 @@ export class Jobs {
 
   private handBackUncounted(held: Held, delayMs = 0): void {
     if (held.attempt > 0 && held.startedAtMs > 0) {
-      const event = handedBackEvent(held);
+      const event = handedBackEvent(held, held.waiting);
       this.options.bus.publish(subjects.events(held.job.id), JSON.stringify(event));
     }
     this.letGo(held, delayMs);

@@ -15,6 +15,8 @@ export interface ActorMetrics {
   began(model: string): void;
   /** An attempt failed, and another will follow. */
   retried(model: string): void;
+  /** An attempt found no model server, and will be begun again. */
+  waited(model: string): void;
   /** This actor has written the end of the task. */
   ended(job: JobRecord, status: TerminalStatus, timing: Timing | null): void;
 }
@@ -63,6 +65,11 @@ export function createActorMetrics(metrics: Metrics, models: readonly string[], 
     help: "Attempts of this actor that failed and are followed by another.",
     labels: ["model"],
   });
+  const waits = metrics.counter({
+    name: "millrace_task_model_waits_total",
+    help: "Times that an attempt of this actor found no model server and was put off, uncounted.",
+    labels: ["model"],
+  });
   const stage = metrics.histogram({
     name: "millrace_task_stage_seconds",
     help: "Time of each stage of the attempt by which a task succeeded; queue: from when it was due to that attempt.",
@@ -80,6 +87,7 @@ export function createActorMetrics(metrics: Metrics, models: readonly string[], 
   for (const model of models) {
     attempts.of(model);
     retries.of(model);
+    waits.of(model);
     stages.set(
       model,
       STAGES.map((name) => stage.of(model, name)),
@@ -88,6 +96,7 @@ export function createActorMetrics(metrics: Metrics, models: readonly string[], 
   return {
     began: (model) => attempts.of(model).add(),
     retried: (model) => retries.of(model).add(),
+    waited: (model) => waits.of(model).add(),
     ended(job, status, timing) {
       tasks.ended(job.model, job.priority, status);
       // The times of failures say how soon something broke; beside those of successes they would hide both.

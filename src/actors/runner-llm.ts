@@ -13,8 +13,8 @@ export function openRunnerLlm(
   models: Pick<LlmCatalogue, "defaultModel">,
   fetchMedia: FetchMedia,
 ): OpenLlm {
-  return ({ task: { id, attempt, ownerId }, signal }) => {
+  return ({ task: { id, attempt, ownerId }, signal, onAnswered }) => {
     const identity = { keyId: ownerId, requestId: attempt === 1 ? id : `${id}-a${attempt}` };
-    return openAiClient({ caller, models, fetchMedia, identity, signal });
+    return openAiClient({ caller, models, fetchMedia, identity, signal, onAnswered });
   };
 }

@@ -22,6 +22,7 @@ const modelErrors: readonly ErrorCode[] = [
   "model_overloaded",
   "insufficient_quota",
   "upstream_failed",
+  "upstream_unauthorized",
   "model_unavailable",
   "upstream_timeout",
   "not_ready",

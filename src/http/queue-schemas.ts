@@ -46,6 +46,7 @@ const timelineEntry = {
     status: { type: "string", enum: [...statuses], description: "Of `ended`: how." },
     error: { type: "object", description: "Of `retry` and `ended`: `code`, `message`, `stage`, `retryable`." },
     retry_in_ms: { type: "number", minimum: 0, description: "Of `retry`: milliseconds until the next attempt." },
+    waiting_since: time("Of `retry`: since when the attempt waits for a model server; it does not count"),
     timing: {
       type: ["object", "null"],
       description: "Of `ended`: milliseconds of each stage of the last attempt, as in the task.",

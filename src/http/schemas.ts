@@ -59,7 +59,9 @@ export const taskRequestSchema = {
       type: "integer",
       minimum: 100,
       maximum: 86_400_000,
-      description: "Milliseconds that one attempt may take. Default: the model's.",
+      description:
+        "Milliseconds that one attempt may take. Default: the model's. Where it is given it also bounds the wait of an " +
+        "attempt for its model server.",
     },
     run_at: {
       type: "string",
@@ -80,7 +82,8 @@ export const taskRequestSchema = {
       format: "date-time",
       description:
         "Latest start (RFC 3339): a task that has not been started by then ends as FAILURE `deadline_exceeded`. " +
-        "Default: 24 hours after it is due. It does not end an attempt; `timeout_ms` does.",
+        "Default: 24 hours after it is due. It does not end an attempt; `timeout_ms` does. A task that waits for its " +
+        "model server waits no longer than that.",
       examples: ["2026-11-22T12:00:00Z"],
     },
     callback_url: {
@@ -196,7 +199,7 @@ const taskSchema = {
     },
     error: {
       type: "object",
-      description: "Why the task failed.",
+      description: "Why the task failed; in RETRY why its last attempt did, or what it waits for.",
       required: ["code", "message", "stage", "retryable"],
       properties: {
         code: { type: "string", description: "Stable name of the failure." },
@@ -224,6 +227,7 @@ const taskSchema = {
     run_at: time("When it may start, until it has ended, where the request said so"),
     deadline: time("Its latest start, until it has ended, where the request said so"),
     started_at: { ...time("When the last attempt began"), type: ["string", "null"] },
+    waiting_since: time("In RETRY: since then it waits for a model server, which takes none of its attempts"),
     finished_at: time("When the task ended"),
     retry_of: { ...taskId, description: "Id of the ended task that this one repeats." },
     data_deleted_at: time("When its owner erased input and result"),

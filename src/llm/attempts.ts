@@ -88,6 +88,8 @@ class Course {
   #targets: Target[];
   #retries = 0;
   #full: TryFailure | null = null;
+  /** A server had the request, and failed. */
+  #broken: TryFailure | null = null;
   #unfit: AppError | null = null;
   /** Actors that are gone or have no room: they cannot try any target. */
   readonly #lost = new Set<string>();
@@ -148,6 +150,9 @@ class Course {
     this.last = failure;
     if (failure.outcome === "overloaded") this.#full = failure;
     else this.#retries++;
+    const { code } = failure.error;
+    const isBroken = code === "upstream_failed" || code === "upstream_timeout";
+    if (isBroken && failure.blamed !== "actor") this.#broken = failure;
     const without = this.#targets.filter((other) => other !== target);
     if (failure.blamed === "actor") this.#lost.add(actorId);
     else if (failure.outcome === "unauthorized") {
@@ -166,8 +171,12 @@ class Course {
     return BACKOFF_MS * 2 ** (this.#retries - 1) * (0.8 + 0.4 * random);
   }
 
-  /** Why there is no answer: a failure says more than a full server, which says more than that nobody was there. */
+  /**
+   * Why there is no answer: a failure says more than a full server, which says more than that nobody was there. What a
+   * server did with the request comes first of all: it may have died of it, and must not be taken for one that is away.
+   */
   verdict(): AppError {
+    if (this.#broken) return this.#broken.error;
     const failure = this.last?.outcome === "overloaded" || this.last === null ? this.#full : this.last;
     if (failure?.blamed === "actor" && this.#full) return this.#full.error;
     if (failure) return failure.error;

@@ -1,7 +1,7 @@
 // A call from its plan to its end, the same in a gateway and in an actor: what is planned, tried, answered, reported to
 // the models' health and told to the observer. local-caller.ts and src/live/caller.ts give it their way of trying.
 import type { Clock } from "../clock.ts";
-import { asAppError } from "../errors.ts";
+import { AppError, asAppError } from "../errors.ts";
 import type { LlmModels, TryNews } from "../models/llm-models.ts";
 import { answerOf } from "./answer.ts";
 import { type Opened, openFirst, type Ways } from "./attempts.ts";
@@ -50,8 +50,10 @@ export async function callTargets(request: LlmRequest, parts: CallParts, ways: C
       onRetry: (why) => observer.retried(model, why),
       random: parts.random,
     });
-  } catch (error) {
+  } catch (thrown) {
     ways.onOver();
+    const isRefused = asAppError(thrown)?.code === "model_unavailable" && models.refused(request.model, endpoint);
+    const error = isRefused ? new AppError("upstream_unauthorized", "The model server refuses our key.") : thrown;
     const code = signal.aborted ? "cancelled" : (asAppError(error)?.code ?? "internal");
     observer.refused(model, endpoint, code, sinceMs());
     throw error;

@@ -24,6 +24,8 @@ export interface ClientOptions {
   readonly identity: LlmIdentity;
   /** Ends every call, down to the server's socket. */
   readonly signal: AbortSignal;
+  /** A server has begun to answer a call. */
+  readonly onAnswered?: () => void;
 }
 
 /** Longer than any attempt: its own deadline aborts `signal`. */
@@ -37,7 +39,8 @@ const BASE_URL = "http://llm.invalid/v1";
  * `x-millrace-provider-kind` (vllm, openai). Errors of the caller come as the client's own (`status`, `code`); what breaks
  * off a stream that has begun is thrown as it is (AppError).
  */
-export function openAiClient({ caller, models, fetchMedia, identity, signal }: ClientOptions): OpenAI {
+export function openAiClient(options: ClientOptions): OpenAI {
+  const { caller, models, fetchMedia, identity, signal } = options;
   const { OpenAI: Client } = createRequire(import.meta.url)("openai") as typeof import("openai");
   let calls = 0;
   const answerOf = async (url: URL, init: RequestInit): Promise<Response> => {
@@ -59,7 +62,9 @@ export function openAiClient({ caller, models, fetchMedia, identity, signal }: C
       });
       const isVision = new Headers(init.headers).get("x-millrace-purpose") === "vision";
       const model = asked.model || (isVision && models.defaultModel("vision")) || "";
-      return responseOf(await caller.call({ ...call, ...asked, model }), requestId);
+      const answer = await caller.call({ ...call, ...asked, model });
+      if (answer.status === 200) options.onAnswered?.();
+      return responseOf(answer, requestId);
     } catch (error) {
       const known = asAppError(error);
       if (!known) throw error;
@@ -139,9 +144,10 @@ function retryableCause({ code, cause }: AppError): AppError | null {
 }
 
 /** In OpenAI's shape; the header tells our codes from those that a model server makes up. */
-function refusal({ code, message: text, fields }: AppError): Response {
+function refusal({ code, message: text, fields, retryAfterS }: AppError): Response {
   const { status } = errorKinds[code];
   const message = [text, ...fields.map(({ path, message: said }) => `${path} ${said}`)].join(" ");
   const error = { message, type: status < 500 ? "invalid_request_error" : "server_error", param: null, code };
-  return Response.json({ error }, { status: status || 500, headers: { "x-millrace-code": code } });
+  const headers = { "x-millrace-code": code, ...(retryAfterS !== undefined && { "retry-after": String(retryAfterS) }) };
+  return Response.json({ error }, { status: status || 500, headers });
 }

@@ -1,7 +1,7 @@
 // The time limit of a connection to a model server: fetch does not tell when it is connected, and by itself waits for
 // the kernel's two minutes. upstream.ts watches by it a server that it has not heard of for a while. It sends nothing.
 import { isIP } from "node:net";
-import type { Exchange } from "./exchange.ts";
+import { type Exchange, UNREACHED } from "./exchange.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -27,7 +27,7 @@ export function watchConnect(
     tried?.terminate();
   };
   const timer = setTimeout(() => {
-    exchange.fail("upstream_failed", "The model server cannot be reached.");
+    exchange.fail("model_unavailable", UNREACHED);
     end();
   }, exchange.limits.connectMs);
   exchange.signal.addEventListener("abort", end, { once: true });

@@ -20,6 +20,18 @@ export interface ExchangeOptions {
   readonly log: Log;
 }
 
+export const UNREACHED = "The model server cannot be reached.";
+/** There is nobody at its address: the request was not sent. */
+const unreachedCodes: ReadonlySet<unknown> = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+]);
+const isUnreached = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && unreachedCodes.has(error.code);
+
 export class Exchange {
   readonly limits: ProviderTimeouts;
   readonly #controller = new AbortController();
@@ -67,7 +79,7 @@ export class Exchange {
   }
 
   /** Ends it, and says why to whoever waits. */
-  fail(code: "upstream_failed" | "upstream_timeout", message: string): void {
+  fail(code: "upstream_failed" | "upstream_timeout" | "model_unavailable", message: string): void {
     this.#late ??= new AppError(code, message, { retryAfterS: 1 });
     this.warn({ code }, message);
     this.close();
@@ -93,6 +105,7 @@ export class Exchange {
     if (error instanceof AppError) return error;
     // What we closed ourselves breaks off too.
     if (!this.#controller.signal.aborted) this.warn({ error: messageOf(error) }, "the model server broke off");
+    if (isUnreached(error)) return new AppError("model_unavailable", UNREACHED, { cause: error, retryAfterS: 1 });
     return new AppError("upstream_failed", "The model server broke off.", { cause: error, retryAfterS: 1 });
   }
 }

@@ -37,6 +37,7 @@ const ERROR_BYTES_MAX = 64 * 1024;
 const SECRET_CHARS_MIN = 8;
 /** A server that was heard of so recently need not be asked whether it can be reached. */
 const HEARD_MS_MAX = 5_000;
+const NOT_READY = "The model server is not ready.";
 const RETRY_AFTER_S_MAX = 60;
 /** Of a try, beside the request's id. vLLM runs nothing twice under one id, and clients may choose theirs. */
 const ID_CHARS = 8;
@@ -138,12 +139,14 @@ function failureOf(response: Response, body: Uint8Array): TryFailure | null {
     return new TryFailure("overloaded", new AppError("model_overloaded", "The model has no room.", { retryAfterS }));
   }
   if (status >= 400 && status < 500 && status !== 408) return null;
+  // It loads, or is about to end (llama.cpp, SGLang, a proxy in front): the request was not begun.
+  if (status === 503) return new TryFailure("failed", new AppError("model_unavailable", NOT_READY, { retryAfterS: 1 }));
   const error = new AppError("upstream_failed", "The model server failed.", { retryAfterS: 1 });
   return new TryFailure("failed", error, blames.has(status) ? "server" : "unclear");
 }
 
-/** Said by proxies whose server is gone or silent, or by one that starts: whatever the request was. */
-const blames: ReadonlySet<number> = new Set([408, 502, 503, 504]);
+/** Said by proxies whose server is gone or silent: whatever the request was. */
+const blames: ReadonlySet<number> = new Set([408, 502, 504]);
 
 /** Too many requests, or a full server: not one that is ill. */
 const isOverload = (response: Response, body: Uint8Array): boolean =>

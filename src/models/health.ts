@@ -13,6 +13,8 @@ export type Place = Pick<Target, "model" | "variant" | "provider" | "perGpu">;
 
 export interface Health {
   admits(place: Place, actorId: string): boolean;
+  /** Its provider has refused our key a short while ago. */
+  refuses(place: Place): boolean;
   /** As `admits`; a half-open breaker has its probe out afterwards. */
   take(place: Place, actorId: string): boolean;
   report(place: Place, actorId: string, news: TryNews): void;
@@ -42,10 +44,9 @@ export function createHealth(clock: Pick<Clock, "monotonicMs">, log: Pick<Log, "
     if (ofTarget.size === 0) breakers.delete(key);
     else breakers.set(key, ofTarget);
   };
-  const admits: Health["admits"] = (place, actorId) => {
-    const nowMs = clock.monotonicMs();
-    return (refusedUntilMs.get(place.provider) ?? 0) <= nowMs && admitsTry(read(place, actorId), nowMs);
-  };
+  const refuses: Health["refuses"] = ({ provider }) => (refusedUntilMs.get(provider) ?? 0) > clock.monotonicMs();
+  const admits: Health["admits"] = (place, actorId) =>
+    !refuses(place) && admitsTry(read(place, actorId), clock.monotonicMs());
   /** To the log, when it leaves "closed" and when it is back: what lies between is told by the metrics. */
   const tell = (place: Place, actorId: string, before: Breaker["state"], after: Breaker["state"]): void => {
     if ((before === "closed") === (after === "closed")) return;
@@ -56,6 +57,7 @@ export function createHealth(clock: Pick<Clock, "monotonicMs">, log: Pick<Log, "
   };
   return {
     admits,
+    refuses,
     take(place, actorId) {
       if (!admits(place, actorId)) return false;
       const breaker = read(place, actorId);
@@ -65,8 +67,8 @@ export function createHealth(clock: Pick<Clock, "monotonicMs">, log: Pick<Log, "
     report(place, actorId, news) {
       const nowMs = clock.monotonicMs();
       if (news === "unauthorized") {
-        const isNew = (refusedUntilMs.get(place.provider) ?? 0) <= nowMs;
-        if (isNew) log.warn({ provider: place.provider }, "the provider refuses our key, and is left out for now");
+        if (!refuses(place))
+          log.warn({ provider: place.provider }, "the provider refuses our key, and is left out for now");
         refusedUntilMs.set(place.provider, nowMs + UNAUTHORIZED_MS);
       } else if (news === "ok") refusedUntilMs.delete(place.provider);
       const breaker = read(place, actorId);

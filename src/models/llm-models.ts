@@ -99,6 +99,8 @@ export interface LlmModels {
    * Targets with an open breaker are left out. Empty where none can be called now; throws as `missing` says.
    */
   plan(name: string, endpoint: LlmEndpoint, stickyKey: string): readonly Target[];
+  /** Whether every server of the model and of its fallbacks refuses our key, as far as calls have shown. */
+  refused(name: string, endpoint: LlmEndpoint): boolean;
   /** The model for a purpose where none is named; null where there is no model for it. */
   defaultModel(purpose: LlmPurpose): string | null;
   /** Of a try that `admits` allowed. `actorId` counts for targets that are perGpu alone. */

@@ -104,6 +104,13 @@ export function createRouting(options: RoutingOptions): Routing {
     const model = known.now().byName.get(name || (defaultModel(purposeOf(endpoint)) ?? ""));
     return model && answers(endpoint)(model) ? model : null;
   };
+  const targetsFor = (model: ModelConfig, endpoint: LlmEndpoint, stickyKey: string): readonly Target[] => {
+    const { models } = known.now();
+    return withFallbacks(model.id, (id) => models.get(id)?.fallbacks ?? [])
+      .flatMap((id) => models.get(id) ?? [])
+      .filter(answers(endpoint))
+      .flatMap((one) => ranked(one.id, one.variants, stickyKey).map((variant) => targetOf(one, variant)));
+  };
   const missing: LlmModels["missing"] = (name, endpoint) => {
     const isKnown = name !== "" && known.now().byName.has(name);
     const unheard = ({ name: provider, discover, baseUrl }: ProviderConfig): boolean =>
@@ -132,12 +139,12 @@ export function createRouting(options: RoutingOptions): Routing {
     plan(name, endpoint, stickyKey) {
       const model = answering(name, endpoint);
       if (!model) throw missing(name, endpoint);
-      const { models } = known.now();
-      return withFallbacks(model.id, (id) => models.get(id)?.fallbacks ?? [])
-        .flatMap((id) => models.get(id) ?? [])
-        .filter(answers(endpoint))
-        .flatMap((one) => ranked(one.id, one.variants, stickyKey).map((variant) => targetOf(one, variant)))
-        .filter(callable);
+      return targetsFor(model, endpoint, stickyKey).filter(callable);
+    },
+    refused(name, endpoint) {
+      const model = answering(name, endpoint);
+      const targets = model ? targetsFor(model, endpoint, "") : [];
+      return targets.length > 0 && targets.every(health.refuses);
     },
     missing,
     defaultModel,

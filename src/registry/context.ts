@@ -22,7 +22,12 @@ export interface RunnerHost {
   readonly fetchInput: (url: string, signal: AbortSignal) => Promise<FetchedBytes>;
   readonly readImage: (input: ImageInput, job: Pick<RunnerJob, "signal" | "readFile">) => Promise<DecodedImage>;
   /** The client of the model servers for one execution; absent where there are none. */
-  readonly openLlm?: (job: Pick<RunnerJob, "task" | "signal">) => OpenAI;
+  readonly openLlm?: (call: LlmUse) => OpenAI;
+}
+
+/** For whom a client of the model servers is opened, and who is told when one of them begins to answer. */
+export interface LlmUse extends Pick<RunnerJob, "task" | "signal"> {
+  readonly onAnswered: () => void;
 }
 
 /** One execution of a runner, as its caller sees it. */
@@ -44,6 +49,8 @@ export interface RunnerJob {
 
 export interface TaskContext {
   readonly context: RunnerContext<unknown>;
+  /** A model server has begun to answer, or watchers have been sent something: to do it again costs. */
+  readonly begun: () => boolean;
   /** Sends the last progress and cuts the task off. */
   readonly end: () => void;
 }
@@ -53,6 +60,7 @@ export function createTaskContext(host: RunnerHost, shared: LoadContext, state: 
   let deltas: Deltas | null = null;
   let llm: OpenAI | null = null;
   let ended = false;
+  let begun = false;
   /** What earlier attempts sent is not yet followed on, nor taken back. */
   let stale = job.earlierDeltas === null || job.earlierDeltas.length > 0;
   const context: RunnerContext<unknown> = {
@@ -64,7 +72,13 @@ export function createTaskContext(host: RunnerHost, shared: LoadContext, state: 
     signal: job.signal,
     get llm() {
       if (!host.openLlm) throw new AppError("model_unavailable", "There is no model server here");
-      llm ??= host.openLlm(job);
+      llm ??= host.openLlm({
+        task: job.task,
+        signal: job.signal,
+        onAnswered: () => {
+          begun = true;
+        },
+      });
       return llm;
     },
     fetchInput: (url) => host.fetchInput(url, job.signal),
@@ -80,6 +94,7 @@ export function createTaskContext(host: RunnerHost, shared: LoadContext, state: 
       deltas ??= createDeltas((json) => {
         if (stale) job.onReset();
         stale = false;
+        begun = true;
         job.onDelta(json);
       }, host.clock);
       deltas.send(delta, merge as Merge | undefined);
@@ -95,5 +110,5 @@ export function createTaskContext(host: RunnerHost, shared: LoadContext, state: 
     ended = true;
     progress?.end();
   };
-  return { context, end };
+  return { context, begun: () => begun, end };
 }

@@ -1,6 +1,6 @@
 // What a stage threw, as the error a task ends with. Called by stages.ts; what leaves here may be shown to the client,
 // so the text of an unknown error is stripped of paths and its stack stays in the log.
-import { asAppError, errorKinds, messageOf } from "../errors.ts";
+import { asAppError, type ErrorCode, errorKinds, messageOf } from "../errors.ts";
 
 export type Stage = "prepare" | "infer" | "postprocess" | "output";
 
@@ -12,31 +12,46 @@ export interface Failure {
   readonly retryable: boolean;
 }
 
+/** No model server has begun on what was asked: waiting for one costs nothing but time. */
+export interface ModelWait {
+  /** How long a full server asked to be left alone; 0 where none did. */
+  readonly retryAfterMs: number;
+}
+
+export interface Failed {
+  readonly failure: Failure;
+  /** False for what no runner declared, whose stack belongs into the log. */
+  readonly known: boolean;
+  readonly wait: ModelWait | null;
+}
+
 const ABORTED = "aborted";
 const MESSAGE_CHARS_MAX = 500;
 const CODE = /^[a-z][a-z0-9_]{0,63}$/;
 
-/** The failure behind `error`; `known` is false for what no runner declared, whose stack belongs into the log. */
-export function failureOf(
-  error: unknown,
-  stage: Stage,
-  aborted: boolean,
-): { readonly failure: Failure; readonly known: boolean } {
+/** The failure behind `error`. */
+export function failureOf(error: unknown, stage: Stage, aborted: boolean): Failed {
   if (aborted) {
-    return { failure: { code: ABORTED, message: "The attempt was stopped", stage, retryable: true }, known: true };
+    const failure = { code: ABORTED, message: "The attempt was stopped", stage, retryable: true };
+    return { failure, known: true, wait: null };
   }
   const own = asRunnerError(error);
-  if (own) return { failure: { ...own, message: cut(own.message), stage }, known: true };
+  if (own) return { failure: { ...own, message: cut(own.message), stage }, known: true, wait: null };
   const ours = asAppError(error);
   if (ours) {
     const retryable = errorKinds[ours.code].retry !== "never";
-    return { failure: { code: ours.code, message: cut(ours.message), stage, retryable }, known: true };
+    const failure = { code: ours.code, message: cut(ours.message), stage, retryable };
+    return { failure, known: true, wait: waitFor(ours.code, ours.retryAfterS ?? 0) };
   }
   const refused = asModelFailure(error);
-  if (refused) return { failure: { ...refused, stage }, known: true };
+  if (refused) return { failure: { ...refused.failure, stage }, known: true, wait: refused.wait };
   const message = cut(withoutPaths(messageOf(error))) || "The runner threw without a message";
-  return { failure: { code: "runner_failed", message, stage, retryable: true }, known: false };
+  return { failure: { code: "runner_failed", message, stage, retryable: true }, known: false, wait: null };
 }
+
+/** Only a full server says when to come back; when one that is away will be there nobody knows. */
+const waitFor = (code: ErrorCode, retryAfterS: number): ModelWait | null =>
+  errorKinds[code].waits ? { retryAfterMs: code === "model_overloaded" ? retryAfterS * 1_000 : 0 } : null;
 
 /** By shape and not by class: a plugin may hold another copy of it. A code that is not snake_case, or ours, makes it unknown. */
 function asRunnerError(error: unknown): { code: string; message: string; retryable: boolean } | null {
@@ -50,21 +65,25 @@ function asRunnerError(error: unknown): { code: string; message: string; retryab
  * What `ctx.llm` threw and the runner let through. By shape, as the class belongs to a package that is loaded on demand:
  * OpenAI's errors carry the answer's status and headers, and only ours have the header with a code of ours.
  */
-function asModelFailure(error: unknown): Pick<Failure, "code" | "message" | "retryable"> | null {
+function asModelFailure(
+  error: unknown,
+): { readonly failure: Pick<Failure, "code" | "message" | "retryable">; readonly wait: ModelWait | null } | null {
   if (!(error instanceof Error) || !("status" in error) || !("requestID" in error)) return null;
   const { status, headers, error: body }: { status: unknown; headers?: unknown; error?: unknown } = error;
   const said = typeof body === "object" && body !== null && "message" in body ? String(body.message) : "";
   const ours = headers instanceof Headers ? headers.get("x-millrace-code") : null;
-  if (ours !== null && Object.hasOwn(errorKinds, ours)) {
-    const { title, retry } = errorKinds[ours as keyof typeof errorKinds];
+  if (headers instanceof Headers && ours !== null && Object.hasOwn(errorKinds, ours)) {
+    const { title, retry } = errorKinds[ours as ErrorCode];
     const code = ours === "invalid_request" ? "invalid_input" : ours; // a task has no request, but an input
-    return { code, message: cut(said) || title, retryable: retry !== "never" };
+    const failure = { code, message: cut(said) || title, retryable: retry !== "never" };
+    return { failure, wait: waitFor(ours as ErrorCode, Number(headers.get("retry-after") ?? 0)) };
   }
   if (typeof status === "number" && status >= 400 && status < 500) {
     const message = `The model server refused the request: ${withoutUrls(withoutPaths(said)) || `status ${status}`}`;
-    return { code: "invalid_input", message: cut(message), retryable: false };
+    return { failure: { code: "invalid_input", message: cut(message), retryable: false }, wait: null };
   }
-  return { code: "upstream_failed", message: errorKinds.upstream_failed.title, retryable: true };
+  const failure = { code: "upstream_failed", message: errorKinds.upstream_failed.title, retryable: true };
+  return { failure, wait: null };
 }
 
 const cut = (text: string): string => text.slice(0, MESSAGE_CHARS_MAX);

@@ -7,7 +7,7 @@ import { createTaskContext, type RunnerHost, type RunnerJob } from "./context.ts
 import { withDeadline } from "./deadline.ts";
 import type { AnyRunner, LoadContext, RunnerContext } from "./define.ts";
 import { describeRunner, type RunnerDescription } from "./description.ts";
-import { type Failure, failureOf, type Stage } from "./failure.ts";
+import { type Failure, failureOf, type ModelWait, type Stage } from "./failure.ts";
 import { type FileField, fileFields, type OutputFile, splitFiles } from "./file.ts";
 import { type Check, compileSchema, type Formats } from "./schema.ts";
 
@@ -43,7 +43,13 @@ export type Execution =
       readonly files: readonly OutputFile[];
       readonly timing: StageTiming;
     }
-  | { readonly ok: false; readonly error: Failure; readonly timing: StageTiming };
+  | {
+      readonly ok: false;
+      readonly error: Failure;
+      /** Where no model server has begun on it, and the runner has sent nothing: the attempt need not count. */
+      readonly wait: ModelWait | null;
+      readonly timing: StageTiming;
+    };
 
 export interface LoadedRunner {
   readonly definition: AnyRunner;
@@ -125,7 +131,7 @@ interface Engine {
 // The hot path: an attempt whose stages are synchronous costs no promise but its own, no timer and no listener.
 async function execute(engine: Engine, input: unknown, job: RunnerJob): Promise<Execution> {
   const { definition, options } = engine;
-  const { context, end } = createTaskContext(options, engine.shared, engine.state, job);
+  const { context, begun, end } = createTaskContext(options, engine.shared, engine.state, job);
   const timing = { prepareMs: 0, inferMs: 0, postprocessMs: 0 };
   let stage: Stage = "prepare";
   let startedMs = options.clock.monotonicMs();
@@ -160,9 +166,9 @@ async function execute(engine: Engine, input: unknown, job: RunnerJob): Promise<
     if (stage === "prepare") timing.prepareMs = lapMs();
     else if (stage === "infer") timing.inferMs = lapMs();
     else timing.postprocessMs = lapMs();
-    const { failure, known } = failureOf(error, stage, job.signal.aborted);
+    const { failure, known, wait } = failureOf(error, stage, job.signal.aborted);
     if (!known) job.log.error({ stage, error: error instanceof Error ? error.stack : String(error) }, "runner threw");
-    return { ok: false, error: failure, timing };
+    return { ok: false, error: failure, wait: begun() ? null : wait, timing };
   } finally {
     end();
   }

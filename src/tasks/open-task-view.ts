@@ -3,13 +3,15 @@
 // object is in its result record and never comes from here.
 import { rfc3339 } from "../clock.ts";
 import type { Place } from "./queues.ts";
-import type { JobRecord, StartedData } from "./records.ts";
+import type { JobRecord, RetryData, StartedData } from "./records.ts";
 import type { TaskState } from "./task.ts";
 
 /** Where a task stands, as far as the caller knows. Times are milliseconds since the epoch. */
 export interface Standing extends Pick<TaskState, "status" | "attempt"> {
   /** Absent where no attempt runs. */
   readonly started?: Pick<StartedData, "actor" | "started_at">;
+  /** Between two attempts, or while it waits for a model server: why. */
+  readonly retry?: Pick<RetryData, "error" | "waiting_since">;
   /** Its place in the queue. */
   readonly place?: Place | null;
   /** 0 or absent for none. */
@@ -18,7 +20,7 @@ export interface Standing extends Pick<TaskState, "status" | "attempt"> {
 
 /** The fields are described in http/schemas.ts. */
 export function openTaskView(job: JobRecord, standing: Standing): object {
-  const { status, attempt, started, place, cancelRequestedMs = 0 } = standing;
+  const { status, attempt, started, retry, place, cancelRequestedMs = 0 } = standing;
   return {
     task_id: job.id,
     status,
@@ -31,6 +33,8 @@ export function openTaskView(job: JobRecord, standing: Standing): object {
     ...(job.runAt !== undefined && { run_at: rfc3339(job.runAt) }),
     ...(job.startBy !== undefined && { deadline: rfc3339(job.startBy) }),
     started_at: started?.started_at ?? null,
+    ...(retry && { error: retry.error }),
+    ...(retry?.waiting_since && { waiting_since: retry.waiting_since }),
     ...(cancelRequestedMs > 0 && { cancel_requested_at: rfc3339(cancelRequestedMs) }),
     ...(job.retryOf !== undefined && { retry_of: job.retryOf }),
     metadata: job.metadata,

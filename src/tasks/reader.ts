@@ -17,6 +17,7 @@ import {
   type EventRecord,
   type JobRecord,
   parseJobRecord,
+  type RetryData,
   readEventRecord,
   type StartedData,
   statusOf,
@@ -163,6 +164,7 @@ export function viewOf(taskId: string, reading: Reading, place: Place | null = n
   const { job, last, cancelRequestedMs } = reading.open;
   const state = stateOf(last);
   const started = last?.event === "STARTED" ? { started: last.data as StartedData } : null;
-  const view = openTaskView(job, { ...state, ...started, place, cancelRequestedMs });
+  const retry = last?.event === "RETRY" ? { retry: last.data as RetryData } : null;
+  const view = openTaskView(job, { ...state, ...started, ...retry, place, cancelRequestedMs });
   return { taskId, status: state.status, terminal: false, json: JSON.stringify(view) };
 }

@@ -162,7 +162,16 @@ export interface EventRecord {
   readonly event: string;
   /** The attempt was handed back and does not count: the next one has the same number. */
   readonly uncounted?: true;
+  /** While the attempt waits for a model server. */
+  readonly waiting?: Waiting;
   readonly data: unknown;
+}
+
+/** Tries of one attempt, in a row, that found no model server. */
+export interface Waiting {
+  /** When the first of them began, milliseconds since the epoch. */
+  readonly sinceMs: number;
+  readonly tries: number;
 }
 
 /** Data of a STARTED event. */
@@ -182,6 +191,8 @@ export interface RetryData {
   readonly error: TaskError;
   /** Milliseconds until the next attempt may begin. */
   readonly retry_in_ms: number;
+  /** RFC 3339: since then the task waits for a model server; the attempt does not count. Absent after one that does. */
+  readonly waiting_since?: string;
 }
 
 export function parseEventRecord(text: string): EventRecord {

@@ -33,6 +33,8 @@ export interface TimelineEntry {
   readonly error?: TaskError;
   /** Of `retry`: milliseconds until the next attempt may begin. */
   readonly retry_in_ms?: number;
+  /** Of `retry`: since then the attempt waits for a model server, and does not count. */
+  readonly waiting_since?: string;
   /** Of `ended`: milliseconds of each stage of the last attempt; null where it did not run. */
   readonly timing?: Timing | null;
   /** Of `output`, which sums up an attempt: its last progress, and how many events it sent. */
@@ -99,8 +101,8 @@ function withEvent(entries: TimelineEntry[], event: StoredEvent): TimelineEntry[
     const { actor, started_at } = event.data as StartedData;
     entries.push({ at: started_at, event: "started", attempt, actor });
   } else if (event.event === "RETRY") {
-    const { error, retry_in_ms } = event.data as RetryData;
-    entries.push({ at, event: "retry", attempt, error, retry_in_ms });
+    const { error, retry_in_ms, waiting_since } = event.data as RetryData;
+    entries.push({ at, event: "retry", attempt, error, retry_in_ms, ...(waiting_since && { waiting_since }) });
   } else if (event.uncounted) entries.push({ at, event: "handed_back", attempt });
   else if (event.event === "progress" || event.event === "delta") {
     const index = entries.findLastIndex((entry) => entry.event === "output" && entry.attempt === attempt);
