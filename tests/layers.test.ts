@@ -37,7 +37,7 @@ const layers = [
   ["metrics", "trace"],
   ["config"],
   ["settings"],
-  ["errors", "clock", "ids", "log", "restart", "sim"],
+  ["errors", "clock", "deadline", "ids", "log", "restart", "sim"],
 ];
 /** Edges that the layers forbid and that have a reason. `importer -> imported`. */
 const allowedEdges: Record<string, string> = {

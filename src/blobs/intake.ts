@@ -1,5 +1,6 @@
 // What a store takes in: the content of a put, chunk by chunk, with the limits that hold for every adapter. Used by
 // both adapters and by nothing else; it must never hold more of a stream than the chunk it hands on.
+import { withDeadline } from "../deadline.ts";
 import { AppError } from "../errors.ts";
 import { type BlobPutOptions, tooLarge } from "./blobs.ts";
 
@@ -40,7 +41,7 @@ export async function* chunksOf(
       options.signal?.throwIfAborted();
       if (announced !== undefined && announced > limits.sizeBytesMax) throw tooLarge(limits.sizeBytesMax);
       for (;;) {
-        const next = await within(reader.read(), limits.deadlineMs, slowBody, options.signal);
+        const next = await withDeadline(reader.read(), limits.deadlineMs, slowBody, options.signal);
         if (next.done) break;
         count(next.value);
         yield next.value;
@@ -57,29 +58,6 @@ export async function* chunksOf(
 /** For a put that fails before it has begun to read: its source learns that nobody will. */
 export function discard(content: Uint8Array | ReadableStream<Uint8Array>): void {
   if (content instanceof ReadableStream && !content.locked) void content.cancel().catch(() => {});
-}
-
-/**
- * What `promise` gives, unless `signal` aborts first (its reason is thrown) or `deadlineMs` pass (`late()` is thrown).
- * The promise itself goes on; whoever made it ends it.
- */
-export async function within<T>(
-  promise: Promise<T>,
-  deadlineMs: number,
-  late: () => Error,
-  signal?: AbortSignal,
-): Promise<T> {
-  const { promise: cut, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(late()), deadlineMs);
-  const aborted = (): void => reject(signal?.reason);
-  signal?.addEventListener("abort", aborted, { once: true });
-  if (signal?.aborted) aborted();
-  try {
-    return await Promise.race([promise, cut]);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", aborted);
-  }
 }
 
 const wrongSize = (): AppError => new AppError("invalid_request", "The content does not have the announced size");

@@ -2,8 +2,8 @@
 // more than it was asked for must never look like the end of an object.
 import { createHash } from "node:crypto";
 import type { IncomingMessage } from "node:http";
+import { withDeadline } from "../deadline.ts";
 import { type ByteRange, corrupt, tooLarge } from "./blobs.ts";
-import { within } from "./intake.ts";
 import { unavailable } from "./s3-client.ts";
 
 /** User metadata, set by the request that stores an object. */
@@ -49,7 +49,7 @@ export function bodyStream(
     {
       pull: async (controller) => {
         try {
-          const next = await within(chunks.next(), deadlineMs, () => new Error("no data in time"));
+          const next = await withDeadline(chunks.next(), deadlineMs, () => new Error("no data in time"));
           if (!next.done) {
             const chunk = next.value.subarray(0, left);
             left -= chunk.length;

@@ -5,8 +5,8 @@ import http, { type IncomingMessage } from "node:http";
 import https from "node:https";
 import { Client, type ClientOptions } from "minio";
 import type { Config } from "../config.ts";
+import { withDeadline } from "../deadline.ts";
 import { AppError, asAppError } from "../errors.ts";
-import { within } from "./intake.ts";
 
 export type S3Settings = NonNullable<Config["s3"]>;
 
@@ -44,7 +44,7 @@ export function connect(settings: S3Settings, deadlineMs: number): S3 {
   const step: Step = async (call, signal) => {
     const end = new AbortController();
     try {
-      return await within(calls.run(end.signal, call), deadlineMs, () => new Error("no answer in time"), signal);
+      return await withDeadline(calls.run(end.signal, call), deadlineMs, () => new Error("no answer in time"), signal);
     } catch (error) {
       end.abort();
       signal?.throwIfAborted();

@@ -5,6 +5,7 @@
 import { createInbox, type Msg, type NatsConnection } from "@nats-io/nats-core";
 import type { NatsConnectionImpl } from "@nats-io/nats-core/internal";
 import { type ConnectionOptions, connect } from "@nats-io/transport-node";
+import { withDeadline } from "../deadline.ts";
 import { AppError, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { connectPlain } from "./socket-transport.ts";
@@ -246,7 +247,9 @@ export async function openBus(url: string, name: string, log: Log, timeoutMs = 1
           retryAfterS: 1,
         });
       });
-      await within(flushed, flushTimeoutMs, "the broker did not answer in time");
+      const why = "the broker did not answer in time";
+      const late = (): Error => new AppError("broker_unavailable", why, { retryAfterS: 1 });
+      await withDeadline(flushed, flushTimeoutMs, late);
     },
     whenConnected(waitMs) {
       if (bus.connected) return Promise.resolve(true);
@@ -308,17 +311,5 @@ async function dial(options: ConnectionOptions, timeoutMs: number): Promise<Nats
       }
       await Bun.sleep(50);
     }
-  }
-}
-
-async function within<T>(work: Promise<T>, timeoutMs: number, why: string): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new AppError("broker_unavailable", why, { retryAfterS: 1 })), timeoutMs);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -4,8 +4,8 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
+import { withDeadline } from "../deadline.ts";
 import { AppError, messageOf } from "../errors.ts";
-import { withDeadline } from "./deadline.ts";
 import type { AnyRunner } from "./define.ts";
 import { discover, type RunnerFolders } from "./discover.ts";
 

@@ -1,10 +1,11 @@
 // Runs a definition: `load` once, then prepare → infer → postprocess for each task, every stage timed apart and the
 // output checked. Called by actors and by testRunner. It never races a stage against the signal: a stage that does not
 // heed it still holds the GPU, and saying otherwise would be a lie; the caller's deadline ends the process instead.
+
+import { withDeadline } from "../deadline.ts";
 import { AppError, type FieldProblem, messageOf } from "../errors.ts";
 import { createBatcher } from "./batch.ts";
 import { createTaskContext, type RunnerHost, type RunnerJob } from "./context.ts";
-import { withDeadline } from "./deadline.ts";
 import type { AnyRunner, LoadContext, RunnerContext } from "./define.ts";
 import { describeRunner, type RunnerDescription } from "./description.ts";
 import { type Failure, failureOf, type ModelWait, type Stage } from "./failure.ts";

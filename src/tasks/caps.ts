@@ -6,6 +6,7 @@
 // has not heard; and the open rows of the read model, with what was taken here since they were counted.
 import type { SQL } from "bun";
 import type { Clock } from "../clock.ts";
+import { withDeadline } from "../deadline.ts";
 import { AppError, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createRecentlyOpen } from "./recently-open.ts";
@@ -179,8 +180,9 @@ export function createCaps({ sql, limits, clock, log }: CapsOptions): Caps {
       // What was counted long ago may have ended by now.
       const isOld = nowMs - key.lookedAtMs >= LOOK_EVERY_MS;
       const asked = key.looking ?? (isOld ? startLook(key, keyId) : null);
-      if (!asked) return decide(taskId, key, bytes);
-      return within(asked, LOOK_MS_MAX).then(() => decide(taskId, key, bytes));
+      const decideNow = () => decide(taskId, key, bytes);
+      if (!asked) return decideNow();
+      return withDeadline(asked, LOOK_MS_MAX, late).then(decideNow, decideNow);
     },
     ended: (taskId) => void recent.remove(taskId),
     settled: () => Promise.all(looks).then(() => {}),
@@ -216,16 +218,7 @@ function forgetSlots(key: Known, beforeMs: number): void {
   key.slots = key.slots.filter(({ counts }) => counts);
 }
 
-/** Resolves with `work`, which does not reject, or after `waitMs`. */
-function within(work: Promise<void>, waitMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, waitMs);
-    void work.then(() => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
-}
+const late = (): Error => new Error("no answer in time");
 
 const tooMany = (what: string): AppError =>
   new AppError("too_many_queued", `This key may have at most ${what}: wait until some end, or cancel some.`, {

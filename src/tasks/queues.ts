@@ -7,6 +7,7 @@ import { type JobPlace, lastWaiting, listQueues, nextWaiting, type QueueState } 
 import { levels, parseJob, streams, subjects } from "../bus/subjects.ts";
 import { lastSequence } from "../bus/topology.ts";
 import type { Clock } from "../clock.ts";
+import { withDeadline } from "../deadline.ts";
 import { createCompletions, WINDOW_MS_MAX } from "./completions.ts";
 import { aheadInAll, aheadInQueue, type CountedQueue, countedQueues, etaMs, throughput } from "./forecast.ts";
 import type { HeardResult } from "./logs.ts";
@@ -204,7 +205,7 @@ export function openQueues({ bus, partitions, clock, capacity }: QueuesOptions):
         .sort(([a], [b]) => (a < b ? -1 : 1))
         .flatMap(([model, queues]) => viewsOf(model, queues, ages));
     },
-    place: (task) => within(placeOf(task), PLACE_MS_MAX),
+    place: (task) => withDeadline(placeOf(task), PLACE_MS_MAX, late).catch(() => null),
     heard({ record, model }) {
       if (record.token === "success" || record.token === "failure")
         completions.heard(model, record.dataJson, record.timeMs);
@@ -223,10 +224,4 @@ function once<K, T>(loaded: Map<K, Promise<T>>, key: K, load: () => Promise<T>):
   return found;
 }
 
-/** What `work` resolves to; null when it fails or takes longer. */
-function within<T>(work: Promise<T>, waitMs: number): Promise<T | null> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve(null), waitMs);
-    work.then(resolve, () => resolve(null)).finally(() => clearTimeout(timer));
-  });
-}
+const late = (): Error => new Error("no answer in time");
