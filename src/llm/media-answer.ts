@@ -8,6 +8,7 @@ import type { EncodedBody } from "./encode.ts";
 import type { Exchange } from "./exchange.ts";
 import { mediaReader } from "./media-events.ts";
 import { onePiece } from "./one-piece.ts";
+import type { ServerResponse } from "./post.ts";
 import { openSound } from "./sound-answer.ts";
 import { openStream } from "./stream-answer.ts";
 import type { TryAnswer } from "./try.ts";
@@ -28,7 +29,7 @@ const PARSED_BYTES_MAX = 256 * 1024;
 
 /** Throws what openStream and openWhole throw. */
 export async function openMedia(
-  response: Response,
+  response: ServerResponse,
   exchange: Exchange,
   request: MediaRequest,
   room: HeldRoom,
@@ -53,7 +54,12 @@ export async function openMedia(
   }
 }
 
-function openEvents(response: Response, exchange: Exchange, request: MediaRequest, room: HeldRoom): Promise<TryAnswer> {
+function openEvents(
+  response: ServerResponse,
+  exchange: Exchange,
+  request: MediaRequest,
+  room: HeldRoom,
+): Promise<TryAnswer> {
   const { endpoint, promptEstimate, body } = request;
   const pictures = endpoint === "images/generations" ? picturesAsked(body) : 0;
   // Between two pictures lies as much work as in an answer that is no stream.

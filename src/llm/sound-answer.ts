@@ -4,6 +4,7 @@ import { AppError } from "../errors.ts";
 import type { Exchange } from "./exchange.ts";
 import type { TokenUsage } from "./llm.ts";
 import { eventBytes, speechDelta, speechEnd } from "./media-events.ts";
+import type { ServerResponse } from "./post.ts";
 import type { TryAnswer } from "./try.ts";
 import { noUsage } from "./usage-count.ts";
 
@@ -12,7 +13,7 @@ const PIECE_BYTES_MAX = 12 * 1024;
 
 /** Resolves with the first bytes. `promptEstimate` is all that is known of what it takes. Throws `upstream_failed`. */
 export async function openSound(
-  response: Response,
+  response: ServerResponse,
   exchange: Exchange,
   promptEstimate: number,
   asEvents: boolean,
@@ -33,7 +34,7 @@ class SoundAnswer implements TryAnswer {
   #begun = false;
   #ended = false;
 
-  constructor(response: Response, exchange: Exchange, promptEstimate: number, asEvents: boolean) {
+  constructor(response: ServerResponse, exchange: Exchange, promptEstimate: number, asEvents: boolean) {
     this.contentType = asEvents ? "text/event-stream" : (response.headers.get("content-type") ?? "");
     this.#reader = response.body?.getReader();
     this.#exchange = exchange;

@@ -5,7 +5,9 @@ import { AppError } from "../errors.ts";
 import type { HeldRoom } from "./answer-room.ts";
 import type { EventReader } from "./chunk.ts";
 import type { Exchange } from "./exchange.ts";
+import type { BodyReader } from "./http1/body-queue.ts";
 import type { TokenUsage } from "./llm.ts";
+import type { ServerResponse } from "./post.ts";
 import { SseSplitter } from "./sse.ts";
 import { type Blamed, type TryAnswer, TryFailure } from "./try.ts";
 import type { UpstreamRequest } from "./upstream.ts";
@@ -34,7 +36,7 @@ export interface LargeEvents {
 }
 
 export async function openStream(
-  response: Response,
+  response: ServerResponse,
   exchange: Exchange,
   request: Pick<UpstreamRequest, "streamUsage" | "promptEstimate">,
   parts: StreamParts,
@@ -49,13 +51,11 @@ export async function openStream(
   return answer;
 }
 
-type Reader = Pick<ReadableStreamDefaultReader<Uint8Array>, "read">;
-
 class StreamAnswer implements TryAnswer {
   readonly status = 200;
   readonly contentType = "text/event-stream";
   blamed: Blamed = "server";
-  readonly #reader: Reader;
+  readonly #reader: Pick<BodyReader, "read">;
   readonly #exchange: Exchange;
   readonly #splitter: SseSplitter;
   readonly #chunks: EventReader;
@@ -70,7 +70,7 @@ class StreamAnswer implements TryAnswer {
   #failure: unknown = null;
 
   constructor(
-    reader: Reader,
+    reader: BodyReader,
     exchange: Exchange,
     request: Pick<UpstreamRequest, "streamUsage" | "promptEstimate">,
     { reader: chunks, large }: StreamParts,

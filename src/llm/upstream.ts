@@ -1,17 +1,17 @@
 // One try at one model server, over HTTP: sends the encoded request, and answers when the first content is there (of a
-// stream) or all of it (else). In actors alone: they know the servers' addresses and keys. Plain fetch and not the
-// openai package's client, which would send the same bytes at a multiple of the cost (docs/decisions).
+// stream) or all of it (else). In actors alone: they know the servers' addresses and keys. The openai package's client
+// would send the same bytes at a multiple of the cost (docs/decisions).
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { ProviderAccess } from "../models/llm-catalogue.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
 import { AnswerRoom } from "./answer-room.ts";
 import { ChunkReader } from "./chunk.ts";
-import { watchConnect } from "./connect-watch.ts";
 import type { EncodedBody } from "./encode.ts";
 import { Exchange } from "./exchange.ts";
 import { openMedia } from "./media-answer.ts";
 import { isMedia } from "./media-events.ts";
+import { createPost, type ServerResponse } from "./post.ts";
 import { openStream } from "./stream-answer.ts";
 import { type TryAnswer, TryFailure } from "./try.ts";
 import type { Watchdog } from "./watchdog.ts";
@@ -35,12 +35,8 @@ export interface UpstreamRequest {
 const ERROR_BYTES_MAX = 64 * 1024;
 /** Shorter values of a provider's key and headers are words that any message may hold. */
 const SECRET_CHARS_MIN = 8;
-/** A server that was heard of so recently need not be asked whether it can be reached. */
-const HEARD_MS_MAX = 5_000;
 const NOT_READY = "The model server is not ready.";
 const RETRY_AFTER_S_MAX = 60;
-/** Of a try, beside the request's id. vLLM runs nothing twice under one id, and clients may choose theirs. */
-const ID_CHARS = 8;
 
 export interface Upstream {
   /** Throws TryFailure, or the signal's reason. */
@@ -48,8 +44,8 @@ export interface Upstream {
 }
 
 export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
-  const heardAtMs = new Map<string, number>();
   const room = new AnswerRoom();
+  const post = createPost(watchdog);
   return {
     async open(request) {
       const { provider, endpoint, body, signal, deadlineMs, requestId } = request;
@@ -59,11 +55,7 @@ export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
       const url = provider.baseUrl;
       const exchange = new Exchange({ signal, deadlineMs, limits, thinkingMs, watchdog, requestId, url, log });
       try {
-        const heardMs = watchdog.now() - (heardAtMs.get(provider.baseUrl) ?? Number.NEGATIVE_INFINITY);
-        const connected = heardMs > HEARD_MS_MAX ? watchConnect(provider.baseUrl, exchange) : () => {};
-        const response = await send(`${provider.baseUrl}/${endpoint}`, provider, body, requestId, exchange.signal);
-        connected();
-        heardAtMs.set(provider.baseUrl, watchdog.now());
+        const response = await post(exchange, { provider, endpoint, body, requestId });
         if (response.status === 200) {
           if (isMedia(endpoint)) return await openMedia(response, exchange, request, room.hold());
           return request.stream
@@ -80,33 +72,8 @@ export function createUpstream(watchdog: Watchdog, log: Log): Upstream {
   };
 }
 
-function send(
-  url: string,
-  { apiKey, headers }: ProviderAccess,
-  body: EncodedBody,
-  requestId: string,
-  signal: AbortSignal,
-): Promise<Response> {
-  return fetch(url, {
-    method: "POST",
-    headers: {
-      ...headers,
-      ...(apiKey !== null && { authorization: `Bearer ${apiKey}` }),
-      "content-type": body.contentType,
-      "accept-encoding": "identity",
-      "x-request-id": `${requestId}-${crypto.randomUUID().slice(0, ID_CHARS)}`,
-    },
-    body: body.bytes as Uint8Array<ArrayBuffer>,
-    // A redirect would carry the key to another origin.
-    redirect: "manual",
-    signal,
-    // Bun's own five minutes would cut what our limits allow.
-    timeout: false,
-  } as RequestInit);
-}
-
 /** An answer that blames the request; throws a TryFailure for one that blames the server. */
-async function refusal(response: Response, exchange: Exchange, provider: ProviderAccess): Promise<TryAnswer> {
+async function refusal(response: ServerResponse, exchange: Exchange, provider: ProviderAccess): Promise<TryAnswer> {
   const { status } = response;
   exchange.expectWithin(exchange.limits.betweenTokensMs);
   const bytes = withoutSecrets(await readUpTo(response, ERROR_BYTES_MAX), provider);
@@ -129,7 +96,7 @@ function withoutSecrets(body: Uint8Array, { apiKey, headers }: ProviderAccess): 
   return Buffer.from(text, "latin1");
 }
 
-function failureOf(response: Response, body: Uint8Array): TryFailure | null {
+function failureOf(response: ServerResponse, body: Uint8Array): TryFailure | null {
   const { status } = response;
   if (status === 401 || status === 402 || status === 403) {
     return new TryFailure("unauthorized", new AppError("model_unavailable", "The model server refuses access."));
@@ -149,14 +116,14 @@ function failureOf(response: Response, body: Uint8Array): TryFailure | null {
 const blames: ReadonlySet<number> = new Set([408, 502, 504]);
 
 /** Too many requests, or a full server: not one that is ill. */
-const isOverload = (response: Response, body: Uint8Array): boolean =>
+const isOverload = (response: ServerResponse, body: Uint8Array): boolean =>
   response.status === 429 ||
   response.status === 529 ||
   (response.status === 503 &&
     (response.headers.has("retry-after") ||
       /overload|capacity|too many|queue|\bfull\b/i.test(Buffer.from(body.subarray(0, 4_096)).toString("latin1"))));
 
-function retryAfterOf(response: Response): number {
+function retryAfterOf(response: ServerResponse): number {
   const asked = Number(response.headers.get("retry-after") ?? Number.NaN);
   return Number.isFinite(asked) ? Math.min(RETRY_AFTER_S_MAX, Math.max(1, Math.ceil(asked))) : 1;
 }

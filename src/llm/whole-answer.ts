@@ -5,6 +5,7 @@ import type { LlmEndpoint } from "../models/llm-models.ts";
 import type { HeldRoom } from "./answer-room.ts";
 import type { Exchange } from "./exchange.ts";
 import type { TokenUsage } from "./llm.ts";
+import type { ServerResponse } from "./post.ts";
 import type { TryAnswer } from "./try.ts";
 import { noUsage, usageOf } from "./usage-count.ts";
 
@@ -17,7 +18,7 @@ const PIECE_BYTES_MAX = 16 * 1024;
 const EMPTY = new Uint8Array();
 
 export async function openWhole(
-  response: Response,
+  response: ServerResponse,
   exchange: Exchange,
   endpoint: LlmEndpoint,
   room: HeldRoom,
@@ -40,7 +41,7 @@ export interface TakenWhole {
 
 /** The bytes stay in `room` until the caller releases it, also where this throws. */
 export async function takeWhole(
-  response: Response,
+  response: ServerResponse,
   exchange: Exchange,
   endpoint: LlmEndpoint,
   room: HeldRoom,
@@ -67,7 +68,7 @@ export const otherThanAsked = (): AppError =>
 
 /** At most `bytesMax` of a body; the rest is not waited for. `onPiece` may refuse more of it by throwing. */
 export async function readUpTo(
-  response: Response,
+  response: ServerResponse,
   bytesMax: number,
   onPiece: (size: number) => void = () => {},
 ): Promise<Uint8Array> {
