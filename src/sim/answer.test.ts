@@ -108,7 +108,7 @@ test.each<[string, Record<string, unknown>]>([
   ["tools that are no list", { tools: "x" }],
   ["a choice of a tool that is not there", { tools, tool_choice: { function: { name: "nope" } } }],
   ["a choice without tools", { tool_choice: "required" }],
-  ["a grammar", { structured_outputs: { grammar: "root ::= x" } }],
+  ["a grammar of nothing", { structured_outputs: { grammar: "root ::= x" } }],
   ["two constraints", { structured_outputs: { regex: "a", choice: ["b"] } }],
   ["a regex that looks around", { structured_outputs: { regex: "(?=a)b" } }],
   ["no choices", { structured_outputs: { choice: [] } }],
@@ -203,7 +203,9 @@ test("somebody who is played does not answer in JSON because another says so", (
   expect(textOf(compose({ messages }))).not.toStartWith("{");
 });
 
-test("regex and choice are obeyed", () => {
+test("regex, grammar and choice are obeyed", () => {
+  const grammar = 'root ::= answer "!"?\nanswer ::= "yes" | "no"';
+  expect(textOf(compose({ content: "Well?", structured_outputs: { grammar } }))).toMatch(/^(?:yes|no)!?$/);
   expect(textOf(compose({ content: "phone", structured_outputs: { regex: "\\d{3}-\\d{4}" } }))).toMatch(
     /^\d{3}-\d{4}$/,
   );

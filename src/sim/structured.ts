@@ -4,6 +4,7 @@ import { type ChatRequest, ContentError, isRecord } from "./chat-request.ts";
 import { drawOne, type Rng } from "./rng.ts";
 import { conforms } from "./schema/check.ts";
 import { generateValue } from "./schema/generate.ts";
+import { patternOfGrammar } from "./schema/grammar.ts";
 import { PatternError, parsePattern } from "./schema/pattern.ts";
 import { isSchema, type Schema, SchemaError, SchemaRoot } from "./schema/schema.ts";
 import type { SuggestionSource } from "./suggestion-source.ts";
@@ -16,7 +17,7 @@ const KEYS_MAX = 40;
 /** The constraint of a request, or null for plain text. Throws ContentError for one that is malformed or not supported. */
 export type Constraint =
   | { readonly kind: "json"; readonly schema: Schema; readonly param: string }
-  | { readonly kind: "regex"; readonly pattern: string }
+  | { readonly kind: "regex"; readonly pattern: string; readonly param: string }
   | { readonly kind: "choice"; readonly choices: readonly string[] }
   | { readonly kind: "json_object" };
 
@@ -53,7 +54,7 @@ function fromStructuredOutputs(outputs: unknown): Constraint | null {
   if (json_object === true) return { kind: "json_object" };
   if (regex != null) {
     if (typeof regex !== "string") throw new ContentError("regex must be a string", "structured_outputs.regex");
-    return { kind: "regex", pattern: regex };
+    return { kind: "regex", pattern: regex, param: "structured_outputs.regex" };
   }
   if (choice != null) {
     const choices = Array.isArray(choice) ? choice.filter((one) => typeof one === "string") : [];
@@ -67,10 +68,20 @@ function fromStructuredOutputs(outputs: unknown): Constraint | null {
     }
     return { kind: "choice", choices };
   }
-  for (const [name, value] of Object.entries({ grammar, structural_tag })) {
-    if (value != null) throw new ContentError(`the simulator does not support ${name}`, `structured_outputs.${name}`);
+  if (grammar != null) return fromGrammar(grammar);
+  if (structural_tag == null) return null;
+  throw new ContentError("the simulator does not support structural_tag", "structured_outputs.structural_tag");
+}
+
+function fromGrammar(grammar: unknown): Constraint {
+  const param = "structured_outputs.grammar";
+  if (typeof grammar !== "string") throw new ContentError("grammar must be a string", param);
+  try {
+    return { kind: "regex", pattern: patternOfGrammar(grammar), param };
+  } catch (error) {
+    if (!(error instanceof PatternError)) throw error;
+    throw new ContentError(`the simulator cannot obey the grammar: ${error.message}`, param);
   }
-  return null;
 }
 
 /** vLLM takes the schema as an object or as its text. */
@@ -113,7 +124,7 @@ export function obey(constraint: Constraint, source: SuggestionSource, conversat
       return typeof named === "string" ? named : drawOne(rng, constraint.choices);
     }
     case "regex":
-      return matching(constraint.pattern, rng);
+      return matching(constraint, rng);
   }
 }
 
@@ -135,7 +146,7 @@ export function obeys(constraint: Constraint, text: string): boolean {
   }
 }
 
-function matching(pattern: string, rng: Rng): string {
+function matching({ pattern, param }: Constraint & { readonly kind: "regex" }, rng: Rng): string {
   try {
     const parsed = parsePattern(pattern);
     for (let tries = 0; tries < 50; tries++) {
@@ -144,10 +155,10 @@ function matching(pattern: string, rng: Rng): string {
     }
   } catch (error) {
     if (error instanceof PatternError)
-      throw new ContentError(`the simulator cannot obey the regex: ${error.message}`, "structured_outputs.regex");
+      throw new ContentError(`the simulator cannot obey the regex: ${error.message}`, param);
     throw error;
   }
-  throw new ContentError("the simulator finds nothing that matches the regex", "structured_outputs.regex");
+  throw new ContentError("the simulator finds nothing that matches the regex", param);
 }
 
 /** A value for the schema from the conversation; SchemaError and PatternError become a ContentError that blames `param`. */

@@ -40,6 +40,15 @@ test("different pieces have different ids", () => {
   );
 });
 
+test("the marks of a conversation have ids that no text has", () => {
+  const picture = "<|1234567890|>";
+  const ids = ["<|im_start|>", "<|im_end|>", picture].map(idOf);
+  expect(ids.every((id) => id >= 0 && id < 256)).toBe(true);
+  expect(new Set(ids).size).toBe(3);
+  expect(idOf("<|another|>")).toBe(idOf(picture));
+  expect(detokenize(ids)).toBe("<|im_start|><|im_end|><|media|>");
+});
+
 test("any number is a piece", () => {
   fc.assert(
     fc.property(fc.nat({ max: Number.MAX_SAFE_INTEGER }), (id) => {
