@@ -253,4 +253,19 @@ export const usageMigrations: readonly Migration[] = [
       )`,
     ],
   },
+  {
+    name: "usage-3",
+    statements: [
+      // Gateways that have taken tokens, each with a number that it raises while it lives; and what each of them has not
+      // used yet of a key's day.
+      "CREATE TABLE token_holders (holder TEXT PRIMARY KEY, beat BIGINT NOT NULL)",
+      `CREATE TABLE token_leases (
+        holder TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        day_ms BIGINT NOT NULL,
+        tokens BIGINT NOT NULL,
+        PRIMARY KEY (holder, key_id)
+      )`,
+    ],
+  },
 ];

@@ -4,9 +4,10 @@
 import type { Clock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
+import type { DayChange } from "./leases.ts";
 import type { UsageEntry } from "./ledger.ts";
 import { rowsMax } from "./messages.ts";
-import { type Batch, type DayChange, HOUR_MS, type UsageRow } from "./store.ts";
+import { type Batch, HOUR_MS, type UsageRow } from "./store.ts";
 
 export interface Batches {
   /** Never throws. */

@@ -4,9 +4,11 @@ import { forEachDatabase } from "../../tests/databases.ts";
 import { type Db, openUsage } from "../db/db.ts";
 import { asAppError } from "../errors.ts";
 import { silentLog } from "../log.ts";
+import { type Holders, LOOKS_MAX, openHolders } from "./holders.ts";
+import { release, takeTokens } from "./leases.ts";
 import type { Reservation } from "./ledger.ts";
 import { createQuotas, type Quotas } from "./quotas.ts";
-import { countBatch, DAY_MS, takeTokens } from "./store.ts";
+import { countBatch, DAY_MS } from "./store.ts";
 
 const midnight = Date.UTC(2026, 10, 21);
 const time = { now: midnight };
@@ -15,26 +17,37 @@ const clock = { now: () => time.now, monotonicMs: () => time.now };
 /** A gateway's quotas, and what it does once a second. */
 interface Gateway {
   readonly quotas: Quotas;
+  readonly holder: string;
   tick(): Promise<void>;
 }
 
 forEachDatabase(({ empty, name }) => {
   let dbs: Db[];
+  const opened: Holders[] = [];
   beforeEach(async () => {
     time.now = midnight + 1_000;
     const place = await empty();
     dbs = await Promise.all([openUsage(place), openUsage(place), openUsage(place)]);
   });
   afterEach(async () => {
+    for (const { stop } of opened.splice(0)) await stop();
     for (const { close } of dbs) await close();
   });
   const gatewayOn = ({ sql }: Db): Gateway => {
-    const quotas = createQuotas({ take: (wishes) => takeTokens(sql, wishes), clock, log: silentLog });
+    const holder = crypto.randomUUID();
+    const quotas = createQuotas({ take: (wishes) => takeTokens(sql, wishes, holder), clock, log: silentLog });
     const tick = (): Promise<void> =>
-      countBatch(sql, { id: crypto.randomUUID(), rows: [], days: quotas.changes() }, time.now);
-    return { quotas, tick };
+      countBatch(sql, { id: crypto.randomUUID(), rows: [], days: quotas.changes() }, holder, time.now);
+    return { quotas, tick, holder };
   };
   const gateways = (count: number): Gateway[] => dbs.slice(0, count).map(gatewayOn);
+  const watched = (count: number): (Gateway & { readonly holders: Holders })[] =>
+    dbs.slice(0, count).map((db) => {
+      const gateway = gatewayOn(db);
+      const holders = openHolders(db.sql, gateway.holder, silentLog);
+      opened.push(holders);
+      return { ...gateway, holders };
+    });
   const leased = async (): Promise<number> => {
     const [row] = await (dbs[0] as Db).sql`SELECT leased FROM token_days WHERE key_id = 'alice'`;
     return Number(row.leased);
@@ -203,12 +216,89 @@ forEachDatabase(({ empty, name }) => {
     expect(await leased()).toBe(500);
   });
 
-  test("a gateway that is killed keeps its share and what its calls reserved, until midnight", async () => {
-    const [killed, other] = gateways(2);
+  test("what a killed gateway held is free again when another one has looked long enough", async () => {
+    const [killed, other] = watched(2);
+    (await reserve(killed, 6_000, 500)).settle(300);
+    await killed?.tick();
     await reserve(killed, 6_000, 1_000);
     expect(await tried(other, 6_000, 5_000)).toBe(0);
-    time.now = midnight + DAY_MS;
+    for (let look = 0; look <= LOOKS_MAX; look++) {
+      expect(await tried(other, 6_000, 5_000)).toBe(0);
+      await other?.holders.look();
+    }
+    time.now += 1_000; // a refusal is good for a second
     expect(await tried(other, 6_000, 6_000)).toBe(0);
     expect(await leased()).toBe(6_000);
+    await other?.holders.stop();
+    expect(await leased()).toBe(300);
+  });
+
+  test("a gateway that beats is left alone; one that stops gives back what it held", async () => {
+    const [first, second] = watched(2);
+    await reserve(first, 6_000, 1_000);
+    for (let look = 0; look < 3 * LOOKS_MAX; look++) {
+      await second?.holders.look();
+      if (look % 2 === 0) await first?.holders.look();
+    }
+    expect(await leased()).toBe(1_000);
+    await first?.holders.stop();
+    expect(await leased()).toBe(0);
+  });
+
+  test("whoever dies, or is taken for dead and is not: in the end what is taken is what was used", async () => {
+    let keys = 0;
+    const step = fc.record({
+      gateway: fc.nat(2),
+      act: fc.constantFrom("call", "call", "end", "tick", "die", "mistaken"),
+      tokens: fc.integer({ min: 1, max: 300 }),
+      // Beyond 1 a call uses more than it reserved.
+      used: fc.double({ min: 0, max: 2, noNaN: true }),
+    });
+    const { sql } = dbs[0] as Db;
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 1, max: 3_000 }), fc.array(step, { maxLength: 60 }), async (limit, steps) => {
+        const key = `key-${++keys}`;
+        const start = (db: Db) => ({ ...gatewayOn(db), running: [] as ((factor: number) => void)[], untold: 0 });
+        const living = dbs.map(start);
+        let told = 0;
+        const tick = async (one: (typeof living)[number]): Promise<void> => {
+          await one.tick();
+          told += one.untold;
+          one.untold = 0;
+        };
+        for (const { gateway, act, tokens, used } of steps) {
+          const one = living[gateway] as (typeof living)[number];
+          if (act === "call") {
+            const reservation = await reserveOrNull(one, key, limit, tokens);
+            const end = (factor: number): void => {
+              const spent = Math.floor(tokens * factor);
+              one.untold += spent;
+              reservation?.settle(spent);
+            };
+            if (reservation) one.running.push(end);
+          } else if (act === "end") one.running.shift()?.(used);
+          else if (act === "tick") await tick(one);
+          else await release(sql, one.holder, null);
+          // What it had not told, nobody knows.
+          if (act === "die") living[gateway] = start(dbs[gateway] as Db);
+        }
+        for (const one of living) {
+          for (const end of one.running) end(1);
+          await tick(one);
+          await release(sql, one.holder, null);
+        }
+        const [row] = await sql`SELECT leased FROM token_days WHERE key_id = ${key}`;
+        expect(Number(row?.leased ?? 0)).toBe(told);
+      }),
+      { numRuns: name === "SQLite" ? 60 : 10 },
+    );
   });
 });
+
+async function reserveOrNull({ quotas }: Gateway, key: string, limit: number, tokens: number) {
+  try {
+    return await quotas.reserve(key, limit, tokens);
+  } catch {
+    return null; // refused
+  }
+}

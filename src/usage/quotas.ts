@@ -6,15 +6,16 @@
 // use of a day exceeds the limit by what calls use beyond what they reserved: on each gateway one call beyond the rest
 // of the day, and calls whose prompt was longer than estimated, that set no max_tokens, or that reserved
 // RESERVE_TOKENS_MAX. A key may be refused by one gateway while each of the others holds a sixtieth of its limit, which
-// it does for a minute after the key's last call there. A gateway that is killed leaves its share, and what its calls
-// had reserved, taken until midnight.
+// it does for a minute after the key's last call there. What a gateway that is killed had taken and not used is free again
+// a minute later (holders.ts).
 import type { Clock } from "../clock.ts";
 import { within } from "../db/deadline.ts";
 import { AppError, messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
+import type { Day, DayChange, Wish } from "./leases.ts";
 import type { Reservation, TokenQuota } from "./ledger.ts";
 import { changeOf, isIdle, newShare, receive, receiveAlone, reservable, reserve, type Share, wishOf } from "./share.ts";
-import { DAY_MS, type Day, type DayChange, type Wish } from "./store.ts";
+import { DAY_MS } from "./store.ts";
 
 export interface Quotas {
   /** Throws `insufficient_quota`, `rate_limited`. Without the database this gateway counts alone. */
@@ -24,7 +25,7 @@ export interface Quotas {
 }
 
 export interface QuotasOptions {
-  /** As takeTokens in store.ts. */
+  /** As takeTokens in leases.ts. */
   readonly take: (wishes: readonly Wish[]) => Promise<ReadonlyMap<string, Day>>;
   readonly clock: Clock;
   readonly log: Log;

@@ -2,7 +2,7 @@
 // in place. quotas.ts asks the database and calls this.
 //
 //   take from the database → left → reserve → held → settle → left (what was not used) → given back to the database
-import type { Day, DayChange, Wish } from "./store.ts";
+import type { Day, DayChange, Wish } from "./leases.ts";
 
 export interface Share {
   readonly keyId: string;
@@ -22,6 +22,8 @@ export interface Share {
   calls: number;
   /** Taken while the database was away: it has to be told. */
   owed: number;
+  /** By calls that have ended since the database was told last. */
+  used: number;
   /** When the last call began, on the monotonic clock. */
   usedMs: number;
   /** What those need who wait for the next look. */
@@ -45,6 +47,7 @@ export const newShare = (keyId: string): Share => ({
   held: 0,
   calls: 0,
   owed: 0,
+  used: 0,
   usedMs: Number.NEGATIVE_INFINITY,
   wanted: 0,
 });
@@ -71,7 +74,9 @@ export function reserve(share: Share, tokens: number): (used: number) => void {
   return (used) => {
     share.held -= tokens;
     share.calls--;
-    if (share.dayMs === dayMs) share.left += tokens - used; // a day that is over needs nothing back
+    if (share.dayMs !== dayMs) return; // a day that is over needs nothing back
+    share.left += tokens - used;
+    share.used += used;
   };
 }
 
@@ -88,6 +93,7 @@ export function receive(share: Share, day: Day, monotonicMs: number): void {
   if (share.dayMs !== day.dayMs) {
     share.left = 0;
     share.owed = 0;
+    share.used = 0;
     share.dayMs = day.dayMs;
   }
   share.left += day.granted;
@@ -106,14 +112,16 @@ export function receiveAlone(share: Share, wish: Wish, monotonicMs: number): voi
 export const isIdle = (share: Share, monotonicMs: number): boolean =>
   share.calls === 0 && share.wanted === 0 && monotonicMs - share.usedMs >= IDLE_MS;
 
-/** What the database has to be told: overdrafts, and what is not needed here. Null: nothing. */
+/** What the database has to be told: what was used, overdrafts, and what is not needed here. Null: nothing. */
 export function changeOf(share: Share, monotonicMs: number): DayChange | null {
   const keep = isIdle(share, monotonicMs) ? 0 : sizeOf(share);
   const back = share.left > keep ? share.left - keep : Math.min(0, share.left);
   const tokens = share.owed - back;
-  if (tokens === 0) return null;
+  const { used } = share;
+  if (tokens === 0 && used === 0) return null;
   share.left -= back;
   share.owed = 0;
+  share.used = 0;
   share.taken += tokens;
-  return { keyId: share.keyId, dayMs: share.dayMs, tokens };
+  return { keyId: share.keyId, dayMs: share.dayMs, tokens, used };
 }

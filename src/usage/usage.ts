@@ -6,10 +6,12 @@ import type { Clock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createBatches } from "./batches.ts";
+import { openHolders } from "./holders.ts";
+import { takeTokens } from "./leases.ts";
 import type { Ledger } from "./ledger.ts";
 import { createQuotas, dayOf, usedUp } from "./quotas.ts";
 import { readUsage, tokensOfDay, type UsageQuery, type UsageSum } from "./report.ts";
-import { countBatch, DAY_MS, HOUR_MS, prune, takeTokens, type UsageRow } from "./store.ts";
+import { countBatch, DAY_MS, HOUR_MS, prune, type UsageRow } from "./store.ts";
 
 export interface QuotaState {
   readonly limit: number;
@@ -30,7 +32,7 @@ export interface Usage extends Ledger {
   report(query: UsageQuery): Promise<UsageSum[]>;
   /** Null where the key has no quota. */
   quotaOf(keyId: string): Promise<QuotaState | null>;
-  /** Writes what is counted. The database must still be open. */
+  /** Writes what is counted, and gives back what is held of the quotas. The database must still be open. */
   stop(): Promise<void>;
 }
 
@@ -49,7 +51,9 @@ export const USAGE_KEPT_MS = 400 * DAY_MS;
 const BATCHES_KEPT_MS = DAY_MS;
 
 export function openUsageLedger({ sql, limitOf, clock, log }: UsageOptions): Usage {
-  const quotas = createQuotas({ take: (wishes) => takeTokens(sql, wishes), clock, log });
+  const holder = crypto.randomUUID();
+  const holders = openHolders(sql, holder, log);
+  const quotas = createQuotas({ take: (wishes) => takeTokens(sql, wishes, holder), clock, log });
   let prunedHour = Number.NEGATIVE_INFINITY;
   const pruneHourly = async (): Promise<void> => {
     const nowMs = clock.now();
@@ -62,7 +66,7 @@ export function openUsageLedger({ sql, limitOf, clock, log }: UsageOptions): Usa
   };
   const batches = createBatches({
     async send(batch) {
-      await countBatch(sql, batch, clock.now());
+      await countBatch(sql, batch, holder, clock.now());
       await pruneHourly();
     },
     days: quotas.changes,
@@ -82,8 +86,8 @@ export function openUsageLedger({ sql, limitOf, clock, log }: UsageOptions): Usa
         if (dayOf(row.hourMs) !== dayMs || limitOf(row.keyId) === 0) continue;
         tokens.set(row.keyId, (tokens.get(row.keyId) ?? 0) + row.promptTokens + row.completionTokens);
       }
-      const days = [...tokens].map(([keyId, used]) => ({ keyId, dayMs, tokens: used }));
-      await countBatch(sql, { id, rows, days }, clock.now());
+      const days = [...tokens].map(([keyId, used]) => ({ keyId, dayMs, tokens: used, used }));
+      await countBatch(sql, { id, rows, days }, holder, clock.now());
     },
     async requireQuota(keyId) {
       const limit = limitOf(keyId);
@@ -105,6 +109,7 @@ export function openUsageLedger({ sql, limitOf, clock, log }: UsageOptions): Usa
     async stop() {
       const lost = await batches.stop();
       if (lost.length > 0) log.error({ batches: lost.length }, "token usage of the last moments is lost");
+      await holders.stop();
     },
   };
 }
