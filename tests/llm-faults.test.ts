@@ -5,7 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
-import { type Stack, startStack } from "./stack.ts";
+import { type Stack, startStack, until } from "./stack.ts";
 
 /**
  * A fault; what is seen of it where a stream was asked for, and where the whole answer was. `ok`: the answer, unharmed.
@@ -33,6 +33,9 @@ const rows: readonly (readonly [fault: string, stream: string, whole: string])[]
   ["error", "502 upstream_failed", "502 upstream_failed"],
   ["after=3; stall_ms=150; error", "event upstream_failed", "502 upstream_failed"],
   ["after=3; stall_ms=150; error; no_done", "event upstream_failed", "502 upstream_failed"],
+  // A server that is put to sleep ends its answers so.
+  ["abort", "502 upstream_failed", "502 upstream_failed"],
+  ["after=3; stall_ms=150; abort", "event upstream_failed", "502 upstream_failed"],
   ["after=3; stall_ms=150; malformed", "event upstream_failed", "502 upstream_failed"],
   ["after=3; stall_ms=20", "ok", "ok"],
   ["after=3; hang", "event upstream_timeout", "504 upstream_timeout"],
@@ -141,8 +144,8 @@ test("the table has every part of a fault", async () => {
   const parts = [...source.matchAll(/^ {2}readonly (\w+)\?:/gm)].map((match) => match[1] ?? "");
   expect(parts.length).toBeGreaterThan(20);
   const inTable = rows.flatMap(([fault]) => fault.split("; ").map((part) => part.replace(/=.*/, "")));
-  // The engine's death has a test of its own.
-  expect(parts.filter((part) => part !== "dead" && !inTable.includes(part))).toEqual([]);
+  // The death of the engine, and of its socket, have tests of their own.
+  expect(parts.filter((part) => !["dead", "refuse_ms"].includes(part) && !inTable.includes(part))).toEqual([]);
 });
 
 test("a full server's wait is passed on", async () => {
@@ -156,4 +159,17 @@ test("a dead engine is 502, then out of reach, and answers again when it is back
   expect(told(dying)).toBe("502 upstream_failed");
   await fetch(`${sim.url}/admin/config`, { method: "POST", body: JSON.stringify({ engine_dead: false }) });
   expect(told(await ask(rows.length, true, null))).toBe("ok");
+});
+
+test("a server that refuses connections is 502, and answers again when it listens", async () => {
+  const refused = await ask(rows.length, true, "refuse_ms=600");
+  expect(told(refused)).toBe("502 upstream_failed");
+  const listens = (): Promise<true | null> =>
+    fetch(`${sim.url}/health`).then(
+      () => true,
+      () => null,
+    );
+  await until("it listens", 10_000, listens);
+  const answered = async () => (told(await ask(rows.length, true, null)) === "ok" ? true : null);
+  await until("an answer", 10_000, answered);
 });

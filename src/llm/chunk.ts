@@ -7,6 +7,9 @@ import { usageOf } from "./usage-count.ts";
 /** OpenAI's limit on `n`, and what its SDK takes. */
 const CHOICE_INDEX_MAX = 127;
 
+/** The finish reason by which vLLM and SGLang say that they gave an answer up, as when they are put to sleep. */
+export const ABORTED = "abort";
+
 export interface Chunk {
   readonly kind: "chunk" | "done" | "error" | "malformed";
   /** Something that a client would show: not a role alone. */
@@ -65,6 +68,7 @@ export class ChunkReader implements EventReader {
       const index = Number(choice.index ?? 0);
       if (!(index >= 0 && index <= CHOICE_INDEX_MAX)) return malformedChunk;
       this.#begun.add(index);
+      if (choice.finish_reason === ABORTED) return errorChunk({});
       const finished = choice.finish_reason !== undefined && choice.finish_reason !== null;
       const said = saysSomething(choice);
       if (said) tokens += Array.isArray(choice.token_ids) ? choice.token_ids.length : 1;

@@ -3,6 +3,7 @@
 import { AppError } from "../errors.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
 import type { HeldRoom } from "./answer-room.ts";
+import { ABORTED } from "./chunk.ts";
 import type { Exchange } from "./exchange.ts";
 import type { TokenUsage } from "./llm.ts";
 import type { ServerResponse } from "./post.ts";
@@ -120,13 +121,22 @@ export function wholeAnswer({ status, contentType, usage = noUsage, onGone, ...r
   };
 }
 
-/** Throws `upstream_failed` for what is no JSON, an error under a good status, and an answer of tokens without any. */
+const isAborted = (choice: unknown): boolean =>
+  typeof choice === "object" && choice !== null && "finish_reason" in choice && choice.finish_reason === ABORTED;
+
+/**
+ * Throws `upstream_failed` for what is no JSON, an error under a good status, an answer of tokens without any, and one that
+ * the server gave up.
+ */
 function usageIn(bytes: Uint8Array, endpoint: LlmEndpoint): TokenUsage {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (text.length <= PARSED_BYTES_MAX) {
     const { usage, error, choices } = objectIn(text.toString());
     const generated = endpoint === "chat/completions" || endpoint === "completions";
     if ((error ?? null) !== null || (generated && !(Array.isArray(choices) && choices.length > 0))) throw unreadable();
+    if (generated && (choices as unknown[]).some(isAborted)) {
+      throw new AppError("upstream_failed", "The model server gave up its answer.", { retryAfterS: 1 });
+    }
     return usageOf(usage) ?? noUsage;
   }
   // A quote within a string is escaped, so this is a key, and the last one of this name is the answer's own.

@@ -16,11 +16,16 @@ function load({ body }: Exchange, { models }: Simulation): Response {
     throw new WireError(400, "Both 'lora_name' and 'lora_path' must be provided.");
   }
   const served = models.list();
-  if (served.some(({ id }) => id === name)) {
-    throw new WireError(400, `The lora adapter '${name}' has already been loaded.`);
+  const known = served.find(({ id }) => id === name);
+  if (known?.parent === null) {
+    throw new WireError(400, `The lora adapter name '${name}' conflicts with a served base model.`, "lora_name");
+  }
+  if (known && body.load_inplace !== true) {
+    const advice = "If you want to load the adapter in place, set 'load_inplace' to True.";
+    throw new WireError(400, `The lora adapter '${name}' has already been loaded. ${advice}`);
   }
   if (served.length >= ADAPTERS_MAX) throw new WireError(400, `At most ${ADAPTERS_MAX} models are served.`);
-  models.add({ id: name, parent: served.find(({ parent }) => parent === null)?.id ?? "base" });
+  models.add({ id: name, parent: served.find(({ parent }) => parent === null)?.id ?? "base", root: path });
   return new Response(`Success: LoRA adapter '${name}' added successfully.`);
 }
 

@@ -29,21 +29,26 @@ export const adminRoutes = (state: ServerState): readonly Route[] => [
 
 const configOf = (state: ServerState, engine: Engine) => ({
   profile: wireProfile(engine.profile()),
+  asleep: state.sleep.queues ? "queue" : "reject",
   engine_dead: state.dead,
   faults: state.rules.list(),
 });
 
 /** Throws WireError 400; then nothing has changed. */
 function change(state: ServerState, engine: Engine, body: JsonBody): void {
-  const unknown = Object.keys(body).find((name) => !["profile", "engine_dead", "faults"].includes(name));
+  const unknown = Object.keys(body).find((name) => !["profile", "engine_dead", "asleep", "faults"].includes(name));
   if (unknown !== undefined) throw new WireError(400, `no setting is named ${unknown}`, unknown);
-  const { engine_dead: dead } = body;
+  const { engine_dead: dead, asleep } = body;
+  if (asleep !== undefined && asleep !== "queue" && asleep !== "reject") {
+    throw new WireError(400, "asleep must be reject or queue");
+  }
   if (dead !== undefined && typeof dead !== "boolean") throw new WireError(400, "engine_dead must be true or false");
   try {
     const rules = body.faults === undefined ? null : parseFaultRules(body.faults);
     if (body.profile !== undefined) engine.setProfile(changedProfile(engine.profile(), body.profile));
     if (rules !== null) state.rules.replace(rules);
     if (dead !== undefined) state.dead = dead;
+    if (asleep !== undefined) state.sleep.queues = asleep === "queue";
   } catch (error) {
     if (error instanceof FaultError || error instanceof ProfileError || error instanceof RangeError) {
       throw new WireError(400, error.message);
@@ -56,8 +61,9 @@ function change(state: ServerState, engine: Engine, body: JsonBody): void {
 function changedProfile(profile: Profile, change: unknown): Profile {
   if (!isRecord(change)) throw new ProfileError("profile must be an object");
   const { name, ...now } = wireProfile(profile);
-  const { step_us: steps, name: sameName = name, ...rest } = change;
-  if (sameName !== name) throw new ProfileError("the name of the profile stays");
+  const { step_us: steps, name: sameName = name, replay = profile.replay, ...rest } = change;
+  if (sameName !== name || replay !== profile.replay)
+    throw new ProfileError("the name of the profile and its recording stay");
   if (steps !== undefined && !isRecord(steps)) throw new ProfileError("step_us must be an object");
   return checkProfile(name, { ...now, ...rest, step_us: { ...now.step_us, ...steps } });
 }

@@ -6,14 +6,17 @@ export interface EngineClock {
   nowUs(): number;
   /** Calls back once, as near to `atUs` as it can; never before it returns. */
   at(atUs: number, call: () => void): void;
+  /** How much too early that may be. */
+  readonly earlyUsMax: number;
 }
 
 /** The machine's clock. Its timers are as exact as a millisecond; whoever counts on from `atUs` stays exact on average. */
 export const wallClock: EngineClock = {
   nowUs: () => performance.now() * 1_000,
+  earlyUsMax: 500,
   at(atUs, call) {
     const waitMs = atUs / 1_000 - performance.now();
-    if (waitMs < 0.5) setImmediate(call);
+    if (waitMs * 1_000 < wallClock.earlyUsMax) setImmediate(call);
     else setTimeout(call, waitMs).unref(); // a server that has stopped waits for no step
   },
 };
@@ -29,6 +32,7 @@ export function createVirtualClock(): VirtualClock {
   let order = 0;
   return {
     nowUs: () => nowUs,
+    earlyUsMax: 0,
     at(atUs, call) {
       due.push({ atUs: Math.max(atUs, nowUs), order: order++, call });
       due.sort((one, other) => one.atUs - other.atUs || one.order - other.order);

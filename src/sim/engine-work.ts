@@ -5,6 +5,7 @@ import type { Generation } from "./engine.ts";
 import { refuseFull } from "./generate.ts";
 import type { Exchange, Simulation } from "./routes.ts";
 import { roomFor } from "./sampling.ts";
+import { WireError } from "./wire-error.ts";
 
 /** A part of a request that the engine works on by itself, such as one of many inputs. */
 export interface Work {
@@ -15,27 +16,33 @@ export interface Work {
 }
 
 /**
- * Hands all of it to the engine, which tells of each step (from 1) of each work. Throws WireError 400 for what is
- * longer than the model's context, 429 where too many wait.
+ * Hands all of it to the engine, which tells of each step (from 1) of each work, or that it gives one up. Throws WireError
+ * 400 for what is longer than the model's context, 429 or 503 where too many wait.
  */
 export function submitWorks(
   works: readonly Work[],
   salt: string,
   simulation: Simulation,
   onStep: (work: Work, step: number) => void,
+  onAborted: () => void,
 ): { abort(): void } {
   refuseFull(simulation);
   const { engine } = simulation;
   const { maxModelLen } = engine.profile();
   for (const { prompt, steps } of works) roomFor(Math.max(prompt.length, 1), steps, maxModelLen);
-  const generations: Generation[] = works.map((work) =>
+  const lora = simulation.models.isAdapter(salt) ? salt : null;
+  const generations: Generation[] = works.map((work, index) =>
     engine.submit({
       prompt: work.prompt.length > 0 ? work.prompt : [""],
       output: new Array<string>(work.steps).fill(""),
       salt,
+      lora,
+      grammar: null,
       priority: 0,
       finishReason: "stop",
-      onToken: (index) => onStep(work, index + 1),
+      seed: () => `${simulation.seed}/${Bun.hash(work.prompt.join(""))}/${index}`,
+      onToken: (made) => onStep(work, made + 1),
+      onAborted,
     }),
   );
   return {
@@ -45,7 +52,10 @@ export function submitWorks(
   };
 }
 
-/** Resolves when the engine has done all of it: true, or false where the client has left. Throws as submitWorks. */
+/**
+ * Resolves when the engine has done all of it: true, or false where the client has left. Throws as submitWorks, and
+ * WireError 500 where the engine gives it up.
+ */
 export async function workInEngine(
   works: readonly Work[],
   salt: string,
@@ -54,9 +64,11 @@ export async function workInEngine(
 ): Promise<boolean> {
   const done = Promise.withResolvers<boolean>();
   let open = works.length;
-  const run = submitWorks(works, salt, simulation, ({ steps }, step) => {
+  const givenUp = () => done.reject(new WireError(500, "The engine has given up the request."));
+  const onStep = ({ steps }: Work, step: number): void => {
     if (step === steps && --open === 0) done.resolve(true);
-  });
+  };
+  const run = submitWorks(works, salt, simulation, onStep, givenUp);
   const leave = (): void => {
     run.abort();
     done.resolve(false);

@@ -1,9 +1,16 @@
 // The engine on a virtual clock: what a client would wait for, to the microsecond, without waiting.
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { createEngine, type EngineObserver, type Generation, type GenerationSummary } from "./engine.ts";
+import {
+  createEngine,
+  type EngineObserver,
+  type Generation,
+  type GenerationRequest,
+  type GenerationSummary,
+} from "./engine.ts";
 import { createVirtualClock } from "./engine-clock.ts";
 import type { Profile } from "./profile.ts";
+import type { Recording } from "./recording.ts";
 
 const profile: Profile = {
   name: "test",
@@ -25,8 +32,23 @@ const profile: Profile = {
   numBlocks: 64,
   maxModelLen: 1_024,
   maxWaiting: 4,
+  fullStatus: 429,
+  maxLoras: 1,
+  overheadUs: 0,
+  compileUs: 0,
   startupMs: 0,
+  replay: null,
 };
+
+/** Of a request that is nothing special. */
+const plain = {
+  lora: null,
+  grammar: null,
+  finishReason: "stop",
+  seed: () => "",
+  onToken() {},
+  onAborted() {},
+} as const;
 
 interface Counts extends EngineObserver {
   readonly ended: GenerationSummary[];
@@ -60,19 +82,28 @@ function observe(): Counts {
   return counts;
 }
 
-function setUp(changes: Partial<Profile> = {}, speedup = 1) {
+function setUp(changes: Partial<Profile> = {}, speedup = 1, recording: Recording | null = null) {
   const clock = createVirtualClock();
   const counts = observe();
-  const engine = createEngine({ profile: { ...profile, ...changes }, clock, speedup, seed: "0", observer: counts });
+  const engine = createEngine({ profile: { ...profile, ...changes }, clock, speedup, recording, observer: counts });
   const tokens: { name: string; index: number; atUs: number }[] = [];
-  const submit = (name: string, prompt: number, output: number, priority = 0, words = name): Generation =>
+  const submit = (
+    name: string,
+    prompt: number,
+    output: number,
+    priority = 0,
+    words = name,
+    more: Partial<GenerationRequest> = {},
+  ): Generation =>
     engine.submit({
       prompt: Array.from({ length: prompt }, (_, index) => `${words}${index}`),
       output: Array.from({ length: output }, (_, index) => `said${index}`),
       salt: "model",
       priority,
-      finishReason: "stop",
+      ...plain,
+      seed: () => words,
       onToken: (index) => tokens.push({ name, index, atUs: clock.nowUs() }),
+      ...more,
     });
   const timesOf = (name: string): number[] => tokens.filter((one) => one.name === name).map((one) => one.atUs);
   return { clock, counts, engine, submit, tokens, timesOf };
@@ -138,8 +169,7 @@ test("another salt shares nothing", () => {
     output: ["x"],
     salt: "model\u0000tenant",
     priority: 0,
-    finishReason: "stop",
-    onToken() {},
+    ...plain,
   });
   clock.run();
   expect(other.cachedTokens()).toBe(0);
@@ -150,7 +180,7 @@ test("the same words behind others are another prefix", () => {
   const block = (word: string): string[] => Array.from({ length: 16 }, () => word);
   const cachedOf = (...words: string[]): number => {
     const prompt = [...words.flatMap(block), "end"];
-    const request = { prompt, output: ["x"], salt: "", priority: 0, finishReason: "stop", onToken() {} } as const;
+    const request = { prompt, output: ["x"], salt: "", priority: 0, ...plain };
     const generation = engine.submit(request);
     clock.run();
     return generation.cachedTokens();
@@ -168,7 +198,7 @@ test("the queue has an end", () => {
   expect(engine.isFull()).toBe(true);
   clock.run();
   expect(engine.isFull()).toBe(false);
-  expect(engine.load()).toEqual({ running: 0, waiting: 0, blocksUsed: 0, blocksTotal: 64 });
+  expect(engine.load()).toEqual({ running: 0, waiting: 0, deferred: 0, blocksUsed: 0, blocksTotal: 64 });
 });
 
 test("who leaves hears nothing more, and the next step has its room", () => {
@@ -198,6 +228,102 @@ test("a new profile counts from the next step on, and keeps the memory", () => {
   clock.run();
   expect(timesOf("a")).toEqual([12_000, 17_000, 18_000, 19_000]);
   expect(() => engine.setProfile({ ...profile, numBlocks: 65 })).toThrow(RangeError);
+});
+
+test("tokenizing takes its time before the queue, and a grammar more the first time", () => {
+  const { clock, engine, submit, timesOf } = setUp({ overheadUs: 3_000, compileUs: 20_000, maxNumSeqs: 1 });
+  submit("a", 20, 1, 0, "a", { grammar: "schema" });
+  submit("b", 20, 1);
+  clock.run(2_000);
+  expect(engine.load()).toMatchObject({ running: 0, waiting: 2, deferred: 2 });
+  clock.run();
+  submit("c", 20, 1, 0, "c", { grammar: "schema" });
+  clock.run();
+  expect([timesOf("a"), timesOf("b"), timesOf("c")]).toEqual([[35_000], [15_000], [50_000]]);
+});
+
+test("who leaves before the engine hears of it is counted and gone", () => {
+  const { clock, engine, submit, tokens, counts } = setUp({ overheadUs: 3_000 });
+  submit("a", 20, 4).abort();
+  clock.run();
+  expect([tokens.length, counts.ended.map(({ reason }) => reason)]).toEqual([0, ["abort"]]);
+  expect(engine.load()).toMatchObject({ running: 0, waiting: 0, deferred: 0 });
+});
+
+test("alone a request takes as long as it ever did, whatever ran before it", () => {
+  const alone = setUp({ jitter: 0.3 });
+  alone.submit("a", 20, 8);
+  alone.clock.run();
+  const after = setUp({ jitter: 0.3 });
+  after.submit("other", 50, 30);
+  after.clock.run();
+  const begunUs = after.clock.nowUs();
+  after.submit("a", 20, 8);
+  after.clock.run();
+  const times = alone.timesOf("a");
+  expect(after.timesOf("a").map((us) => Math.round(us - begunUs))).toEqual(times.map(Math.round));
+  const gaps = times.slice(1).map((us, index) => us - (times[index] ?? 0));
+  expect(new Set(gaps.map(Math.round)).size).toBeGreaterThan(4);
+});
+
+test("paused, nothing goes on: what runs is kept and ends later, or is given up", () => {
+  for (const abort of [false, true]) {
+    const { clock, engine, submit, timesOf, counts } = setUp();
+    let given = 0;
+    submit("a", 20, 4, 0, "a", { onAborted: () => given++ });
+    clock.run(13_000);
+    engine.pause(abort);
+    submit("b", 20, 1);
+    submit("c", 20, 1).abort();
+    clock.run();
+    expect([given, timesOf("b")]).toEqual([abort ? 1 : 0, []]);
+    expect(engine.load()).toMatchObject(abort ? { running: 0, waiting: 1, blocksUsed: 0 } : { running: 1, waiting: 1 });
+    engine.resume();
+    clock.run();
+    expect([timesOf("a").length, timesOf("b").length]).toEqual([abort ? 1 : 4, 1]);
+    expect(counts.ended.filter(({ reason }) => reason === "abort")).toHaveLength(abort ? 2 : 1);
+  }
+});
+
+test("the prefixes of what runs are forgotten where it may be preempted", () => {
+  const { clock, engine, submit, timesOf, counts } = setUp();
+  submit("a", 40, 3);
+  clock.run(15_000);
+  expect([engine.forgetPrefixes(), engine.forgetPrefixes(true)]).toEqual([false, true]);
+  clock.run();
+  expect([timesOf("a").length, counts.preempted, counts.hit]).toEqual([3, 1, 0]);
+});
+
+const recording: Recording = {
+  requests: [
+    { promptTokens: 20, ttftUs: 7_000, itlUs: [1_000, 4_000] },
+    { promptTokens: 500, ttftUs: 90_000, itlUs: [] },
+  ],
+};
+
+test("a replay has the recorded times, each request its own, and waits for a slot like any other", () => {
+  const { clock, submit, timesOf, counts, engine } = setUp({ maxNumSeqs: 2 }, 1, recording);
+  submit("a", 30, 5);
+  clock.run(500);
+  submit("b", 25, 2);
+  submit("late", 20, 1);
+  clock.run();
+  expect(timesOf("a")).toEqual([7_000, 8_000, 12_000, 13_000, 17_000]);
+  expect(timesOf("b")).toEqual([7_500, 8_500]);
+  expect(timesOf("late")).toEqual([8_500 + 7_000]);
+  submit("long", 400, 2);
+  clock.run(17_001);
+  expect(engine.load()).toMatchObject({ running: 1, waiting: 0 });
+  clock.run();
+  expect(timesOf("long")).toEqual([17_000 + 90_000, 17_000 + 90_000]);
+  expect(counts.ended.map(({ reason }) => reason)).toEqual(["stop", "stop", "stop", "stop"]);
+});
+
+test("a replay is as much faster as it is told", () => {
+  const { clock, submit, timesOf } = setUp({}, 10, recording);
+  submit("a", 30, 3);
+  clock.run();
+  expect(timesOf("a")).toEqual([700, 800, 1_200]);
 });
 
 test("a stopped engine is silent", () => {
@@ -235,7 +361,7 @@ test("the same traffic is the same to the microsecond, all of it ends, and all i
           });
         }
         clock.run();
-        expect(engine.load()).toEqual({ running: 0, waiting: 0, blocksUsed: 0, blocksTotal: 40 });
+        expect(engine.load()).toEqual({ running: 0, waiting: 0, deferred: 0, blocksUsed: 0, blocksTotal: 40 });
         return { tokens, ended: counts.ended, counts };
       };
       const [first, second] = [run(), run()];

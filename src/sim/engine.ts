@@ -3,7 +3,8 @@
 // nothing of HTTP and never looks at what the tokens say.
 import type { EngineClock } from "./engine-clock.ts";
 import { type Profile, stepDurationUs } from "./profile.ts";
-import { createRng } from "./rng.ts";
+import { pickRecorded, type RecordedRequest, type Recording } from "./recording.ts";
+import { createRng, type Rng } from "./rng.ts";
 import { createScheduler, type Sequence, type Step } from "./scheduler.ts";
 
 export interface GenerationRequest {
@@ -13,12 +14,20 @@ export interface GenerationRequest {
   readonly output: readonly string[];
   /** Requests share cached prefixes only with the same salt: model, adapter and `cache_salt`. */
   readonly salt: string;
+  /** The adapter that it needs; null: the model as it is. */
+  readonly lora: string | null;
+  /** Names the grammar that its answer must follow; null: none. */
+  readonly grammar: string | null;
   /** Lower goes first. */
   readonly priority: number;
   /** How it ends when it generates all of `output`. */
   readonly finishReason: "stop" | "length";
+  /** What its times are drawn from; asked for where something is drawn. */
+  seed(): string;
   /** At the end of a step that made token `index` of `output`: once for each, in order. Must not throw. */
   onToken(index: number): void;
+  /** The engine gives it up, as when it is put to sleep: no more tokens. Must not throw. */
+  onAborted(): void;
 }
 
 export interface Generation {
@@ -58,6 +67,8 @@ export interface EngineObserver {
 export interface EngineLoad {
   readonly running: number;
   readonly waiting: number;
+  /** Of those that wait the ones that no free slot or memory helps. */
+  readonly deferred: number;
   readonly blocksUsed: number;
   readonly blocksTotal: number;
 }
@@ -67,11 +78,16 @@ export interface Engine {
   /** Whether as many run and wait as may. */
   isFull(): boolean;
   load(): EngineLoad;
+  /** The adapters of what runs and of what waits. */
+  loras(): { readonly running: readonly string[]; readonly waiting: readonly string[] };
+  /** No step begins until resume(); with `abort` all that runs and waits is given up, else it goes on then. Idempotent. */
+  pause(abort: boolean): void;
+  resume(): void;
   profile(): Profile;
   /** From the next step on. The memory keeps its size: `numBlocks` and `blockSize` must be as they were. */
   setProfile(profile: Profile): void;
-  /** False, and nothing happens, while something runs. */
-  forgetPrefixes(): boolean;
+  /** False, and nothing happens, while something has memory; `preempting` takes it away, to be computed again. */
+  forgetPrefixes(preempting?: boolean): boolean;
   /** No step begins any more; what runs is never told. */
   stop(): void;
 }
@@ -81,7 +97,8 @@ export interface EngineOptions {
   readonly clock: EngineClock;
   /** How many times faster than the profile. */
   readonly speedup: number;
-  readonly seed: string;
+  /** Times to replay instead of the profile's; null: none. */
+  readonly recording: Recording | null;
   readonly observer: EngineObserver;
 }
 
@@ -93,19 +110,28 @@ interface Live {
   startedUs: number;
   firstUs: number;
   lastUs: number;
+  /** Of a replay: when its next token comes. */
+  dueUs: number;
+  readonly recorded: RecordedRequest | null;
+  random: Rng | null;
 }
 
 /** Lateness of the machine's timers that later steps make up for; a longer pause is none of the GPU's. */
 const LAG_US_MAX = 5_000;
+/** Grammars that need not be compiled again, the last ones first heard of. */
+const GRAMMARS_MAX = 1_000;
 
 export function createEngine(options: EngineOptions): Engine {
-  const { clock, observer } = options;
+  const { clock, observer, recording } = options;
   const scheduler = createScheduler(options.profile);
   const live = new Map<Sequence, Live>();
-  const random = createRng(`${options.seed}/steps`);
+  const grammars = new Set<string>();
   let profile = options.profile;
   let stepping = false;
+  let paused = false;
   let stopped = false;
+  /** Of a replay: when the engine is woken. */
+  let wakeUs = Number.POSITIVE_INFINITY;
   /** When the last step ended by the profile, whatever the machine's timers made of it. */
   let dueUs = Number.NEGATIVE_INFINITY;
 
@@ -126,15 +152,21 @@ export function createEngine(options: EngineOptions): Engine {
     });
   };
 
-  const announce = (step: Step, nowUs: number): void => {
-    for (const sequence of step.aborted) {
+  const endAborted = (sequences: readonly Sequence[]): void => {
+    for (const sequence of sequences) {
       const one = live.get(sequence);
       if (one) ended(one, "abort");
     }
+  };
+
+  const announce = (step: Step, nowUs: number): void => {
+    endAborted(step.aborted);
     for (const _ of step.preempted) observer.onPreempted();
     for (const sequence of step.admitted) {
       const one = live.get(sequence);
-      if (one && one.startedUs < 0) one.startedUs = nowUs;
+      if (!one || one.startedUs >= 0) continue;
+      one.startedUs = nowUs;
+      if (one.recorded) one.dueUs = nowUs + one.recorded.ttftUs / options.speedup;
     }
     if (step.cacheQueries > 0) observer.onPrefixCache(step.cacheQueries, step.cacheHits);
     const tokens = step.prefillTokens + step.decodes;
@@ -145,20 +177,33 @@ export function createEngine(options: EngineOptions): Engine {
     const kvShare = scheduler.blocksUsed() / scheduler.blocksTotal;
     const { prefillTokens, decodes } = step;
     const plainUs = stepDurationUs(profile, { prefillTokens, decodes, running: scheduler.running(), kvShare });
-    if (plainUs === 0) return 0;
-    return (plainUs * jitterOf(profile.jitter, random)) / options.speedup;
+    return (plainUs * jitterOf(step)) / options.speedup;
+  };
+
+  /** A factor around 1, drawn for the request that has run longest: alone it takes as long as it ever did alone. */
+  const jitterOf = ({ scheduled: [leader] }: Step): number => {
+    const one = leader === undefined || profile.jitter === 0 ? undefined : live.get(leader);
+    if (!one) return 1;
+    one.random ??= createRng(`${one.request.seed()}/steps`);
+    return normalFactor(profile.jitter, one.random);
   };
 
   const begin = (): void => {
     if (stopped) return;
-    const nowUs = clock.nowUs();
-    const step = scheduler.schedule();
-    announce(step, nowUs);
-    if (step.scheduled.length === 0) {
+    if (paused) {
+      endAborted(scheduler.reap());
       stepping = false;
       return;
     }
-    const tookUs = durationUs(step);
+    const nowUs = clock.nowUs();
+    const step = scheduler.schedule(recording === null ? undefined : isDueAt(nowUs));
+    announce(step, nowUs);
+    if (step.scheduled.length === 0) {
+      stepping = false;
+      if (recording !== null) wakeAtNextToken();
+      return;
+    }
+    const tookUs = recording === null ? durationUs(step) : 0;
     dueUs = Math.max(dueUs, nowUs - LAG_US_MAX) + tookUs;
     if (tookUs === 0) finish(step);
     else clock.at(dueUs, () => finish(step));
@@ -175,6 +220,7 @@ export function createEngine(options: EngineOptions): Engine {
         observer.onFirstToken(nowUs - one.arrivedUs);
       } else observer.onNextToken(nowUs - one.lastUs);
       one.lastUs = nowUs;
+      if (one.recorded) one.dueUs = Math.max(one.dueUs, nowUs - LAG_US_MAX) + gapUs(one.recorded, sequence.generated);
       const index = sequence.generated - 1;
       if (sequence.state === "ended") ended(one, one.request.finishReason);
       one.request.onToken(index);
@@ -191,14 +237,53 @@ export function createEngine(options: EngineOptions): Engine {
     clock.at(dueUs, begin);
   };
 
+  const isDueAt =
+    (nowUs: number) =>
+    (sequence: Sequence): boolean =>
+      (live.get(sequence)?.dueUs ?? 0) <= nowUs + clock.earlyUsMax;
+
+  /** The time to the token after the `count`th; where the answer is longer than the recorded one from its beginning. */
+  const gapUs = ({ itlUs }: RecordedRequest, count: number): number =>
+    (itlUs[(count - 1) % itlUs.length] ?? 0) / options.speedup;
+
+  const wakeAtNextToken = (): void => {
+    let nextUs = wakeUs;
+    for (const one of live.values()) if (one.dueUs < nextUs) nextUs = one.dueUs;
+    if (nextUs >= wakeUs) return;
+    wakeUs = nextUs;
+    clock.at(nextUs, () => {
+      if (wakeUs === nextUs) wakeUs = Number.POSITIVE_INFINITY;
+      wake();
+    });
+  };
+
+  /** How long it takes until the scheduler hears of the request. */
+  const holdUs = ({ grammar }: GenerationRequest): number => {
+    if (grammar === null || grammars.has(grammar)) return profile.overheadUs;
+    grammars.add(grammar);
+    if (grammars.size > GRAMMARS_MAX) grammars.delete(grammars.values().next().value ?? grammar);
+    return profile.overheadUs + profile.compileUs;
+  };
+
   return {
     submit(request) {
-      const { prompt, output, salt, priority } = request;
+      const { prompt, output, salt, lora, priority } = request;
       const hashOf = chainHashes(prompt, output, salt, profile.blockSize);
-      const spec = { promptTokens: prompt.length, outputTokens: output.length, priority, hashOf };
-      const sequence = scheduler.add(spec);
-      live.set(sequence, { request, sequence, arrivedUs: clock.nowUs(), startedUs: -1, firstUs: -1, lastUs: -1 });
-      wake();
+      const heldUs = holdUs(request);
+      const spec = { promptTokens: prompt.length, outputTokens: output.length, lora, priority, hashOf };
+      const sequence = scheduler.add(spec, heldUs > 0);
+      const arrivedUs = clock.nowUs();
+      const recorded = recording && pickRecorded(recording, prompt.length, createRng(request.seed()));
+      const dueUs = recorded === null ? 0 : Number.POSITIVE_INFINITY;
+      const unset = { startedUs: -1, firstUs: -1, lastUs: -1, random: null };
+      live.set(sequence, { request, sequence, arrivedUs, recorded, dueUs, ...unset });
+      if (heldUs === 0) wake();
+      else {
+        clock.at(arrivedUs + heldUs / options.speedup, () => {
+          scheduler.release(sequence);
+          wake();
+        });
+      }
       return {
         cachedTokens: () => Math.max(0, sequence.cached),
         abort() {
@@ -211,9 +296,25 @@ export function createEngine(options: EngineOptions): Engine {
     load: () => ({
       running: scheduler.running(),
       waiting: scheduler.waiting(),
+      deferred: scheduler.deferred(),
       blocksUsed: scheduler.blocksUsed(),
       blocksTotal: scheduler.blocksTotal,
     }),
+    loras: scheduler.loras,
+    pause(abort) {
+      paused = true;
+      if (!abort) return;
+      for (const { request, sequence } of [...live.values()]) {
+        if (sequence.aborted) continue;
+        scheduler.abort(sequence);
+        request.onAborted();
+      }
+      endAborted(scheduler.reap());
+    },
+    resume() {
+      paused = false;
+      if (!scheduler.idle()) wake();
+    },
     profile: () => profile,
     setProfile(next) {
       if (next.numBlocks !== profile.numBlocks || next.blockSize !== profile.blockSize) {
@@ -222,7 +323,10 @@ export function createEngine(options: EngineOptions): Engine {
       profile = next;
       scheduler.setLimits(next);
     },
-    forgetPrefixes: () => scheduler.forgetPrefixes(),
+    forgetPrefixes(preempting = false) {
+      if (preempting) for (const _ of scheduler.preemptAll()) observer.onPreempted();
+      return scheduler.forgetPrefixes();
+    },
     stop() {
       stopped = true;
     },
@@ -250,8 +354,7 @@ function chainHashes(prompt: readonly string[], output: readonly string[], salt:
 const JITTER_MAX = 0.7;
 
 /** A factor around 1, drawn from a normal distribution (Box and Muller). */
-function jitterOf(deviation: number, random: () => number): number {
-  if (deviation === 0) return 1;
+function normalFactor(deviation: number, random: Rng): number {
   const normal = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
   return 1 + Math.min(JITTER_MAX, Math.max(-JITTER_MAX, normal * deviation));
 }

@@ -80,6 +80,11 @@ async function* brokenEvents(
       if (fault.hang) await pause(Number.POSITIVE_INFINITY, gone);
       if (gone.aborted || fault.end) return;
       if (fault.cut) await cutSocket();
+      if (fault.abort && event.json) {
+        yield eventOf(abortedObject(event.json, true));
+        if (!fault.no_done) yield DONE;
+        return;
+      }
       if (fault.error) {
         yield eventOf(errorObject(fault));
         if (!fault.no_done) yield DONE;
@@ -154,6 +159,19 @@ async function* inPieces(bytes: Uint8Array, size: number): AsyncGenerator<Uint8A
 export const errorObject = ({ message = "The engine failed while it generated." }: FaultSpec): Json => ({
   error: { message, type: "InternalServerError", param: null, code: 500 },
 });
+
+/** The object with all of its choices given up; of the chunk of a stream without its text. */
+export function abortedObject(object: Json, isChunk: boolean): Json {
+  if (!Array.isArray(object.choices)) return object;
+  const choices = (object.choices as Json[]).map((choice) => ({
+    ...choice,
+    ...("delta" in choice && { delta: {} }),
+    ...("text" in choice && isChunk && { text: "" }),
+    finish_reason: "abort",
+    stop_reason: null,
+  }));
+  return { ...object, choices };
+}
 
 /** The object with its usage left out or wrong, as the fault says. */
 export function withUsage(object: Json, fault: FaultSpec): Json {

@@ -11,6 +11,8 @@ export interface FaultSpec {
   readonly message?: string;
   /** Closes the connection without an answer. */
   readonly reset?: true;
+  /** The connection is reset, and new ones are refused for so long. */
+  readonly refuse_ms?: number;
   /** Sends nothing at all until the client leaves. */
   readonly hang?: true;
   /** The headers come so much later. */
@@ -28,6 +30,8 @@ export interface FaultSpec {
   readonly end?: true;
   /** An error event, then [DONE]: vLLM's form. With `no_done` without it. */
   readonly error?: true;
+  /** It ends with the finish reason `abort`, as vLLM ends what it gives up. */
+  readonly abort?: true;
   /** One event is no JSON. */
   readonly malformed?: true;
   /** One event comes twice. */
@@ -65,6 +69,7 @@ const kinds: Readonly<Record<FaultPart, Kind>> = {
   retry_after: { min: 0, max: 86_400 },
   message: "text",
   reset: "flag",
+  refuse_ms: milliseconds,
   hang: "flag",
   delay_ms: milliseconds,
   content_type: "text",
@@ -74,6 +79,7 @@ const kinds: Readonly<Record<FaultPart, Kind>> = {
   cut: "flag",
   end: "flag",
   error: "flag",
+  abort: "flag",
   malformed: "flag",
   duplicate: "flag",
   empty_choices: "flag",

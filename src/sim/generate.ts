@@ -1,10 +1,11 @@
 // Runs the planned choices of one request through the engine and answers with what its sender makes of the tokens: a
 // stream of events, or one JSON object at the end. A client that leaves aborts every choice of it.
+import { isRecord } from "./chat-request.ts";
 import type { Generation } from "./engine.ts";
 import { createEventStream, eventStreamHeaders } from "./event-stream.ts";
 import { jsonResponse } from "./json-response.ts";
-import type { Plan } from "./plan.ts";
-import type { Exchange, Simulation } from "./routes.ts";
+import { cutShort, type Plan } from "./plan.ts";
+import type { Exchange, JsonBody, Simulation } from "./routes.ts";
 import type { Sampling } from "./sampling.ts";
 import { WireError } from "./wire-error.ts";
 
@@ -29,13 +30,14 @@ export interface GenerateOptions {
   /** Each is for `n` plans that follow each other. */
   readonly prompts: readonly (readonly string[])[];
   readonly plans: readonly Plan[];
+  /** Begins with the model's name: its prefixes are its own. */
   readonly salt: string;
   readonly sender: Sender;
 }
 
-/** Throws WireError 429 where too many wait: asked before an answer is composed, which costs more than all the rest. */
+/** Throws WireError 429 or 503 where too many wait: asked before an answer is composed, which costs most of all. */
 export function refuseFull({ engine }: Simulation): void {
-  if (engine.isFull()) throw new WireError(429, "Too many requests are waiting.");
+  if (engine.isFull()) throw new WireError(engine.profile().fullStatus, "Too many requests are waiting.");
 }
 
 /** Salt for a prompt that is computed whole, as for its log probabilities, and finds nothing in the cache. */
@@ -72,9 +74,13 @@ function streamed(options: GenerateOptions): Response {
       end(); // of a client that left the visit has heard before
     },
   });
-  const run = start(options, (choice, index) => {
+  const onToken = (choice: number, index: number): void => {
     made[choice] = index + 1;
     if (stream.ready()) flush(choice);
+  };
+  const run = start(options, onToken, () => {
+    stream.finish(false); // without the event that ends it: it is not whole
+    end();
   });
   onAbort(exchange.signal, run.abort);
   return new Response(stream.body, { headers: eventStreamHeaders });
@@ -84,9 +90,10 @@ async function whole(options: GenerateOptions): Promise<Response> {
   const { exchange, plans, sender } = options;
   const ended = Promise.withResolvers<boolean>();
   let open = plans.length;
-  const run = start(options, (choice, index) => {
+  const onToken = (choice: number, index: number): void => {
     if (index + 1 === plans[choice]?.pieces.length && --open === 0) ended.resolve(true);
-  });
+  };
+  const run = start(options, onToken, () => ended.resolve(false));
   onAbort(exchange.signal, () => {
     run.abort();
     ended.resolve(false);
@@ -100,22 +107,51 @@ function onAbort(signal: AbortSignal, call: () => void): void {
   else signal.addEventListener("abort", call, { once: true });
 }
 
-/** Hands all choices to the engine; they share its steps. */
-function start(options: GenerateOptions, onToken: (choice: number, index: number) => void): { abort(): void } {
-  const { simulation, sampling, prompts, plans, salt, sender } = options;
-  const generations: Generation[] = plans.map(({ pieces, finishReason }, choice) =>
-    simulation.engine.submit({
-      prompt: prompts[Math.floor(choice / sampling.n)] ?? [],
-      output: pieces,
+/** What the answer must follow, as a name for it; null where it is free. */
+function grammarOf({ response_format: format, structured_outputs: structured, tools, tool_choice: choice }: JsonBody) {
+  const forced = choice === "required" || isRecord(choice) ? [tools, choice] : null;
+  const formed = isRecord(format) && format.type !== "text" ? format : null;
+  if (forced === null && formed === null && !isRecord(structured)) return null;
+  return String(Bun.hash(JSON.stringify([forced, formed, structured])));
+}
+
+/**
+ * Hands all choices to the engine; they share its steps. Text that it gives up ends with a last, empty token;
+ * `onGivenUp` is told of what cannot end so.
+ */
+function start(
+  options: GenerateOptions,
+  onToken: (choice: number, index: number) => void,
+  onGivenUp: () => void,
+): { abort(): void } {
+  const { simulation, exchange, sampling, prompts, plans, salt, sender } = options;
+  const model = salt.split("\u0000", 1)[0] ?? "";
+  const lora = simulation.models.isAdapter(model) ? model : null;
+  const grammar = grammarOf(exchange.body);
+  const generations: Generation[] = plans.map((plan, choice) => {
+    const prompt = prompts[Math.floor(choice / sampling.n)] ?? [];
+    let made = 0;
+    return simulation.engine.submit({
+      prompt,
+      output: plan.pieces,
       salt: `${salt}\u0000${sampling.cacheSalt}`,
+      lora,
+      grammar,
       priority: sampling.priority,
-      finishReason: finishReason === "length" ? "length" : "stop",
+      finishReason: plan.finishReason === "length" ? "length" : "stop",
+      seed: () => `${simulation.seed}/${sampling.seed ?? Bun.hash(prompt.join(""))}/${choice}`,
       onToken(index) {
         if (index === 0) sender.cached(choice, generations[choice]?.cachedTokens() ?? 0);
+        made = index + 1;
         onToken(choice, index);
       },
-    }),
-  );
+      onAborted() {
+        if (sender.sentinel === false) return onGivenUp();
+        cutShort(plan, made);
+        onToken(choice, made);
+      },
+    });
+  });
   return {
     abort() {
       for (const generation of generations) generation.abort();

@@ -2,7 +2,7 @@
 // request; the server calls it. It knows nothing of the engine: what it cuts short it cancels, as a client that leaves
 // would do.
 import type { FaultSpec } from "./fault.ts";
-import { cutSocket, errorObject, faultEvents, type Json, SocketCut, withUsage } from "./fault-events.ts";
+import { abortedObject, cutSocket, errorObject, faultEvents, type Json, SocketCut, withUsage } from "./fault-events.ts";
 import { pause } from "./pause.ts";
 import type { Fault } from "./routes.ts";
 import { errorResponse } from "./wire-error.ts";
@@ -13,7 +13,7 @@ export function injectedFault(spec: FaultSpec, signal: AbortSignal): Fault {
     async before() {
       if (spec.delay_ms !== undefined) await pause(spec.delay_ms, signal);
       if (spec.hang && spec.after === undefined) await pause(Number.POSITIVE_INFINITY, signal);
-      if (spec.reset || signal.aborted) return new Response(brokenBody());
+      if (spec.reset || spec.refuse_ms !== undefined || signal.aborted) return new Response(brokenBody());
       if (spec.status === undefined) return null;
       const response = errorResponse(spec.status, spec.message ?? messages[spec.status] ?? `Error ${spec.status}`);
       if (spec.retry_after !== undefined) response.headers.set("retry-after", String(spec.retry_after));
@@ -97,6 +97,6 @@ async function wholeBody(response: Response, spec: FaultSpec): Promise<Uint8Arra
 
 function changedObject(object: Json, spec: FaultSpec): Json {
   if (spec.error) return errorObject(spec);
-  const changed = withUsage(object, spec);
+  const changed = spec.abort ? abortedObject(withUsage(object, spec), false) : withUsage(object, spec);
   return spec.empty_choices && "choices" in changed ? { ...changed, choices: [] } : changed;
 }

@@ -1,7 +1,7 @@
 // What the simulator says at /metrics: vLLM's families, fed by the engine, and `sim_*` for what only a simulator has.
 // The surface makes one and gives its observer to the engine. It decides nothing, and never grows with what clients
 // send: its labels are the simulator's own words.
-import type { EngineLoad, EngineObserver, GenerationSummary } from "./engine.ts";
+import type { Engine, EngineLoad, EngineObserver, GenerationSummary } from "./engine.ts";
 import { Counts, expositionOf, type Family, Histogram, type Labels } from "./exposition.ts";
 import { createHttpTraffic, type HttpTraffic } from "./http-traffic.ts";
 import type { Profile } from "./profile.ts";
@@ -13,7 +13,8 @@ import { type EngineCounts, type ObservedName, observedFamilies, oneTwoFive, rea
 export interface Scrape {
   readonly load: EngineLoad;
   readonly profile: Profile;
-  readonly sleepLevel: ServerState["sleepLevel"];
+  readonly loras: ReturnType<Engine["loras"]>;
+  readonly sleepState: ReturnType<ServerState["sleep"]["state"]>;
 }
 
 export interface SimMetrics {
@@ -37,8 +38,14 @@ export const metricsRoutes = (state: ServerState): readonly Route[] => [
     method: "GET",
     path: "/metrics",
     handle(_, { engine }) {
-      const { metrics, sleepLevel } = state;
-      const text = metrics.text({ load: engine.load(), profile: engine.profile(), sleepLevel });
+      const { metrics, sleep } = state;
+      const scrape = {
+        load: engine.load(),
+        loras: engine.loras(),
+        profile: engine.profile(),
+        sleepState: sleep.state(),
+      };
+      const text = metrics.text(scrape);
       return new Response(text, { headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" } });
     },
   },
@@ -138,7 +145,7 @@ function observeEnd(histograms: Readonly<Record<ObservedName, Histogram>>, summa
 }
 
 /** Families with a label of their own for each state. */
-function stateFamilies(labels: Labels, now: EngineCounts, { profile, sleepLevel }: Scrape): Family[] {
+function stateFamilies(labels: Labels, now: EngineCounts, { load, loras, profile, sleepState }: Scrape): Family[] {
   const family = (name: string, help: string, type: Family["type"], label: string, values: [string, number][]) => ({
     name,
     help,
@@ -149,21 +156,36 @@ function stateFamilies(labels: Labels, now: EngineCounts, { profile, sleepLevel 
   const cache = { block_size: String(profile.blockSize), num_gpu_blocks: String(profile.numBlocks) };
   return [
     family("vllm:num_requests_waiting_by_reason", "Number of waiting requests by reason.", "gauge", "reason", [
-      ["capacity", now.waiting],
-      ["deferred", 0],
+      ["capacity", load.waiting - load.deferred],
+      ["deferred", load.deferred],
     ]),
     family(
       "vllm:engine_sleep_state",
       "Engine sleep state; the one it is in is 1.",
       "gauge",
       "sleep_state",
-      states.map((state, level) => [state, level === sleepLevel ? 1 : 0]),
+      states.map((state) => [state, state === sleepState ? 1 : 0]),
     ),
     family("vllm:prompt_tokens_by_source_total", "Number of prompt tokens by source.", "counter", "source", [
       ["local_compute", now.prefillTokens],
       ["local_cache_hit", now.cacheHits],
       ["external_kv_transfer", 0],
     ]),
+    {
+      name: "vllm:lora_requests_info",
+      help: "Running stats on lora requests.",
+      type: "gauge",
+      samples: () => [
+        {
+          labels: {
+            max_lora: String(profile.maxLoras),
+            running_lora_adapters: loras.running.join(","),
+            waiting_lora_adapters: loras.waiting.join(","),
+          },
+          value: Date.now() / 1_000,
+        },
+      ],
+    },
     {
       name: "vllm:cache_config_info",
       help: "Information of the LLMEngine CacheConfig",

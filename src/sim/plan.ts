@@ -22,7 +22,7 @@ export interface Plan {
   readonly pieces: readonly string[];
   /** What each of them sends; its text is empty while it may be the beginning of a stop string. */
   readonly deltas: readonly Delta[];
-  readonly finishReason: Answer["finishReason"];
+  readonly finishReason: Answer["finishReason"] | "abort";
   /** The stop string that ended it, or the id of the stop token. */
   readonly stopReason: string | number | null;
 }
@@ -77,6 +77,16 @@ export function planAnswer(answer: Answer, sampling: Cut, room: number): Plan {
     finishReason: answer.finishReason,
     stopReason: null,
   };
+}
+
+/**
+ * The plan of an answer that ends after `made` tokens because the engine gave it up. It is changed in place, as whoever
+ * sends the answer holds it.
+ */
+export function cutShort(plan: Plan, made: number): void {
+  const deltas: readonly Delta[] = [...plan.deltas.slice(0, made), { kind: "content", text: "" }];
+  const ended: Plan = { pieces: [...plan.pieces.slice(0, made), ""], deltas, finishReason: "abort", stopReason: null };
+  Object.assign(plan, ended);
 }
 
 /** Whoever wants more than there is to say gets it said again, by the same objects: it may be very much. */

@@ -7,7 +7,8 @@ const folder = join(import.meta.dir, "profiles");
 const load = { prefillTokens: 0, decodes: 0, running: 1, kvShare: 0 };
 
 test("every shipped profile is valid, and every file is shipped", async () => {
-  expect(readdirSync(folder).sort()).toEqual(profileNames.map((name) => `${name}.yaml`).sort());
+  const files = [...profileNames.map((name) => `${name}.yaml`), "replay.jsonl"];
+  expect(readdirSync(folder).sort()).toEqual(files.sort());
   for (const name of profileNames) expect((await loadProfile(name)).name).toBe(name);
 });
 
@@ -39,6 +40,17 @@ test("a bad profile is told all its problems at once", () => {
   expect(() => parseProfile("small", text.replace("num_blocks: 131072", "num_blocks: 16"))).toThrow(
     "at least max_model_len",
   );
+});
+
+test("what came later may be left out, and a replay has no times of its own", () => {
+  const text = readFileSync(join(folder, "instant.yaml"), "utf8");
+  const short = text.replace(/(full_status|max_loras|overhead_us|compile_us): .*\n/g, "");
+  expect(parseProfile("short", short)).toMatchObject({ fullStatus: 429, maxLoras: 4, overheadUs: 0, compileUs: 0 });
+  expect(() => parseProfile("bad", text.replace("429", "500"))).toThrow("full_status must be 429 or 503");
+  const slow = text.replace("decode: 0", "decode: 5");
+  expect(() => parseProfile("both", `${slow}\nreplay: own.jsonl`)).toThrow("step_us has no effect beside replay");
+  expect(() => parseProfile("number", `${text}\nreplay: 5`)).toThrow("replay must be the path");
+  expect(() => parseProfile("none", text.replace(/step_us:\n( .*\n)+/, ""))).toThrow("step_us.decode must be");
 });
 
 test("instant takes no time", async () => {

@@ -60,6 +60,7 @@ export interface ServedModels {
   list(): readonly ServedModel[];
   /** By id. Any name is served where `*` is. */
   has(id: string): boolean;
+  isAdapter(id: string): boolean;
   add(model: ServedModel): void;
   remove(id: string): boolean;
 }
@@ -68,6 +69,8 @@ export interface ServedModel {
   readonly id: string;
   /** The base model of an adapter; null for the model itself. */
   readonly parent: string | null;
+  /** Where its weights are said to be. */
+  readonly root: string;
 }
 
 /** What all handlers share. */

@@ -2,7 +2,13 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { createScheduler, type Scheduler, type SchedulerOptions, type Sequence } from "./scheduler.ts";
 
-const options: SchedulerOptions = { maxNumSeqs: 4, maxNumBatchedTokens: 64, blockSize: 16, numBlocks: 100 };
+const options: SchedulerOptions = {
+  maxNumSeqs: 4,
+  maxNumBatchedTokens: 64,
+  maxLoras: 1,
+  blockSize: 16,
+  numBlocks: 100,
+};
 
 interface Wanted {
   readonly prompt?: number;
@@ -10,17 +16,22 @@ interface Wanted {
   readonly priority?: number;
   /** Sequences of one family share all of their text. */
   readonly family?: number;
+  readonly lora?: string | null;
+  /** 0: it waits at once. */
+  readonly heldSteps?: number;
 }
 
 let families = 1_000;
 const add = (scheduler: Scheduler, wanted: Wanted = {}): Sequence => {
-  const { prompt = 10, output = 3, priority = 0, family = families++ } = wanted;
-  return scheduler.add({
+  const { prompt = 10, output = 3, priority = 0, family = families++, lora = null } = wanted;
+  const spec = {
     promptTokens: prompt,
     outputTokens: output,
     priority,
-    hashOf: (index) => BigInt(family) * 1_000_000n + BigInt(index),
-  });
+    lora,
+    hashOf: (index: number) => BigInt(family) * 1_000_000n + BigInt(index),
+  };
+  return scheduler.add(spec, (wanted.heldSteps ?? 0) > 0);
 };
 
 /** One step: how many tokens each sequence computed in it. */
@@ -133,6 +144,43 @@ test("without memory the last one to come gives its own back, and computes all o
   expect(late.generated).toBe(10);
 });
 
+test("who needs another adapter waits for a slot, and others pass", () => {
+  const scheduler = createScheduler({ ...options, maxLoras: 2 });
+  const [a, b, c] = ["a", "b", "c"].map((lora) => add(scheduler, { lora, output: 2 }));
+  const [plain, again] = [add(scheduler), add(scheduler, { lora: "a" })];
+  const all = [a, b, c, plain, again].filter((one) => one !== undefined);
+  expect(step(scheduler, all)).toEqual([10, 10, 0, 10, 10]);
+  expect([scheduler.waiting(), scheduler.deferred()]).toEqual([1, 1]);
+  expect(scheduler.loras()).toEqual({ running: ["a", "b"], waiting: ["c"] });
+  expect(step(scheduler, all)).toEqual([1, 1, 0, 1, 1]);
+  // b has ended: its slot is free.
+  expect([scheduler.deferred(), step(scheduler, all)]).toEqual([0, [0, 0, 10, 1, 1]]);
+});
+
+test("what is held waits for its release, and can be aborted before", () => {
+  const scheduler = createScheduler(options);
+  const [held, leaving] = [add(scheduler, { heldSteps: 1 }), add(scheduler, { heldSteps: 1 })];
+  expect([scheduler.idle(), scheduler.waiting(), scheduler.deferred()]).toEqual([true, 2, 2]);
+  scheduler.abort(leaving);
+  expect(scheduler.idle()).toBe(false);
+  expect(scheduler.reap()).toEqual([leaving]);
+  scheduler.release(leaving);
+  scheduler.release(held);
+  expect([scheduler.waiting(), scheduler.deferred(), step(scheduler, [held, leaving])]).toEqual([1, 0, [10, 0]]);
+});
+
+test("preempted all at once, they compute everything again", () => {
+  const scheduler = createScheduler(options);
+  const both = [add(scheduler), add(scheduler)];
+  step(scheduler, both);
+  expect(scheduler.forgetPrefixes()).toBe(false);
+  const planned = scheduler.schedule();
+  expect(scheduler.preemptAll()).toEqual(both);
+  expect(scheduler.forgetPrefixes()).toBe(true);
+  expect(scheduler.complete(planned)).toEqual([]);
+  expect(step(scheduler, both)).toEqual([11, 11]);
+});
+
 test("an abort frees the slot and the memory at the next step, waiting or running", () => {
   const scheduler = createScheduler({ ...options, maxNumSeqs: 1 });
   const [running, waiting, next] = [add(scheduler), add(scheduler), add(scheduler)];
@@ -157,6 +205,7 @@ test("an abort in the middle of a step takes its token", () => {
 });
 
 const limits = fc.record({
+  maxLoras: fc.integer({ min: 1, max: 2 }),
   maxNumSeqs: fc.integer({ min: 1, max: 6 }),
   maxNumBatchedTokens: fc.integer({ min: 1, max: 80 }),
   blockSize: fc.constantFrom(1, 4, 16),
@@ -169,6 +218,8 @@ const arrivals = fc.array(
     output: fc.integer({ min: 1, max: 40 }),
     priority: fc.integer({ min: -1, max: 1 }),
     family: fc.integer({ min: 0, max: 3 }),
+    lora: fc.constantFrom(null, null, "a", "b", "c"),
+    heldSteps: fc.constantFrom(0, 0, 5),
     atStep: fc.nat({ max: 60 }),
     abortAtStep: fc.option(fc.nat({ max: 90 }), { freq: 3 }),
   }),
@@ -177,7 +228,7 @@ const arrivals = fc.array(
 
 test("whatever comes and goes: budget and limits hold, no block leaks, everything ends", () => {
   fc.assert(
-    fc.property(limits, arrivals, (given, wanted) => {
+    fc.property(limits, arrivals, fc.nat({ max: 60 }), (given, wanted, preemptedAt) => {
       const scheduler = createScheduler(given);
       const live = new Map<(typeof wanted)[number], Sequence>();
       const tokens = new Map<Sequence, number>();
@@ -186,9 +237,14 @@ test("whatever comes and goes: budget and limits hold, no block leaks, everythin
         for (const one of wanted) {
           if (one.atStep === now) live.set(one, add(scheduler, one));
           const sequence = live.get(one);
+          if (one.atStep + one.heldSteps === now && sequence) scheduler.release(sequence);
           if (one.abortAtStep === now && sequence) scheduler.abort(sequence);
         }
+        if (now === preemptedAt) scheduler.preemptAll();
         const planned = scheduler.schedule();
+        const adapters = new Set(planned.scheduled.flatMap(({ spec }) => spec.lora ?? []));
+        expect(adapters.size).toBeLessThanOrEqual(given.maxLoras);
+        expect(scheduler.deferred()).toBeLessThanOrEqual(scheduler.waiting());
         const total = planned.scheduled.reduce((sum, one) => sum + one.scheduled, 0);
         expect(total).toBe(planned.prefillTokens + planned.decodes);
         expect(total).toBeLessThanOrEqual(given.maxNumBatchedTokens);

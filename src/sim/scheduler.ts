@@ -1,10 +1,10 @@
 // Which tokens the next step works on, as vLLM's V1 scheduler decides it. The engine calls schedule() and complete() in
 // turns and owns the time between; nothing here waits, draws or looks at a clock, so the same calls give the same steps.
 //
-//   waiting ── room in batch and memory ──► running ── last token ──► ended
-//      ▲                                      │  │
-//      └── preempted: blocks given back, ─────┘  └── abort ──► ended, at the start of the next step
-//          all of it computed again
+//   held ── release ──► waiting ── room in batch and memory, ──► running ── last token ──► ended
+//                          ▲        a slot for its adapter         │  │
+//                          └── preempted: blocks given back, ──────┘  └── abort, of any ──► ended, at the next reap
+//                              all of it computed again
 import { type Block, createKvBlocks } from "./kv-blocks.ts";
 
 export interface SequenceSpec {
@@ -13,6 +13,8 @@ export interface SequenceSpec {
   readonly outputTokens: number;
   /** Lower goes first; equal ones in the order of their arrival. */
   readonly priority: number;
+  /** The adapter that it needs; null: the model as it is. */
+  readonly lora: string | null;
   /** The hash of block `index`, chained over all before it; asked for blocks full of prompt and answer only. */
   readonly hashOf: (index: number) => bigint;
 }
@@ -20,7 +22,7 @@ export interface SequenceSpec {
 export interface Sequence {
   readonly spec: SequenceSpec;
   readonly arrival: number;
-  state: "waiting" | "running" | "ended";
+  state: "held" | "waiting" | "running" | "ended";
   /** Tokens of the answer so far. */
   generated: number;
   /** Tokens whose keys and values are in the blocks. */
@@ -39,12 +41,14 @@ export interface Sequence {
 export interface SchedulerLimits {
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;
+  /** Adapters of sequences that run at the same time. */
+  readonly maxLoras: number;
 }
 
 export interface Step {
   /** Sequences that take part. */
   readonly scheduled: readonly Sequence[];
-  /** Of them those that begin, or begin again after a preemption. */
+  /** Those that begin, or begin again after a preemption. */
   readonly admitted: readonly Sequence[];
   readonly preempted: readonly Sequence[];
   /** Ended by abort since the last step. */
@@ -57,20 +61,32 @@ export interface Step {
 }
 
 export interface Scheduler {
-  add(spec: SequenceSpec): Sequence;
-  /** Takes effect at the next schedule(). Idempotent. */
+  /** `held`: it does not wait for its turn yet, but for release(). */
+  add(spec: SequenceSpec, held?: boolean): Sequence;
+  release(sequence: Sequence): void;
+  /** Takes effect at the next schedule() or reap(). Idempotent. */
   abort(sequence: Sequence): void;
-  schedule(): Step;
+  /** Ends what was aborted; schedule() begins with it. */
+  reap(): Sequence[];
+  /** `isDue` leaves out sequences whose next token is not to come yet: they keep, or get, their slot and memory. */
+  schedule(isDue?: (sequence: Sequence) => boolean): Step;
   /** The sequences of the step that got a token; those that got their last one are `ended`, their blocks free. */
   complete(step: Step): Sequence[];
   setLimits(limits: SchedulerLimits): void;
   /** Whether schedule() has anything to do. */
   idle(): boolean;
   running(): number;
+  /** Held ones too. */
   waiting(): number;
+  /** Of those that wait the ones that no free slot or memory helps: held, or without a slot for their adapter. */
+  deferred(): number;
+  /** Each once. */
+  loras(): { readonly running: readonly string[]; readonly waiting: readonly string[] };
   blocksUsed(): number;
   readonly blocksTotal: number;
-  /** Forgets the prefix cache; false while a sequence runs. */
+  /** Takes the memory of all that runs, which is computed again. */
+  preemptAll(): Sequence[];
+  /** Forgets the prefix cache; false while a sequence has memory. */
   forgetPrefixes(): boolean;
 }
 
@@ -86,6 +102,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   let running: Sequence[] = [];
   let waiting: Sequence[] = [];
   let leaving: Sequence[] = [];
+  let held = 0;
   let arrivals = 0;
 
   const goesFirst = (one: Sequence, other: Sequence): number =>
@@ -110,6 +127,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     if (gone.length === 0) return gone;
     leaving = [];
     for (const sequence of gone) {
+      if (sequence.state === "held") held--;
       sequence.state = "ended";
       freeBlocks(sequence);
     }
@@ -151,9 +169,25 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const lastOf = (sequences: readonly Sequence[]): Sequence =>
     sequences.reduce((last, one) => (goesFirst(one, last) > 0 ? one : last));
 
+  const adaptersOf = (sequences: readonly Sequence[]): Set<string> =>
+    new Set(sequences.flatMap(({ spec }) => spec.lora ?? []));
+
+  /** Whether its adapter is in use or has a free slot. */
+  const adapterFits = ({ spec: { lora } }: Sequence, inUse: ReadonlySet<string>): boolean =>
+    lora === null || inUse.has(lora) || inUse.size < limits.maxLoras;
+
+  /** The first that waits and whose adapter fits: vLLM passes over the others. */
+  const nextWaiting = (): Sequence | undefined => {
+    const first = waiting[0];
+    if (!first || first.spec.lora === null) return first;
+    const inUse = adaptersOf(running);
+    return waiting.find((one) => adapterFits(one, inUse));
+  };
+
   const admit = (budget: number): { sequence: Sequence; count: number } | null => {
-    const sequence = waiting[0];
-    if (!sequence || running.length >= limits.maxNumSeqs || budget === 0) return null;
+    if (running.length >= limits.maxNumSeqs || budget === 0) return null;
+    const sequence = nextWaiting();
+    if (!sequence) return null;
     const known = sequence.spec.promptTokens + sequence.generated;
     // The last token is always computed: its result is the next one.
     const found = kv.find(sequence.spec.hashOf, Math.floor((known - 1) / blockSize));
@@ -161,7 +195,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const count = Math.min(known - cached, budget);
     const blocks = kv.take(found, Math.ceil((cached + count) / blockSize) - found.length);
     if (blocks === null) return null;
-    waiting.shift();
+    if (sequence === waiting[0]) waiting.shift();
+    else waiting.splice(waiting.indexOf(sequence), 1);
     running.push(sequence);
     sequence.state = "running";
     sequence.blocks = blocks;
@@ -173,19 +208,24 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   return {
     blocksTotal: numBlocks,
-    idle: () => running.length === 0 && waiting.length === 0,
+    idle: () => running.length === 0 && waiting.length === 0 && leaving.length === 0,
     running: () => running.length,
-    waiting: () => waiting.length,
+    waiting: () => waiting.length + held,
+    deferred() {
+      const inUse = adaptersOf(running);
+      return held + waiting.reduce((sum, one) => sum + (adapterFits(one, inUse) ? 0 : 1), 0);
+    },
+    loras: () => ({ running: [...adaptersOf(running)], waiting: [...adaptersOf(waiting)] }),
     blocksUsed: kv.used,
     forgetPrefixes: kv.forget,
     setLimits(next) {
       limits = next;
     },
-    add(spec) {
+    add(spec, isHeld = false) {
       const sequence: Sequence = {
         spec,
         arrival: arrivals++,
-        state: "waiting",
+        state: isHeld ? "held" : "waiting",
         generated: 0,
         computed: 0,
         scheduled: 0,
@@ -195,21 +235,35 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         blocks: [],
         filled: 0,
       };
-      enqueue(sequence);
+      if (isHeld) held++;
+      else enqueue(sequence);
       return sequence;
+    },
+    release(sequence) {
+      if (sequence.state !== "held" || sequence.aborted) return;
+      held--;
+      sequence.state = "waiting";
+      enqueue(sequence);
+    },
+    reap,
+    preemptAll() {
+      const all = [...running];
+      for (const sequence of all) preempt(sequence);
+      return all;
     },
     abort(sequence) {
       if (sequence.aborted || sequence.state === "ended") return;
       sequence.aborted = true;
       leaving.push(sequence);
     },
-    schedule() {
+    schedule(isDue) {
       const aborted = reap();
       const preempted: Sequence[] = [];
       let budget = limits.maxNumBatchedTokens;
       let scheduled: Sequence[] = [];
       for (const sequence of [...running.filter(isDecode), ...running.filter((one) => !isDecode(one))]) {
         if (budget === 0) break;
+        if (isDue && !isDue(sequence)) continue;
         const count = Math.min(sequence.spec.promptTokens + sequence.generated - sequence.computed, budget);
         while (sequence.state === "running" && !grow(sequence, count)) {
           const victim = lastOf(running);
@@ -233,9 +287,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         const { sequence, count } = next;
         cacheQueries += sequence.spec.promptTokens + sequence.generated;
         cacheHits += sequence.computed;
+        admitted.push(sequence);
+        if (isDue && !isDue(sequence)) continue;
         take(sequence, count);
         scheduled.push(sequence);
-        admitted.push(sequence);
         budget -= count;
       }
       const used = limits.maxNumBatchedTokens - budget;

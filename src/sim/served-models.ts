@@ -7,10 +7,11 @@ const CREATED_S = 1_700_000_000;
 const ANY = "*";
 
 export function createServedModels(ids: readonly string[]): ServedModels {
-  const models = new Map<string, ServedModel>(ids.map((id) => [id, { id, parent: null }]));
+  const models = new Map<string, ServedModel>(ids.map((id) => [id, { id, parent: null, root: id }]));
   return {
     list: () => [...models.values()].filter(({ id }) => id !== ANY),
     has: (id) => models.has(id) || models.has(ANY),
+    isAdapter: (id) => (models.get(id)?.parent ?? null) !== null,
     add: (model) => void models.set(model.id, model),
     remove: (id) => models.delete(id),
   };
@@ -39,19 +40,20 @@ export const modelRoutes: readonly Route[] = [
     path: "/v1/models/*",
     handle: ({ rest }, { models, engine }) => {
       const model =
-        models.list().find(({ id }) => id === rest) ?? (models.has(rest) ? { id: rest, parent: null } : null);
+        models.list().find(({ id }) => id === rest) ??
+        (models.has(rest) ? { id: rest, parent: null, root: rest } : null);
       if (model === null) throw new WireError(404, `The model \`${rest}\` does not exist.`, "model");
       return Response.json(card(model, engine.profile().maxModelLen));
     },
   },
 ];
 
-const card = ({ id, parent }: ServedModel, maxModelLen: number) => ({
+const card = ({ id, parent, root }: ServedModel, maxModelLen: number) => ({
   id,
   object: "model",
   created: CREATED_S,
   owned_by: "vllm",
-  root: id,
+  root,
   parent,
   max_model_len: maxModelLen,
   permission: [],

@@ -2,14 +2,16 @@
 // surface.ts makes it, its routes read and change it.
 import type { FaultRules } from "./fault-rules.ts";
 import type { SimMetrics } from "./metrics.ts";
+import type { Sleep } from "./sleep.ts";
 
 export interface ServerState {
   readonly rules: FaultRules;
   readonly metrics: SimMetrics;
   /** Every answer is 500 and /health is 503. */
   dead: boolean;
-  /** 0: awake; 1: the weights are in the host's memory; 2: they are gone. */
-  sleepLevel: 0 | 1 | 2;
+  readonly sleep: Sleep;
+  /** Refuses connections for so many milliseconds. */
+  refuse: (ms: number) => void;
   /** By `performance.now()`. */
   readonly readyAtMs: number;
 }

@@ -9,8 +9,10 @@ import { createEngine } from "./engine.ts";
 import { wallClock } from "./engine-clock.ts";
 import type { Visit } from "./http-traffic.ts";
 import { imageRoutes } from "./images.ts";
+import { listen } from "./listener.ts";
 import { type AnswerSettings, loadAnswers } from "./modes/options.ts";
 import { loadProfile } from "./profile.ts";
+import { loadRecording } from "./recording.ts";
 import { readBody } from "./request-body.ts";
 import type { Exchange, Route, Simulation } from "./routes.ts";
 import { createServedModels, modelRoutes } from "./served-models.ts";
@@ -72,12 +74,13 @@ const coreRoutes: readonly Route[] = [
 /** Resolves once it listens. Throws SettingsError, and EADDRINUSE where the port is taken. */
 export async function startSimulator(options: SimulatorOptions = {}): Promise<Simulator> {
   const profile = await loadProfile(options.profile ?? "instant");
+  const recording = profile.replay === null ? null : await loadRecording(profile.replay);
   const seed = options.seed ?? "0";
   const models = createServedModels(options.models ?? defaultModels);
   const answers = await loadAnswers(options);
   const surface = createSurface({ answers, profile, modelName: models.list()[0]?.id ?? "any", seed });
   const { observer, faults } = surface;
-  const engine = createEngine({ profile, clock: wallClock, speedup: options.speedup ?? 1, seed, observer });
+  const engine = createEngine({ profile, recording, clock: wallClock, speedup: options.speedup ?? 1, observer });
   const simulation: Simulation = {
     engine,
     clock: wallClock,
@@ -90,32 +93,35 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     inflight: () => engine.load().running + engine.load().waiting,
   };
   const find = routeTable([...coreRoutes, ...surface.routes]);
-  const server = Bun.serve({
-    hostname: options.host ?? "127.0.0.1",
-    port: options.port ?? 0,
-    idleTimeout: IDLE_S,
-    development: false, // a socket that is cut on purpose is no error to print
-    maxRequestBodySize: BODY_BYTES_MAX,
-    async fetch(request, server) {
-      server.timeout(request, 0);
-      const visit = surface.traffic.begin(request);
-      const requestId = requestIdOf(request);
-      const response = await answer(request, requestId, visit, find, simulation);
-      response.headers.set("x-request-id", requestId);
-      visit.answered(response);
-      return response;
-    },
-    error(error) {
-      console.error(error); // of a body that is being sent: a cut that was asked for does not come here
-      return errorResponse(500, "Internal server error");
-    },
-  });
+  const serve = (port: number) =>
+    Bun.serve({
+      hostname: options.host ?? "127.0.0.1",
+      port,
+      idleTimeout: IDLE_S,
+      development: false, // a socket that is cut on purpose is no error to print
+      maxRequestBodySize: BODY_BYTES_MAX,
+      async fetch(request, server) {
+        server.timeout(request, 0);
+        const visit = surface.traffic.begin(request);
+        const requestId = requestIdOf(request);
+        const response = await answer(request, requestId, visit, find, simulation);
+        response.headers.set("x-request-id", requestId);
+        visit.answered(response);
+        return response;
+      },
+      error(error) {
+        console.error(error); // of a body that is being sent: a cut that was asked for does not come here
+        return errorResponse(500, "Internal server error");
+      },
+    });
+  const listener = listen(serve, options.port ?? 0);
+  surface.onRefuse(listener.refuse);
   return {
-    url: `http://${server.hostname?.includes(":") ? `[${server.hostname}]` : server.hostname}:${server.port}`,
+    url: listener.url,
     inflight: simulation.inflight,
     async stop() {
       engine.stop();
-      await server.stop(true);
+      await listener.stop();
     },
   };
 }

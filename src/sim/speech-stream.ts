@@ -31,10 +31,15 @@ export function soundStream(
     controller = null;
     end();
   };
-  const run = submitWorks([work], salt, simulation, (_, step) => {
+  const onStep = (_: Work, step: number): void => {
     made = step;
     if ((controller?.desiredSize ?? 0) > 0) flush();
-  });
+  };
+  const giveUp = (): void => {
+    controller?.error(); // the socket is reset: an early end would look whole
+    leave();
+  };
+  const run = submitWorks([work], salt, simulation, onStep, giveUp);
   const end = exchange.holdOpen();
   const leave = (): void => {
     controller = null;

@@ -44,6 +44,15 @@ async function see(fault: string, body: object = {}): Promise<Seen> {
 const stream = (fault: string, body: object = {}): Promise<Seen> =>
   see(fault, { stream: true, stream_options: { include_usage: true }, ...body });
 
+/** Asks again and again until it is so. */
+async function until(look: () => Promise<true | null> | true | null): Promise<void> {
+  for (const deadline = performance.now() + 5_000; performance.now() < deadline; ) {
+    if ((await look()) !== null) return;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(await look()).toBe(true);
+}
+
 const eventsOf = ({ text }: Seen): string[] => text.split(/\r?\n\r?\n/).filter(Boolean);
 interface Chunk {
   readonly choices?: { delta: { content?: string } }[];
@@ -85,12 +94,28 @@ test("an end is a clean one, with the answer unfinished", async () => {
   expect(ended.text).not.toContain('"finish_reason":"stop"');
 });
 
+test("a socket that is closed refuses connections until it is open again, and finishes what it has begun", async () => {
+  const begun = post("/v1/chat/completions", { ...QUESTION, stream: true }, { "x-sim-fault": "after=1; stall_ms=300" });
+  await until(() => simulator.inflight() > 0 || null);
+  expect((await see("refuse_ms=100")).broken).toBe("ECONNRESET");
+  expect((await see("delay_ms=0")).broken).toBe("ECONNREFUSED");
+  await until(async () => (await see("delay_ms=0")).status === 200 || null);
+  expect((await (await begun).text()).endsWith("data: [DONE]\n\n")).toBe(true);
+});
+
 test("an error event comes in vLLM's form, with [DONE] or without", async () => {
   const failed = await stream("after=1; error");
   const { error } = chunksOf(failed).at(-1) ?? {};
   expect(error).toEqual({ ...error, type: "InternalServerError", code: 500 } as typeof error);
   expect([tokensOf(failed).length, ends(failed)]).toEqual([1, true]);
   expect(ends(await stream("after=1; error; no_done"))).toBe(false);
+});
+
+test("an answer that is given up says so, as a stream and whole", async () => {
+  const streamed = await stream("after=2; abort");
+  expect([tokensOf(streamed).length, ends(streamed)]).toEqual([2, true]);
+  expect(eventsOf(streamed).at(-2)).toMatch(/"delta":\{\}.*"finish_reason":"abort"/);
+  expect(JSON.parse((await see("abort")).text)).toMatchObject({ choices: [{ finish_reason: "abort" }] });
 });
 
 test("one event is broken, doubled or without choices, and the rest is whole", async () => {
@@ -230,7 +255,7 @@ test("it sleeps, wakes up, and forgets its prefixes", async () => {
   expect(await asleep()).toEqual({ is_sleeping: false });
   expect((await post("/v1/chat/completions", QUESTION)).status).toBe(200);
   expect((await post("/sleep?level=9", {})).status).toBe(400);
-  expect((await post("/reset_prefix_cache", {})).status).toBe(200);
+  expect(await (await post("/reset_prefix_cache", {})).json()).toEqual({ success: true });
   expect(await (await fetch(`${simulator.url}/version`)).json()).toMatchObject({
     version: expect.stringContaining("sim"),
   });

@@ -13,6 +13,7 @@ import { createSimMetrics, metricsRoutes } from "./metrics.ts";
 import type { Profile } from "./profile.ts";
 import type { AnswerSource, Exchange, Faults, JsonBody, Route } from "./routes.ts";
 import type { ServerState } from "./server-state.ts";
+import { createSleep } from "./sleep.ts";
 import { WireError } from "./wire-error.ts";
 
 export interface Surface {
@@ -20,6 +21,8 @@ export interface Surface {
   readonly faults: Faults;
   readonly observer: EngineObserver;
   readonly traffic: HttpTraffic;
+  /** Sets what closes the socket for so many milliseconds: there is none until the server listens. */
+  onRefuse(refuse: (ms: number) => void): void;
 }
 
 export interface SurfaceOptions {
@@ -36,14 +39,18 @@ export function createSurface({ answers, profile, modelName, seed }: SurfaceOpti
     rules: createFaultRules(seed),
     metrics,
     dead: false,
-    sleepLevel: 0,
+    sleep: createSleep(),
+    refuse() {},
     readyAtMs: performance.now() + profile.startupMs,
   };
   return {
-    routes: [...healthRoutes(state), ...adminRoutes(state), ...metricsRoutes(state)],
+    routes: [...healthRoutes(state), ...state.sleep.routes, ...adminRoutes(state), ...metricsRoutes(state)],
     faults: { pick: (exchange) => pickFault(state, answers, exchange) },
     observer: metrics.observer,
     traffic: metrics.traffic,
+    onRefuse(refuse) {
+      state.refuse = refuse;
+    },
   };
 }
 
@@ -62,8 +69,9 @@ function pickFault(state: ServerState, answers: AnswerSource, exchange: Exchange
       : (asked(request, body) ?? answers.faultOf(exchange) ?? state.rules.pick({ path, posted, model, text }));
   if (spec?.dead) state.dead = true;
   if (spec !== null) for (const part of effectsOf(spec)) state.metrics.injected(part);
+  if (spec?.refuse_ms !== undefined) state.refuse(spec.refuse_ms);
   if (works && state.dead) throw new WireError(500, spec?.message ?? DEAD);
-  if (works && state.sleepLevel > 0) throw new WireError(503, "The engine is asleep: POST /wake_up first.");
+  if (works && state.sleep.refuses()) throw new WireError(503, "The engine is asleep: POST /wake_up first.");
   return spec === null ? null : injectedFault(spec, signal);
 }
 
