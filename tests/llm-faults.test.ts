@@ -161,9 +161,9 @@ test("a dead engine is 502, then out of reach, and answers again when it is back
   expect(told(await ask(rows.length, true, null))).toBe("ok");
 });
 
-test("a server that refuses connections is 502, and answers again when it listens", async () => {
+test("a server that refuses connections is unavailable, and answers again when it listens", async () => {
   const refused = await ask(rows.length, true, "refuse_ms=600");
-  expect(told(refused)).toBe("502 upstream_failed");
+  expect(told(refused)).toBe("503 model_unavailable");
   const listens = (): Promise<true | null> =>
     fetch(`${sim.url}/health`).then(
       () => true,

@@ -16,8 +16,8 @@ export interface Work {
 }
 
 /**
- * Hands all of it to the engine, which tells of each step (from 1) of each work, or that it gives one up. Throws WireError
- * 400 for what is longer than the model's context, 429 or 503 where too many wait.
+ * Hands all of it to the engine, which tells of each step (from 1) of each work, or that it gives one up. Throws
+ * WireError 400 for what is longer than the model's context, 429 or 503 where too many wait.
  */
 export function submitWorks(
   works: readonly Work[],

@@ -180,7 +180,7 @@ export function createEngine(options: EngineOptions): Engine {
     return (plainUs * jitterOf(step)) / options.speedup;
   };
 
-  /** A factor around 1, drawn for the request that has run longest: alone it takes as long as it ever did alone. */
+  /** Drawn for the request that has run longest: alone it takes as long as it ever did alone. */
   const jitterOf = ({ scheduled: [leader] }: Step): number => {
     const one = leader === undefined || profile.jitter === 0 ? undefined : live.get(leader);
     if (!one) return 1;
@@ -196,7 +196,8 @@ export function createEngine(options: EngineOptions): Engine {
       return;
     }
     const nowUs = clock.nowUs();
-    const step = scheduler.schedule(recording === null ? undefined : isDueAt(nowUs));
+    const isDue = (sequence: Sequence): boolean => (live.get(sequence)?.dueUs ?? 0) <= nowUs + clock.earlyUsMax;
+    const step = scheduler.schedule(recording === null ? undefined : isDue);
     announce(step, nowUs);
     if (step.scheduled.length === 0) {
       stepping = false;
@@ -220,7 +221,10 @@ export function createEngine(options: EngineOptions): Engine {
         observer.onFirstToken(nowUs - one.arrivedUs);
       } else observer.onNextToken(nowUs - one.lastUs);
       one.lastUs = nowUs;
-      if (one.recorded) one.dueUs = Math.max(one.dueUs, nowUs - LAG_US_MAX) + gapUs(one.recorded, sequence.generated);
+      if (one.recorded) {
+        const gapUs = recordedGapUs(one.recorded, sequence.generated) / options.speedup;
+        one.dueUs = Math.max(one.dueUs, nowUs - LAG_US_MAX) + gapUs;
+      }
       const index = sequence.generated - 1;
       if (sequence.state === "ended") ended(one, one.request.finishReason);
       one.request.onToken(index);
@@ -236,15 +240,6 @@ export function createEngine(options: EngineOptions): Engine {
     dueUs = clock.nowUs();
     clock.at(dueUs, begin);
   };
-
-  const isDueAt =
-    (nowUs: number) =>
-    (sequence: Sequence): boolean =>
-      (live.get(sequence)?.dueUs ?? 0) <= nowUs + clock.earlyUsMax;
-
-  /** The time to the token after the `count`th; where the answer is longer than the recorded one from its beginning. */
-  const gapUs = ({ itlUs }: RecordedRequest, count: number): number =>
-    (itlUs[(count - 1) % itlUs.length] ?? 0) / options.speedup;
 
   const wakeAtNextToken = (): void => {
     let nextUs = wakeUs;
@@ -350,6 +345,9 @@ function chainHashes(prompt: readonly string[], output: readonly string[], salt:
     return hashes[index] ?? root;
   };
 }
+
+/** The time to the token after the `count`th: an answer longer than the recorded one goes on from its beginning. */
+const recordedGapUs = ({ itlUs }: RecordedRequest, count: number): number => itlUs[(count - 1) % itlUs.length] ?? 0;
 
 const JITTER_MAX = 0.7;
 

@@ -95,8 +95,8 @@ const fractional: ReadonlySet<string> = new Set(["jitter", "loadFactor", ...Obje
 export const profileNames = ["instant", "8b-h100", "70b-h100-tp8", "3b-l40s", "dynamo-poly", "replay"] as const;
 
 /**
- * A shipped profile by its name, or one of your own by the path of a .yaml file; the path of a recording (.jsonl, .json)
- * is the profile `replay` with it. Throws ProfileError.
+ * A shipped profile by its name, or one of your own by the path of a .yaml file; the path of a recording (.jsonl,
+ * .json) is the profile `replay` with it. Throws ProfileError.
  */
 export async function loadProfile(name: string): Promise<Profile> {
   if (/\.jsonl?$/.test(name)) return { ...(await loadProfile("replay")), replay: name };

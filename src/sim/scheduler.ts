@@ -169,9 +169,6 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const lastOf = (sequences: readonly Sequence[]): Sequence =>
     sequences.reduce((last, one) => (goesFirst(one, last) > 0 ? one : last));
 
-  const adaptersOf = (sequences: readonly Sequence[]): Set<string> =>
-    new Set(sequences.flatMap(({ spec }) => spec.lora ?? []));
-
   /** Whether its adapter is in use or has a free slot. */
   const adapterFits = ({ spec: { lora } }: Sequence, inUse: ReadonlySet<string>): boolean =>
     lora === null || inUse.has(lora) || inUse.size < limits.maxLoras;
@@ -327,6 +324,9 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     },
   };
 }
+
+const adaptersOf = (sequences: readonly Sequence[]): Set<string> =>
+  new Set(sequences.flatMap(({ spec }) => spec.lora ?? []));
 
 /** It needs its next token alone. */
 const isDecode = ({ generated, computed, spec }: Sequence): boolean =>
