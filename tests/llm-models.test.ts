@@ -74,15 +74,15 @@ const answersAs = async (model: string): Promise<string> => {
 const metricOf = async (start: string): Promise<string | undefined> =>
   (await (await fetch(`${stack.url}/metrics`)).text()).split("\n").find((line) => line.startsWith(start));
 
-test("the official SDK lists runners and language models, and finds one by a name with slashes or an alias", async () => {
+test("the official SDK lists language models, the file's first, then runners, and finds one by a name with slashes or an alias", async () => {
   const listed: Record<string, string> = {};
   for await (const model of client.models.list()) listed[model.id] = (model as unknown as Entry).millrace.kind;
-  expect(listed).toEqual({
-    echo: "runner",
-    assistant: "llm",
-    "assistant-spare": "llm",
-    "meta-llama/Llama-3": "llm",
-  });
+  expect(Object.entries(listed)).toEqual([
+    ["assistant", "llm"],
+    ["assistant-spare", "llm"],
+    ["meta-llama/Llama-3", "llm"],
+    ["echo", "runner"],
+  ]);
   expect(await client.models.retrieve("meta-llama/Llama-3")).toMatchObject({
     id: "meta-llama/Llama-3",
     object: "model",

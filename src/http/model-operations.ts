@@ -37,9 +37,9 @@ export const listModels: Operation = {
   tag: "Models",
   summary: "List the models",
   description:
-    "What can be sent as `model`: runners, for tasks, with the schemas of input and output; and language models, those of " +
-    "the operator's own naming and those that the model servers offer under theirs.",
-  answers: { "200": json("The models.", "ModelList", { object: "list", data: [exampleModel, exampleLlm] }) },
+    "What can be sent as `model`: language models, first those of the operator's own naming, then those that the model " +
+    "servers offer under theirs; and runners, for tasks, with the schemas of input and output.",
+  answers: { "200": json("The models.", "ModelList", { object: "list", data: [exampleLlm, exampleModel] }) },
   errors: [],
 };
 

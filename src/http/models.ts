@@ -1,6 +1,7 @@
 // The routes of models: OpenAI's list shape, so that its SDKs can read it, with Millrace's own facts under `millrace`.
-// Runners and language models stand in one list; a name that is both is the runner's where one entry is asked for. What
-// is behind a model (its servers, their addresses) is never told.
+// One list: language models, then runners, because clients of OpenAI's API choose from it, and some take the first. A
+// name that is both is the runner's where one entry is asked for. What is behind a model (its servers, their addresses)
+// is never told.
 import { AppError } from "../errors.ts";
 import type { LlmModel, LlmModels } from "../models/llm-models.ts";
 import type { ModelDescription, Models } from "../models/models.ts";
@@ -15,7 +16,7 @@ export function modelRoutes(models: Models, llmModels: Pick<LlmModels, "list" | 
       path: "/v1/models",
       operation: listModels,
       handle(call) {
-        const data = [...models.list().map(runnerEntry), ...llmModels.list().map(llmEntry)];
+        const data = [...llmModels.list().map(llmEntry), ...models.list().map(runnerEntry)];
         return replyJson(call, 200, JSON.stringify({ object: "list", data }));
       },
     },
