@@ -123,7 +123,7 @@ test("a full server is asked again and again, and closed to nobody; one that sta
   expect(await times(8, () => ask("full", "429"))).toEqual(["429 model_overloaded"]);
   expect(await times(8, () => ask("full", "503 the queue is full"))).toEqual(["429 model_overloaded"]);
   expect([await ask("full", "Hello"), await breakerOf("full")]).toEqual(["200 sick", 0]);
-  expect(await times(5, () => ask("starting", "503 loading"))).toEqual(["502 upstream_failed"]);
+  expect(await times(5, () => ask("starting", "503 loading"))).toEqual(["503 model_unavailable"]);
   const before = asked.sick;
   expect(await ask("starting", "Hello")).toBe("503 model_unavailable");
   expect([asked.sick - before, await breakerOf("starting")]).toEqual([0, 2]);
