@@ -121,6 +121,13 @@ export class AppError extends Error {
   }
 }
 
+/** An `invalid_request` whose `fields` say what is wrong. */
+export const invalidFields = (fields: readonly FieldProblem[]): AppError =>
+  new AppError("invalid_request", "The request is not valid.", { fields });
+
+/** Of one field; `path` is its JSON Pointer, empty for the whole body. */
+export const invalidField = (path: string, message: string): AppError => invalidFields([{ path, message }]);
+
 /** The AppError in `error`, or null. By shape and not by class, for errors that were made by another copy of this file. */
 export function asAppError(error: unknown): AppError | null {
   if (

@@ -1,7 +1,7 @@
 // `POST /v1/tasks/batch`: many submissions in one request, each accepted or refused for itself, answered in order. An
 // item goes the way of `POST /v1/tasks`; nothing is undone when another fails. It never has more than a bounded number of
 // items under way, so that one large batch does not hold up the other clients of this gateway.
-import { AppError } from "../errors.ts";
+import { AppError, invalidFields } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Models } from "../models/models.ts";
 import { compileSchema } from "../registry/schema.ts";
@@ -54,7 +54,7 @@ export function createBatch(
     }
     const body = await readJson(call, bodyMsMax, batchKeysMax);
     const fields = check(body);
-    if (fields.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields });
+    if (fields.length > 0) throw invalidFields(fields);
     const hold = holds.open(call);
     const late = setTimeout(hold.abort, batchMsMax);
     const takeItem = async (item: unknown): Promise<Item> => {

@@ -1,6 +1,6 @@
 // The routes that act on tasks found: `POST /v1/tasks/{id}/retry` and the two bulk actions. Bodies are checked here;
 // what is done to a task is the affair of tasks/retry.ts and tasks/bulk.ts.
-import { AppError } from "../errors.ts";
+import { invalidFields } from "../errors.ts";
 import { type Check, compileSchema } from "../registry/schema.ts";
 import type { Bulk, BulkItem } from "../tasks/bulk.ts";
 import { cursorOf, type Position, type TaskFilter } from "../tasks/filter.ts";
@@ -80,7 +80,7 @@ function createBulkRoute(
 
 function askedOf(body: unknown, check: Check): Asked {
   const fields = check(body);
-  if (fields.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields });
+  if (fields.length > 0) throw invalidFields(fields);
   const { filter, cursor, limit = bulkMax } = body as { filter: FilterFields; cursor?: string; limit?: number };
   return { filter: filterOf(filter, "/filter"), after: placeOf(cursor), limit };
 }

@@ -2,7 +2,7 @@
 // are streamed both ways; what a file may be used for is decided by who uses it.
 import type { Blobs } from "../blobs/blobs.ts";
 import { isFileId, userFileKey } from "../blobs/user-file.ts";
-import { AppError } from "../errors.ts";
+import { AppError, invalidField } from "../errors.ts";
 import { FILE_BYTES_MAX, type FileDetails, type Files, type StoredFile } from "../files/files.ts";
 import type { FilePage } from "../files/store.ts";
 import { fileOperations } from "./file-operations.ts";
@@ -108,13 +108,13 @@ function createUpload(files: Files): (call: KeyedCall) => Promise<Response> {
 function detailsOf({ fields, filename }: FormDetails): FileDetails {
   const known = ["purpose", "expires_after[anchor]", "expires_after[seconds]"];
   const unknown = [...fields.keys()].find((name) => !known.includes(name));
-  if (unknown !== undefined) throw invalid(unknown.slice(0, 64), "is not a known field");
+  if (unknown !== undefined) throw invalidField(`/${unknown.slice(0, 64)}`, "is not a known field");
   const purpose = fields.get("purpose") ?? "";
   if (!filePurposes.some((name) => name === purpose))
-    throw invalid("purpose", `must be one of ${filePurposes.join(", ")}`);
+    throw invalidField("/purpose", `must be one of ${filePurposes.join(", ")}`);
   const name = filename.toWellFormed().trim();
   if (name === "" || /[\p{Cc}/\\]/u.test(name) || Buffer.byteLength(name) > FILENAME_BYTES_MAX) {
-    throw invalid("file", `needs a filename of 1 to ${FILENAME_BYTES_MAX} bytes without control characters`);
+    throw invalidField("/file", `needs a filename of 1 to ${FILENAME_BYTES_MAX} bytes without control characters`);
   }
   return { filename: name, purpose, expiresInMs: expiryOf(fields) };
 }
@@ -123,9 +123,9 @@ function expiryOf(fields: ReadonlyMap<string, string>): number | null {
   const anchor = fields.get("expires_after[anchor]");
   const seconds = fields.get("expires_after[seconds]");
   if (anchor === undefined && seconds === undefined) return null;
-  if (anchor !== "created_at") throw invalid("expires_after[anchor]", "must be created_at");
+  if (anchor !== "created_at") throw invalidField("/expires_after[anchor]", "must be created_at");
   if (!/^\d{4,7}$/.test(seconds ?? "") || Number(seconds) < EXPIRY_S_MIN || Number(seconds) > EXPIRY_S_MAX) {
-    throw invalid("expires_after[seconds]", `must be a whole number from ${EXPIRY_S_MIN} to ${EXPIRY_S_MAX}`);
+    throw invalidField("/expires_after[seconds]", `must be a whole number from ${EXPIRY_S_MIN} to ${EXPIRY_S_MAX}`);
   }
   return Number(seconds) * 1_000;
 }
@@ -134,19 +134,19 @@ function pageOf(request: Request): FilePage {
   const query = queryOf(request) ?? new URLSearchParams();
   for (const name of query.keys()) {
     if (!["after", "limit", "order", "purpose"].includes(name))
-      throw invalid(name.slice(0, 64), "is not a known parameter");
+      throw invalidField(`/${name.slice(0, 64)}`, "is not a known parameter");
   }
   const order = query.get("order") ?? "desc";
-  if (order !== "asc" && order !== "desc") throw invalid("order", "must be asc or desc");
+  if (order !== "asc" && order !== "desc") throw invalidField("/order", "must be asc or desc");
   const limit = query.get("limit") ?? String(LIST_DEFAULT);
   if (!/^\d{1,5}$/.test(limit) || Number(limit) < 1 || Number(limit) > LIMIT_MAX) {
-    throw invalid("limit", `must be a whole number from 1 to ${LIMIT_MAX}`);
+    throw invalidField("/limit", `must be a whole number from 1 to ${LIMIT_MAX}`);
   }
   const after = query.get("after");
   const purpose = query.get("purpose");
-  if (after !== null && !isFileId(after)) throw invalid("after", "must be the id of a file");
+  if (after !== null && !isFileId(after)) throw invalidField("/after", "must be the id of a file");
   if (purpose !== null && !filePurposes.some((name) => name === purpose))
-    throw invalid("purpose", `must be one of ${filePurposes.join(", ")}`);
+    throw invalidField("/purpose", `must be one of ${filePurposes.join(", ")}`);
   return { after, purpose, order, limit: Math.min(Number(limit), PAGE_MAX) };
 }
 
@@ -160,6 +160,3 @@ const publicFile = (file: StoredFile) => ({
   purpose: file.purpose,
   status: "processed" as const,
 });
-
-const invalid = (name: string, message: string): AppError =>
-  new AppError("invalid_request", "The request is not valid.", { fields: [{ path: `/${name}`, message }] });

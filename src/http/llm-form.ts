@@ -1,7 +1,8 @@
 // The form of a transcription: a few fields and one sound, gathered in memory within limits, since the sound goes on to
 // a model server in one piece. llm.ts calls it; multipart.ts does the parsing.
+import { invalidField } from "../errors.ts";
 import type { LlmBody } from "../llm/llm.ts";
-import { invalidField, modelOf } from "./llm-request.ts";
+import { modelOf } from "./llm-request.ts";
 import { type IncomingFile, receiveUpload } from "./multipart.ts";
 
 /** As OpenAI has it: some half an hour of compressed speech. */
@@ -31,9 +32,9 @@ export async function readForm(
   const { entries, filename, contentType } = details;
   const model = entries.find(([name]) => name === "model")?.[1];
   modelOf(model);
-  if (entries.filter(([name]) => name === "model").length > 1) throw invalidField("model", "stands there twice");
+  if (entries.filter(([name]) => name === "model").length > 1) throw invalidField("/model", "stands there twice");
   const stream = streamOf(entries);
-  if (bytes.byteLength === 0) throw invalidField("file", "is empty");
+  if (bytes.byteLength === 0) throw invalidField("/file", "is empty");
   const file = { name: safeName(filename), contentType: safeType(contentType), bytes };
   return { model, stream, body: { kind: "form", fields: entries, file } };
 }
@@ -42,7 +43,7 @@ export async function readForm(
 function streamOf(entries: readonly (readonly [name: string, value: string])[]): boolean {
   const given = entries.filter(([name]) => name === "stream").map(([, value]) => value.toLowerCase());
   if (given.some((value) => value !== "true" && value !== "false"))
-    throw invalidField("stream", "must be true or false");
+    throw invalidField("/stream", "must be true or false");
   return given.includes("true");
 }
 

@@ -1,7 +1,7 @@
 // What the OpenAI-compatible routes check of a body before anybody is asked: lenient where OpenAI and vLLM are (what is
 // not known here goes on to the server, it may be its own), strict on what we act upon. Called by llm.ts. Nothing here
 // rewrites a request; src/llm/encode.ts does, once the server is known.
-import { AppError } from "../errors.ts";
+import { AppError, invalidField } from "../errors.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
 
 export type Fields = Readonly<Record<string, unknown>>;
@@ -18,9 +18,6 @@ const PARTS_MAX = 3;
 const INPUTS_MAX = 2_048;
 /** Ids of callers, sessions and caches. */
 const NAME_CHARS_MAX = 512;
-
-export const invalidField = (path: string, message: string): AppError =>
-  new AppError("invalid_request", "The request is not valid.", { fields: [{ path: `/${path}`, message }] });
 
 /** The endpoints that take JSON. */
 export type JsonEndpoint = Exclude<LlmEndpoint, "audio/transcriptions">;
@@ -42,7 +39,7 @@ export function checkedBody(endpoint: JsonEndpoint, value: unknown): Fields {
 export function modelOf(value: unknown): string {
   if (value === undefined || value === null) return "";
   if (typeof value === "string" && value.length <= MODEL_CHARS_MAX && /^[^\s\p{Cc}]+$/u.test(value)) return value;
-  throw invalidField("model", `must be the name of a model: 1 to ${MODEL_CHARS_MAX} characters without blanks`);
+  throw invalidField("/model", `must be the name of a model: 1 to ${MODEL_CHARS_MAX} characters without blanks`);
 }
 
 const isName = (value: unknown): boolean => typeof value === "string" && value.length <= NAME_CHARS_MAX;
@@ -51,7 +48,7 @@ const nameRule = `must be a string of at most ${NAME_CHARS_MAX} characters`;
 /** Null counts as absent, as the SDKs of typed languages send it. */
 function optional(body: Fields, name: string, isGood: (value: unknown) => boolean, rule: string): void {
   const value = body[name];
-  if (value !== undefined && value !== null && !isGood(value)) throw invalidField(name, rule);
+  if (value !== undefined && value !== null && !isGood(value)) throw invalidField(`/${name}`, rule);
 }
 
 const isCount =
@@ -78,38 +75,38 @@ const checks: Readonly<Record<JsonEndpoint, (body: Fields) => void>> = {
     optional(body, "tools", (value) => Array.isArray(value) && value.every(isObject), "must be a list of tools");
   },
   completions(body) {
-    if (!isPrompt(body.prompt)) throw invalidField("prompt", promptRule);
+    if (!isPrompt(body.prompt)) throw invalidField("/prompt", promptRule);
     checkGeneration(body);
   },
   embeddings(body) {
     // vLLM embeds conversations too.
     if ((body.messages ?? null) !== null) checkMessages(body.messages);
-    else if (!isPrompt(body.input)) throw invalidField("input", promptRule);
+    else if (!isPrompt(body.input)) throw invalidField("/input", promptRule);
     if (Array.isArray(body.input) && !isTokenIds(body.input) && body.input.length > INPUTS_MAX) {
-      throw invalidField("input", `has more than ${INPUTS_MAX} items`);
+      throw invalidField("/input", `has more than ${INPUTS_MAX} items`);
     }
     const formats = ["float", "base64"];
     optional(body, "encoding_format", (value) => formats.includes(String(value)), "must be float or base64");
     optional(body, "dimensions", isCount(1, 1_000_000), "must be a positive whole number");
-    if (body.stream === true) throw invalidField("stream", "is not served on this path");
+    if (body.stream === true) throw invalidField("/stream", "is not served on this path");
   },
   "images/generations"(body) {
-    if (!isText(body.prompt)) throw invalidField("prompt", "must be a text that is not empty");
+    if (!isText(body.prompt)) throw invalidField("/prompt", "must be a text that is not empty");
     optional(body, "n", isCount(1, IMAGES_MAX), `must be a whole number from 1 to ${IMAGES_MAX}`);
     optional(body, "partial_images", isCount(0, PARTS_MAX), `must be a whole number from 0 to ${PARTS_MAX}`);
   },
   "audio/speech"(body) {
-    if (!isText(body.input)) throw invalidField("input", "must be a text that is not empty");
+    if (!isText(body.input)) throw invalidField("/input", "must be a text that is not empty");
     const formats = ["audio", "sse"];
     optional(body, "stream_format", (value) => formats.includes(String(value)), "must be audio or sse");
   },
 };
 
 function checkMessages(value: unknown): void {
-  if (!Array.isArray(value) || value.length === 0) throw invalidField("messages", "must be a list that is not empty");
+  if (!Array.isArray(value) || value.length === 0) throw invalidField("/messages", "must be a list that is not empty");
   for (const [index, message] of value.entries()) {
     if (!isObject(message) || !isText(message.role)) {
-      throw invalidField(`messages/${index}`, "must be an object with a role");
+      throw invalidField(`/messages/${index}`, "must be an object with a role");
     }
     const { content } = message;
     const isContent = content === undefined || content === null || typeof content === "string";
@@ -117,7 +114,7 @@ function checkMessages(value: unknown): void {
       !isContent &&
       !(Array.isArray(content) && content.every((part) => isObject(part) || typeof part === "string"))
     ) {
-      throw invalidField(`messages/${index}/content`, "must be a text or a list of parts");
+      throw invalidField(`/messages/${index}/content`, "must be a text or a list of parts");
     }
   }
 }
@@ -129,6 +126,6 @@ function checkGeneration(body: Fields): void {
   }
   optional(body, "stream_options", isObject, "must be an object");
   if (isObject(body.stream_options) && body.stream !== true) {
-    throw invalidField("stream_options", "goes with stream: true alone");
+    throw invalidField("/stream_options", "goes with stream: true alone");
   }
 }

@@ -1,7 +1,7 @@
 // The routes of schedules: a body becomes a ScheduleRequest whose task has passed the checks of POST /v1/tasks, and rows
 // become the public object. When they fire is decided in tasks/schedules.ts.
 import { rfc3339 } from "../clock.ts";
-import { AppError, asAppError, type FieldProblem } from "../errors.ts";
+import { AppError, asAppError, type FieldProblem, invalidField, invalidFields } from "../errors.ts";
 import { isTaskId } from "../ids.ts";
 import type { Models } from "../models/models.ts";
 import { compileSchema } from "../registry/schema.ts";
@@ -67,14 +67,15 @@ function createCreate(schedules: Schedules, models: Models): (call: KeyedCall) =
   const checkTask = createTaskCheck(models);
   return async (call) => {
     if (call.request.headers.has("idempotency-key")) {
-      throw invalid([{ path: "", message: "Idempotency-Key is not served here" }]);
+      throw invalidField("", "Idempotency-Key is not served here");
     }
     const body = await readJson(call);
     const problems = check(body);
-    if (problems.length > 0) throw invalid(problems);
+    if (problems.length > 0) throw invalidFields(problems);
     const request = body as ScheduleRequest;
     const given = notScheduled.filter((name) => Object.hasOwn(request.task, name));
-    if (given.length > 0) throw invalid(given.map((name) => ({ path: `/task/${name}`, message: ofEachOccurrence })));
+    if (given.length > 0)
+      throw invalidFields(given.map((name) => ({ path: `/task/${name}`, message: ofEachOccurrence })));
     const task = inTask(() => checkTask(request.task));
     const row = await schedules.create({ ...request, task }, call.owner);
     const location = `/v1/schedules/${row.id}`;
@@ -89,7 +90,7 @@ function inTask(check: () => TaskRequest): TaskRequest {
   } catch (error) {
     const known = asAppError(error);
     if (!known || known.fields.length === 0) throw error;
-    throw invalid(known.fields.map(({ path, message }) => ({ path: `/task${path}`, message })));
+    throw invalidFields(known.fields.map(({ path, message }) => ({ path: `/task${path}`, message })));
   }
 }
 
@@ -109,9 +110,6 @@ function pageOf(request: Request): { limit: number; cursor: string | null } {
   if (problems.length > 0) throw new AppError("invalid_request", "The query is not valid.", { fields: problems });
   return { limit: Number(limit), cursor };
 }
-
-const invalid = (fields: readonly FieldProblem[]): AppError =>
-  new AppError("invalid_request", "The request is not valid.", { fields });
 
 const timeOrNull = (ms: number | null): string | null => (ms === null ? null : rfc3339(ms));
 

@@ -1,6 +1,6 @@
 // `POST /v1/tasks`, the hot path: a body becomes a TaskRequest that has passed its own schema and the model's, and is
 // handed to the tasks. Nothing is published for a request that fails here, and no field of it is dropped in silence.
-import { AppError, asAppError, type FieldProblem } from "../errors.ts";
+import { AppError, asAppError, type FieldProblem, invalidField, invalidFields } from "../errors.ts";
 import type { Models } from "../models/models.ts";
 import { compileSchema } from "../registry/schema.ts";
 import type { Status } from "../tasks/task.ts";
@@ -54,7 +54,7 @@ export function idempotencyKeyOf(request: Request): string | null {
   const header = request.headers.get("idempotency-key");
   if (header === null) return null;
   const key = /^"(.*)"$/.exec(header)?.[1] ?? header;
-  if (!CLIENT_REQUEST_ID.test(key)) throw refused("", "Idempotency-Key must be 1 to 255 visible ASCII characters");
+  if (!CLIENT_REQUEST_ID.test(key)) throw invalidField("", "Idempotency-Key must be 1 to 255 visible ASCII characters");
   return key;
 }
 
@@ -65,14 +65,14 @@ function withAlias(body: unknown, request: Request): unknown {
   if (key === null) return body;
   const given = (body as { client_request_id?: unknown }).client_request_id;
   if (given !== undefined && given !== key) {
-    throw refused("/client_request_id", "differs from the Idempotency-Key header, which is the same thing");
+    throw invalidField("/client_request_id", "differs from the Idempotency-Key header, which is the same thing");
   }
   return { ...body, client_request_id: key };
 }
 
 function checked(body: unknown, check: (value: unknown) => readonly FieldProblem[], models: Models): TaskRequest {
   const fields = check(body);
-  if (fields.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields });
+  if (fields.length > 0) throw invalidFields(fields);
   const task = body as TaskRequest;
   if (!models.knows(task.model)) {
     const where =
@@ -86,9 +86,6 @@ function checked(body: unknown, check: (value: unknown) => readonly FieldProblem
   }
   return task;
 }
-
-const refused = (path: string, message: string): AppError =>
-  new AppError("invalid_request", "The request is not valid.", { fields: [{ path, message }] });
 
 /** Only ids, statuses and paths of ours go in: nothing needs escaping. */
 function acceptedJson(id: string, status: Status, owner: Owner, links: Links): string {

@@ -1,5 +1,5 @@
 // The routes of what a task holds of its owner: links that let somebody else read it, and erasing it.
-import { AppError } from "../errors.ts";
+import { invalidFields } from "../errors.ts";
 import { compileSchema } from "../registry/schema.ts";
 import type { Erase } from "../tasks/erase.ts";
 import type { Tasks } from "../tasks/tasks.ts";
@@ -35,7 +35,7 @@ function createLinksRoute(tasks: Tasks, links: Links): (call: KeyedCall) => Prom
     const taskId = taskIdOf(call);
     const body = await readJson(call);
     const fields = check(body);
-    if (fields.length > 0) throw new AppError("invalid_request", "The request is not valid.", { fields });
+    if (fields.length > 0) throw invalidFields(fields);
     const { expires_in_s: ttlS = linkSecondsDefault } = body as { expires_in_s?: number };
     await tasks.read(taskId, call.owner); // throws for a task that does not exist for this key
     return replyJson(call, 200, JSON.stringify(links.signed(taskId, call.owner, ttlS)));

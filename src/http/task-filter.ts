@@ -1,6 +1,6 @@
 // Queries and bodies that ask for tasks become a TaskFilter and a place in the list, checked against one schema. A name
 // that is not known is refused: a filter that was misspelt and ignored would select everything.
-import { AppError, type FieldProblem } from "../errors.ts";
+import { AppError, type FieldProblem, invalidField } from "../errors.ts";
 import type { Check } from "../registry/schema.ts";
 import { type Position, positionOf, type TaskFilter } from "../tasks/filter.ts";
 import { searchWords } from "../tasks/search-text.ts";
@@ -53,7 +53,7 @@ export function filterOf(fields: FilterFields, at = ""): TaskFilter {
   const { created_after, created_before, ...rest } = fields;
   const words = searchWords(fields.q ?? "").length;
   if (fields.q !== undefined && (words === 0 || words > WORDS_MAX)) {
-    throw invalid("The request is not valid.", [{ path: `${at}/q`, message: `must have 1 to ${WORDS_MAX} words` }]);
+    throw invalidField(`${at}/q`, `must have 1 to ${WORDS_MAX} words`);
   }
   return {
     ...rest,

@@ -1,7 +1,7 @@
 // What a request says about the form of its answer, in the words of the server that is to give it. Old vLLM names
 // (`guided_json` and its like) become `structured_outputs`, since newer servers ignore them without a word; another
 // server gets `response_format` where that says the same. encode.ts calls it; nothing is ever dropped.
-import { AppError } from "../errors.ts";
+import { invalidField } from "../errors.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -17,10 +17,6 @@ const guidedNames: Readonly<Record<string, string>> = {
 /** One of these says what the answer must be; vLLM takes no two of them. */
 const constraintNames = ["json", "regex", "choice", "grammar", "json_object", "structural_tag"] as const;
 
-/** A problem of one field of a request's body. */
-export const refusedField = (name: string, message: string): AppError =>
-  new AppError("invalid_request", "The request is not valid.", { fields: [{ path: `/${name}`, message }] });
-
 /**
  * The body with its constraint in `structured_outputs` alone, where it has one beside `response_format`. Throws
  * `invalid_request` for a `guided_*` field that has no successor, for two constraints, and for none where one is begun.
@@ -30,7 +26,7 @@ export function withStructuredOutputs(body: Fields): Fields {
   const given = body.structured_outputs ?? null;
   if (guided.length === 0 && given === null) return body;
   if (given !== null && (typeof given !== "object" || Array.isArray(given))) {
-    throw refusedField("structured_outputs", "must be an object");
+    throw invalidField("/structured_outputs", "must be an object");
   }
   const outputs: Fields = { ...given };
   const rest: Fields = { ...body };
@@ -39,8 +35,10 @@ export function withStructuredOutputs(body: Fields): Fields {
     delete rest[name];
     if (body[name] === null || body[name] === undefined) continue;
     const successor = Object.hasOwn(guidedNames, name) ? guidedNames[name] : undefined;
-    if (successor === undefined) throw refusedField(name.slice(0, 64), "is no longer known: use structured_outputs");
-    if (given !== null) throw refusedField(name, "cannot stand beside structured_outputs");
+    if (successor === undefined) {
+      throw invalidField(`/${name.slice(0, 64)}`, "is no longer known: use structured_outputs");
+    }
+    if (given !== null) throw invalidField(`/${name}`, "cannot stand beside structured_outputs");
     outputs[successor] = body[name];
   }
   if (Object.keys(outputs).length === 0) return rest;
@@ -51,11 +49,11 @@ export function withStructuredOutputs(body: Fields): Fields {
 function checkOutputs(outputs: Fields, rest: Fields): void {
   const named = constraintNames.filter((name) => (outputs[name] ?? false) !== false);
   if (named.length !== 1) {
-    throw refusedField("structured_outputs", `must have exactly one of ${constraintNames.join(", ")}`);
+    throw invalidField("/structured_outputs", `must have exactly one of ${constraintNames.join(", ")}`);
   }
   const format = rest.response_format as { readonly type?: unknown } | null | undefined;
   if (format && format.type !== "text") {
-    throw refusedField("response_format", "cannot stand beside structured_outputs or guided_*");
+    throw invalidField("/response_format", "cannot stand beside structured_outputs or guided_*");
   }
 }
 
@@ -70,7 +68,7 @@ export function withResponseFormat(body: Fields): Fields {
   if (outputs === undefined) return rest;
   const other = Object.keys(outputs).find((name) => name !== "json" && name !== "json_object");
   if (other !== undefined) {
-    throw refusedField("structured_outputs", `${other.slice(0, 64)} is not known to the server of this model`);
+    throw invalidField("/structured_outputs", `${other.slice(0, 64)} is not known to the server of this model`);
   }
   if (outputs.json_object === true) return { ...rest, response_format: { type: "json_object" } };
   const schema = typeof outputs.json === "string" ? parsed(outputs.json) : outputs.json;
@@ -83,6 +81,6 @@ function parsed(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw refusedField("structured_outputs", "json must be a JSON Schema");
+    throw invalidField("/structured_outputs", "json must be a JSON Schema");
   }
 }

@@ -1,8 +1,9 @@
 // A request in the words of the server that is to answer it: its name for the model, the usage of a stream always
 // asked for, vLLM's own fields for vLLM alone. Pure; called for every try, as targets differ. A field that a server
 // would ignore without a word is refused, never dropped.
+import { invalidField } from "../errors.ts";
 import type { LlmEndpoint, Target } from "../models/llm-models.ts";
-import { refusedField, withResponseFormat, withStructuredOutputs } from "./constraints.ts";
+import { withResponseFormat, withStructuredOutputs } from "./constraints.ts";
 import type { LlmRequest } from "./llm.ts";
 
 export interface EncodedBody {
@@ -115,10 +116,10 @@ function jsonFor(target: Target, request: LlmRequest, given: Readonly<Fields>): 
 
 function refuseClosed(value: Fields): void {
   for (const name in closedFields) {
-    if ((value[name] ?? null) !== null) throw refusedField(name, closedFields[name] ?? "");
+    if ((value[name] ?? null) !== null) throw invalidField(`/${name}`, closedFields[name] ?? "");
   }
   // Lower goes first: a client would overtake all others. 0 is where everybody stands.
-  if ((value.priority ?? 0) !== 0) throw refusedField("priority", "is not the client's to choose");
+  if ((value.priority ?? 0) !== 0) throw invalidField("/priority", "is not the client's to choose");
   delete value.priority;
   // Each try is named by its own header: two clients' names for their calls must not meet in a server.
   delete value.request_id;
@@ -139,7 +140,7 @@ function forVllm(value: Fields, { keyId }: LlmRequest): Fields {
  * have asked. A client's own salt parts it further and never joins two keys: what is sent is a digest of both.
  */
 export function saltOf(keyId: string, given: unknown): string {
-  if ((given ?? "") !== "" && typeof given !== "string") throw refusedField("cache_salt", "must be a string");
+  if ((given ?? "") !== "" && typeof given !== "string") throw invalidField("/cache_salt", "must be a string");
   return Bun.CryptoHasher.hash("sha256", JSON.stringify([keyId, given ?? ""]), "base64url");
 }
 
@@ -147,7 +148,7 @@ function forOpenAi(value: Fields, endpoint: LlmEndpoint): Fields {
   const foreign = endpoint === "chat/completions" ? vllmChatFields : vllmFields;
   for (const name in value) {
     if (!foreign.has(name)) continue;
-    if ((value[name] ?? null) !== null) throw refusedField(name, "is vLLM's, and this model has another server");
+    if ((value[name] ?? null) !== null) throw invalidField(`/${name}`, "is vLLM's, and this model has another server");
     delete value[name];
   }
   return withResponseFormat(value);

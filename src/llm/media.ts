@@ -1,10 +1,9 @@
 // Pictures of a conversation that stand behind a URL: fetched here, under the rules for addresses of strangers, and put
 // into the request as data, so that no client can make a model server ask an address inside. Called for OpenAI's routes
 // and for `ctx.llm` before any server is chosen. No URL of a client ever reaches a model server.
-import { AppError, asAppError } from "../errors.ts";
+import { AppError, asAppError, invalidField } from "../errors.ts";
 import type { FetchedBytes } from "../net/fetch-input.ts";
 import { readImageHeader } from "../registry/image-header.ts";
-import { refusedField } from "./constraints.ts";
 import { saltOf } from "./encode.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -53,12 +52,12 @@ export async function withMedia(body: Fields, parts: MediaParts): Promise<Fields
     if (!Array.isArray(message.content)) return message;
     const content = message.content.map((part: unknown, p) =>
       typeof part === "object" && part !== null
-        ? copied({ ...part }, `messages/${m}/content/${p}`, parts.keyId, places)
+        ? copied({ ...part }, `/messages/${m}/content/${p}`, parts.keyId, places)
         : part,
     );
     return { ...message, content };
   });
-  if (places.length > FETCHED_MAX) throw refusedField("messages", `have more than ${FETCHED_MAX} pictures by URL`);
+  if (places.length > FETCHED_MAX) throw invalidField("/messages", `have more than ${FETCHED_MAX} pictures by URL`);
   if (places.length > 0) await fetchAll(places, parts);
   return { ...body, messages };
 }
@@ -66,13 +65,13 @@ export async function withMedia(body: Fields, parts: MediaParts): Promise<Fields
 /** A part whose URLs are noted in `places`; it is a copy of ours, written when they have been fetched. */
 function copied(part: Record<string, unknown>, path: string, keyId: string, places: Place[]): object {
   for (const name of Object.keys(part)) {
-    if (name.endsWith("_embeds")) throw refusedField(`${path}/${name.slice(0, 64)}`, "is not taken from clients");
+    if (name.endsWith("_embeds")) throw invalidField(`${path}/${name.slice(0, 64)}`, "is not taken from clients");
   }
   // A server may keep what it has decoded under this name: each key has names of its own.
   if (typeof part.uuid === "string") part.uuid = saltOf(keyId, part.uuid);
   for (const name in part) {
     if (!isMedia(name) && !isWords(name) && namesHost(part[name]))
-      throw refusedField(`${path}/${name.slice(0, 64)}`, dataAlone);
+      throw invalidField(`${path}/${name.slice(0, 64)}`, dataAlone);
   }
   for (const name of mediaNames) {
     const given = part[name] ?? null;
@@ -80,9 +79,9 @@ function copied(part: Record<string, unknown>, path: string, keyId: string, plac
     const inner = typeof given === "object" ? { ...given } : { url: given };
     const { url } = inner as { url?: unknown };
     const at = `${path}/${name}`;
-    if (typeof url !== "string") throw refusedField(at, "must hold a url");
+    if (typeof url !== "string") throw invalidField(at, "must hold a url");
     if (/^data:/i.test(url)) continue;
-    if (name !== "image_url") throw refusedField(at, dataAlone);
+    if (name !== "image_url") throw invalidField(at, dataAlone);
     part[name] = inner;
     places.push({ path: at, url, put: (data) => Object.assign(inner, { url: data }) });
   }
@@ -111,9 +110,9 @@ async function fetchAll(places: readonly Place[], { fetchMedia, reserve, signal 
       });
       reserve(bytes.byteLength);
       leftBytes -= bytes.byteLength;
-      if (leftBytes < 0) throw refusedField(place.path, `the pictures have more than ${FETCHED_BYTES_MAX} bytes`);
+      if (leftBytes < 0) throw invalidField(place.path, `the pictures have more than ${FETCHED_BYTES_MAX} bytes`);
       const header = readImageHeader(bytes);
-      if (header === null) throw refusedField(place.path, "is not a PNG, JPEG or WebP picture");
+      if (header === null) throw invalidField(place.path, "is not a PNG, JPEG or WebP picture");
       place.put(`data:image/${header.format};base64,${Buffer.from(bytes).toString("base64")}`);
     }
   };
@@ -128,6 +127,6 @@ async function fetchAll(places: readonly Place[], { fetchMedia, reserve, signal 
 function unfetched(error: unknown, path: string): unknown {
   const known = asAppError(error);
   if (!known?.code.startsWith("fetch_")) return error;
-  const { message, fields } = refusedField(path, known.message);
+  const { message, fields } = invalidField(path, known.message);
   return new AppError("invalid_request", message, { fields, cause: known });
 }

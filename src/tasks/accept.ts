@@ -7,7 +7,7 @@ import { type Appended, append, readLast } from "../bus/log.ts";
 import { ensureQueue } from "../bus/queues.ts";
 import { consumerName, type QueueAddress, streams, subjects } from "../bus/subjects.ts";
 import type { Clock } from "../clock.ts";
-import { AppError, asAppError } from "../errors.ts";
+import { AppError, asAppError, invalidField } from "../errors.ts";
 import { derivedTaskId, partitionOf, randomTaskId, randomToken } from "../ids.ts";
 import { callbackOf } from "./callback.ts";
 import { requestHash } from "./canonical.ts";
@@ -147,8 +147,7 @@ const queueFull = (): AppError =>
 
 function callbackRefusal(options: AcceptOptions, url: string | undefined): AppError | null {
   const message = url === undefined ? null : options.callbackProblem(url);
-  if (message === null) return null;
-  return new AppError("invalid_request", "The request is not valid.", { fields: [{ path: "/callback_url", message }] });
+  return message === null ? null : invalidField("/callback_url", message);
 }
 
 /** Whether the task was accepted before: asking for it again takes no room, and its times were right then. */

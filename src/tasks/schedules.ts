@@ -5,7 +5,7 @@
 import type { SQL } from "bun";
 import type { Clock } from "../clock.ts";
 import { rfc3339 } from "../clock.ts";
-import { AppError, asAppError, errorKinds, messageOf } from "../errors.ts";
+import { AppError, asAppError, errorKinds, invalidField, messageOf } from "../errors.ts";
 import { isTaskId, randomTaskId } from "../ids.ts";
 import type { Log } from "../log.ts";
 import { canonicalTimezone, nextOccurrence } from "./cron.ts";
@@ -122,16 +122,20 @@ function createBook({ sql, clock, callbackProblem }: SchedulesOptions): Schedule
     async create({ name, cron, timezone = "UTC", task }, { keyId }) {
       const createdMs = clock.now();
       const zone = canonicalTimezone(timezone);
-      if (zone === null) throw refused("/timezone", "is not a time zone of the tz database, such as Europe/Berlin");
+      if (zone === null)
+        throw invalidField("/timezone", "is not a time zone of the tz database, such as Europe/Berlin");
       const nextMs = nextOccurrence(cron, zone, createdMs);
       if (nextMs === null) {
-        throw refused("/cron", "must be minute, hour, day, month and weekday, or @hourly and its like, and must occur");
+        throw invalidField(
+          "/cron",
+          "must be minute, hour, day, month and weekday, or @hourly and its like, and must occur",
+        );
       }
       const callback = task.callback_url === undefined ? null : callbackProblem(task.callback_url);
-      if (callback !== null) throw refused("/task/callback_url", callback);
+      if (callback !== null) throw invalidField("/task/callback_url", callback);
       const taskJson = JSON.stringify(task);
       if (Buffer.byteLength(taskJson) > SCHEDULED_TASK_BYTES_MAX) {
-        throw refused(
+        throw invalidField(
           "/task",
           `must have at most ${SCHEDULED_TASK_BYTES_MAX / 1024} KiB: send large inputs by URL or file_id`,
         );
@@ -155,6 +159,3 @@ function createBook({ sql, clock, callbackProblem }: SchedulesOptions): Schedule
 }
 
 const missing = (): AppError => new AppError("schedule_not_found", "There is no schedule with this id.");
-
-const refused = (path: string, message: string): AppError =>
-  new AppError("invalid_request", "The request is not valid.", { fields: [{ path, message }] });

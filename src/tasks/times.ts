@@ -1,6 +1,6 @@
 // When a task may start: from what its request says, and from what its job record holds. Pure. Called by accept, by the
 // actors (is this job overdue?) and by the read model; nobody else computes a task's times.
-import { AppError } from "../errors.ts";
+import { type AppError, invalidField } from "../errors.ts";
 import type { JobRecord, TaskError } from "./records.ts";
 import type { TaskRequest } from "./tasks.ts";
 
@@ -28,12 +28,14 @@ export function startTimes({ run_at, delay_ms, deadline }: TaskRequest, nowMs: n
 export function timesProblem(request: TaskRequest, { runAt, startBy }: StartTimes, nowMs: number): AppError | null {
   const dueMs = Math.max(nowMs, runAt ?? nowMs);
   if (request.run_at !== undefined && request.delay_ms !== undefined) {
-    return refused("/delay_ms", "cannot stand beside run_at");
+    return invalidField("/delay_ms", "cannot stand beside run_at");
   }
-  if (dueMs > nowMs + AHEAD_MS_MAX) return refused("/run_at", "is more than 365 days ahead");
+  if (dueMs > nowMs + AHEAD_MS_MAX) return invalidField("/run_at", "is more than 365 days ahead");
   if (startBy === undefined) return null;
-  if (startBy <= dueMs) return refused("/deadline", "must be after the task is due");
-  return startBy > dueMs + AHEAD_MS_MAX ? refused("/deadline", "is more than 365 days after the task is due") : null;
+  if (startBy <= dueMs) return invalidField("/deadline", "must be after the task is due");
+  return startBy > dueMs + AHEAD_MS_MAX
+    ? invalidField("/deadline", "is more than 365 days after the task is due")
+    : null;
 }
 
 /** How a task ends that was not started in time. */
@@ -43,9 +45,6 @@ export const deadlineError: TaskError = {
   stage: "queue",
   retryable: true,
 };
-
-const refused = (path: string, message: string): AppError =>
-  new AppError("invalid_request", "The request is not valid.", { fields: [{ path, message }] });
 
 /** When the job could first have been started, milliseconds since the epoch. */
 export const dueOf = (job: Pick<JobRecord, "created" | "runAt">): number =>
