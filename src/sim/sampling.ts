@@ -34,7 +34,8 @@ export const CHOICES_MAX = 128;
 const STOPS_MAX = 16;
 const STOP_CHARS_MAX = 1_000;
 const STOP_TOKENS_MAX = 1_024;
-const BAD_WORDS_MAX = 1_024;
+/** Each is looked for everywhere in a text. */
+const BAD_WORDS_MAX = 256;
 const BAD_WORD_CHARS_MAX = 200;
 
 /** Tokens that a request may have made whatever there is to say: all of its choices are planned before the first. */

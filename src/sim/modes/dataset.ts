@@ -15,6 +15,8 @@ export interface Dataset {
 
 const BYTES_MAX = 64 * 1024 * 1024;
 const ROWS_MAX = 100_000;
+/** No context holds more. */
+const TEXT_CHARS_MAX = 1_000_000;
 /** Cosine of the words of two texts, rare ones counting more. Below it they speak of different things. */
 const NEAR_MIN = 0.5;
 /** A question is known by its beginning. */
@@ -46,13 +48,16 @@ function parseRows(text: string, path: string): Row[] {
     const row = parsed(line) ?? fail("is no JSON");
     if (!isRecord(row)) return fail("must be an object with prompt and answer");
     const { prompt, answer } = row;
-    if (typeof prompt !== "string" || prompt.trim() === "") return fail("prompt must be a text");
-    if (typeof answer !== "string" || answer === "") return fail("answer must be a text");
+    if (!isText(prompt)) return fail(`prompt must be a text of at most ${TEXT_CHARS_MAX} characters`);
+    if (!isText(answer)) return fail(`answer must be a text of at most ${TEXT_CHARS_MAX} characters`);
     rows.push({ prompt: prompt.trim(), answer });
   }
   if (rows.length === 0) throw new SettingsError(`${path} has no rows`);
   return rows;
 }
+
+const isText = (value: unknown): value is string =>
+  typeof value === "string" && value.trim() !== "" && value.length <= TEXT_CHARS_MAX;
 
 function parsed(line: string): unknown {
   try {
@@ -93,17 +98,17 @@ function createIndex(texts: readonly string[]): (text: string) => number {
   const lengths = Float64Array.from(termsAt, lengthOf);
   return (text) => {
     const terms = distinctTerms(text);
-    const shared = new Map<number, number>();
+    const shared = new Float64Array(texts.length);
     for (const term of terms) {
       const weight = weightOf(term);
-      for (const at of places.get(term) ?? []) shared.set(at, (shared.get(at) ?? 0) + weight);
+      for (const at of places.get(term) ?? []) shared[at] = (shared[at] ?? 0) + weight;
     }
     const length = lengthOf(terms);
     let best = -1;
     let bestScore = 0;
-    for (const [at, sum] of shared) {
-      const score = sum / (length * (lengths[at] ?? 1));
-      if (score > bestScore || (score === bestScore && at < best)) [best, bestScore] = [at, score];
+    for (let at = 0; at < shared.length; at++) {
+      const score = (shared[at] ?? 0) / (length * (lengths[at] ?? 1));
+      if (score > bestScore) [best, bestScore] = [at, score];
     }
     return bestScore >= NEAR_MIN ? best : -1;
   };

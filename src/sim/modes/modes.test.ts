@@ -96,6 +96,7 @@ test("what cannot be done is a 400 of a request, and keeps the simulator from st
   expect(await refused({ sim_mode: "template" })).toContain("needs a template");
   expect(await refused({ sim_template: "{{x}}" })).toContain("has no place {{x}}");
   expect(await refused({ sim_scenario: "none" })).toContain("scenario must be one of refund, failing");
+  expect(await refused({ sim_mode: ["echo"] })).toContain("sim_mode must be a text");
   expect(await refused({ sim_tool_format: "xml" })).toContain("tool_format must be one of parsed, hermes");
   expect(await refused({ sim_malformed_arguments: 2 })).toContain("a number from 0 to 1");
   const bad = await write("bad.jsonl", '{"prompt": "a", "answer": "b"}\n\n{"prompt": "a"}\n');
@@ -157,9 +158,14 @@ test("a script calls tools, answers their results, fails and ends as it is writt
   });
   const second = (await (await play(called("It was shipped."))).json()) as Answer;
   expect([textOf(second), second.choices[0]?.finish_reason]).toEqual(["Turn 1: It was shipped.", "length"]);
+  const begun = [...called("It was shipped."), { role: "assistant", content: "Turn 1: It" }];
+  const going = await play(begun, { continue_final_message: true, add_generation_prompt: false });
+  expect(textOf((await going.json()) as Answer)).toBe(" was shipped.");
   const failed = await play(called("The order is missing."));
   expect([failed.status, failed.headers.get("retry-after")]).toEqual([503, "3"]);
   expect(await failed.text()).toContain("Later.");
+  const again = [...called("The order is missing."), { role: "assistant", content: "Turn" }];
+  expect((await play(again, { continue_final_message: true, add_generation_prompt: false })).status).toBe(503);
   const ever = await play([{ role: "user", content: "As ever: what is 2 + 3?" }]);
   expect(textOf((await ever.json()) as Answer)).toContain("5");
   const nothing = (await (await play([{ role: "user", content: "Hello" }])).json()) as Answer;

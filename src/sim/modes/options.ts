@@ -6,7 +6,7 @@ import { SettingsError } from "../settings-error.ts";
 import { toolTextFormats } from "../tool-text.ts";
 import { WireError } from "../wire-error.ts";
 import { type Dataset, loadDataset } from "./dataset.ts";
-import { type AnswerMode, type AnswerOptions, plainOptions } from "./mode.ts";
+import type { AnswerMode, AnswerOptions } from "./mode.ts";
 import { ruleFor, type Scenario } from "./scenario.ts";
 import { loadScenarios, type Scenarios } from "./script-file.ts";
 import { parseTemplate, type Template, TemplateError } from "./template.ts";
@@ -48,13 +48,13 @@ export async function loadAnswers(settings: AnswerSettings): Promise<AnswerSourc
   const texts = [mode, template, scenario, toolFormat, malformedArguments];
   for (const [at, text] of texts.entries()) if (text) given[names[at] ?? ""] = text;
   const standing: Given = { mode: "conversation", ...given };
-  if (scenario) settled(() => read({ ...standing, mode: "scripted" }, files, plainOptions));
-  const defaults = settled(() => read(standing, files, plainOptions));
+  if (scenario) settled(() => read({ ...standing, mode: "scripted" }, files));
+  const defaults = settled(() => read(standing, files));
   const optionsOf = (exchange: Exchange): AnswerOptions => {
-    const wanted = wantedBy(exchange);
-    if (wanted === null) return defaults;
     try {
-      return read({ ...standing, ...wanted, mode: kindOf(wanted, standing) }, files, defaults);
+      const wanted = wantedBy(exchange);
+      if (wanted === null) return defaults;
+      return read({ ...standing, ...wanted, mode: kindOf(wanted, standing) }, files);
     } catch (error) {
       if (error instanceof OptionError) throw new WireError(400, error.message, "vllm_xargs");
       throw error;
@@ -88,13 +88,14 @@ function settled(read: () => AnswerOptions): AnswerOptions {
 const kindOf = (wanted: Given, standing: Given): string =>
   wanted.mode ?? (wanted.template ? "template" : wanted.scenario ? "scripted" : (standing.mode ?? ""));
 
-/** What the request itself says; null where it says nothing, as most. */
+/** What the request itself says; null where it says nothing, as most. Throws OptionError. */
 function wantedBy({ request, body }: Exchange): Given | null {
   const xargs = isRecord(body.vllm_xargs) ? body.vllm_xargs : null;
   let given: Record<string, string> | null = null;
   for (const name of names) {
     const value = request.headers.get(headerOf[name]) ?? xargs?.[`sim_${name}`];
-    if (typeof value !== "string" && typeof value !== "number") continue;
+    if (value == null) continue;
+    if (typeof value !== "string" && typeof value !== "number") throw new OptionError(`sim_${name} must be a text`);
     given ??= {};
     given[name] = String(value);
   }
@@ -110,14 +111,14 @@ const headerOf: Readonly<Record<(typeof names)[number], string>> = {
 };
 
 /** Throws OptionError. */
-function read(given: Given, files: Files, defaults: AnswerOptions): AnswerOptions {
-  const { tool_format: format, malformed_arguments: share } = given;
+function read(given: Given, files: Files): AnswerOptions {
+  const { tool_format: format, malformed_arguments: share = "0" } = given;
   const toolFormat = toolTextFormats.find((one) => one === format) ?? null;
   if (format !== undefined && format !== "parsed" && toolFormat === null) {
     throw new OptionError(`tool_format must be one of parsed, ${toolTextFormats.join(", ")}`);
   }
-  const malformedShare = share === undefined ? defaults.malformedShare : Number(share);
-  if (!(malformedShare >= 0 && malformedShare <= 1)) {
+  const malformedShare = Number(share);
+  if (share.trim() === "" || !(malformedShare >= 0 && malformedShare <= 1)) {
     throw new OptionError("malformed_arguments must be a number from 0 to 1");
   }
   return { mode: readMode(given, files), toolFormat, malformedShare };
@@ -158,8 +159,10 @@ function scenarioOf(name: string | undefined, scenarios: Scenarios): Scenario {
   throw new OptionError(`scenario must be one of ${[...scenarios.keys()].join(", ")}`);
 }
 
-/** Before anything is checked; what is no conversation fits no moment. */
-function messagesOf({ body: { messages, prompt } }: Exchange): readonly ChatMessage[] {
+/** Before anything is checked; what is no conversation fits no moment. An answer that is gone on with is not yet said. */
+function messagesOf({ body }: Exchange): readonly ChatMessage[] {
+  const { messages, prompt } = body;
   if (!Array.isArray(messages)) return typeof prompt === "string" ? [{ role: "user", content: prompt }] : [];
-  return messages.filter((message) => isRecord(message) && typeof message.role === "string") as ChatMessage[];
+  const said = messages.filter((message) => isRecord(message) && typeof message.role === "string") as ChatMessage[];
+  return body.continue_final_message === true && said.at(-1)?.role === "assistant" ? said.slice(0, -1) : said;
 }

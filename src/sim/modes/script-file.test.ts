@@ -65,6 +65,8 @@ other: none
   expect(problemsOf("a:\n  - text: [\n")).toEqual([expect.stringMatching(/^s\.yaml:\d: /)]);
   expect(problemsOf("a: []\na: []\n")).toEqual([expect.stringMatching(/^s\.yaml:2: .*unique/)]);
   expect(problemsOf("a: &x\n  - text: b\nb: *x\n")).toEqual(["s.yaml:3: aliases are not taken"]);
+  const inside = "a:\n  - calls:\n      - name: f\n        arguments: {one: &x {}, two: *x}\n";
+  expect(problemsOf(inside)).toEqual(["s.yaml:4: aliases are not taken"]);
   expect(problemsOf("")).toEqual([expect.stringContaining("s.yaml")]);
   expect(problemsOf("- a")).toEqual(["s.yaml:1: the script must be a map"]);
 });

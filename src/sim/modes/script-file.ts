@@ -1,6 +1,6 @@
 // Reads the file of scenarios (YAML, or JSON, which is YAML too) when the simulator starts, and checks all of it: what is
 // wrong is told with its line, each rule's first problem at once, and nothing of the file is used.
-import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from "yaml";
+import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from "yaml";
 import { FaultError, type FaultSpec, parseFault } from "../fault.ts";
 import { SettingsError } from "../settings-error.ts";
 import type { Moment, Rule, Scenario, ScriptedCall, TextMatch } from "./scenario.ts";
@@ -57,6 +57,9 @@ export function parseScenarios(text: string, path: string): Scenarios {
       return null;
     }
   };
+  visit(document, {
+    Alias: (_, { range }) => report(range?.[0] ?? 0, "aliases are not taken"),
+  });
   if (problems.length === 0) {
     for (const [name, list] of attempt(() => fieldsOf(document.contents, "the script")) ?? []) {
       const items = attempt(() => itemsOf(list, `the scenario ${name}`, RULES_MAX)) ?? [];
@@ -180,7 +183,4 @@ function fieldsOf(node: Node | null, what: string, known?: readonly string[]): M
   return fields;
 }
 
-function plain(node: unknown): Node | null {
-  if (isAlias(node)) throw new Problem(node, "aliases are not taken");
-  return isMap(node) || isSeq(node) || isScalar(node) ? node : null;
-}
+const plain = (node: unknown): Node | null => (isMap(node) || isSeq(node) || isScalar(node) ? node : null);

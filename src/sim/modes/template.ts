@@ -25,7 +25,6 @@ export class TemplateError extends Error {
 const places: readonly string[] = ["question", "system", "turn", "result", "answer"] satisfies (keyof TemplateValues)[];
 const isPlace = (name: string): name is keyof TemplateValues => places.includes(name);
 
-/** As what a model would be asked for in a whole context. */
 const TEMPLATE_CHARS_MAX = 1_000_000;
 
 /** Throws TemplateError for a place that nobody knows. */
@@ -38,8 +37,15 @@ export function parseTemplate(text: string): Template {
   });
 }
 
-export const fillTemplate = (template: Template, values: TemplateValues): string =>
-  template.map((part) => (typeof part === "string" ? part : values[part.place])).join("");
+/** At most as much as a template may have: no context holds more. */
+export function fillTemplate(template: Template, values: TemplateValues): string {
+  let text = "";
+  for (const part of template) {
+    text += typeof part === "string" ? part : values[part.place];
+    if (text.length > TEMPLATE_CHARS_MAX) return text.slice(0, TEMPLATE_CHARS_MAX);
+  }
+  return text;
+}
 
 /** The values of a conversation; `answer` is composed where it is asked for. */
 export function valuesOf(messages: readonly ChatMessage[], answer: () => string): TemplateValues {
