@@ -21,6 +21,11 @@ const rows: readonly (readonly [fault: string, stream: string, whole: string])[]
   ["status=500", "502 upstream_failed", "502 upstream_failed"],
   ["status=503", "429 model_overloaded", "429 model_overloaded"],
   ["status=503; message=starting", "503 model_unavailable", "503 model_unavailable"],
+  // What stands before a server answers in words of its own.
+  ["status=400; body=<html>Bad Request</html>", "400 invalid_request", "400 invalid_request"],
+  ["status=413; body=<html>Too Large</html>", "413 payload_too_large", "413 payload_too_large"],
+  ["status=502; body=<html>Bad Gateway</html>", "502 upstream_failed", "502 upstream_failed"],
+  ["status=503; body=<html>no server is available</html>", "503 model_unavailable", "503 model_unavailable"],
   ["reset", "502 upstream_failed", "502 upstream_failed"],
   ["hang", "504 upstream_timeout", "504 upstream_timeout"],
   ["delay_ms=20", "ok", "ok"],

@@ -55,7 +55,7 @@ test("its tables have every part of a fault, and no other", () => {
   const cells = [...faults.matchAll(/^\| (`[a-z_]+(?:=[A-Z]+)?`(?:, `[a-z_]+`)*) \|/gm)].map((match) => match[1] ?? "");
   const parts = cells.flatMap((cell) => cell.split(", ").map((part) => part.replaceAll("`", "")));
   const listed = parts.map((part) => part.replace(/=.*/, ""));
-  const qualifiers = ["retry_after", "message", "after"];
+  const qualifiers = ["retry_after", "message", "body", "after"];
   expect([...listed, ...qualifiers].sort()).toEqual(fields.sort());
   for (const part of parts) parseFault(part.replace("=N", "=500").replace("=TEXT", "=text/html"));
 });

@@ -1,9 +1,11 @@
 // `/v1/audio/speech` and `/v1/audio/transcriptions`: a text as a WAV, and what was said in one. The sound and the words
 // are made by speak.ts and transcribe.ts; here are OpenAI's forms of them, and the time that they take.
+
 import { requestIdOf } from "./chat.ts";
 import { ContentError } from "./chat-request.ts";
 import { leftResponse, workInEngine } from "./engine-work.ts";
 import { generate, refuseFull } from "./generate.ts";
+import { jsonResponse } from "./json-response.ts";
 import { planAnswer } from "./plan.ts";
 import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
 import { readFlag, readSampling, roomFor } from "./sampling.ts";
@@ -116,10 +118,10 @@ function transcriptResponse(
 ): Response {
   const usage = { type: "duration", seconds: Math.ceil(transcript.durationS) };
   const { text } = transcript;
-  if (format === "json") return Response.json({ text, usage, system_fingerprint: fingerprint });
+  if (format === "json") return jsonResponse({ text, usage, system_fingerprint: fingerprint });
   if (format === "verbose_json") {
     const verbose = verboseTranscript(transcript, body);
-    return Response.json({ ...verbose, usage, system_fingerprint: fingerprint });
+    return jsonResponse({ ...verbose, usage, system_fingerprint: fingerprint });
   }
   const plain = format === "text" ? `${text}\n` : subtitlesOf(transcript, format);
   const type = format === "vtt" ? "text/vtt" : "text/plain";

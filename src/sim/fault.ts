@@ -9,6 +9,8 @@ export interface FaultSpec {
   readonly retry_after?: number;
   /** The text of the error, beside `status` or `error`. */
   readonly message?: string;
+  /** All that is sent, beside `status`, as by a proxy: HTML, where `content_type` does not say otherwise. */
+  readonly body?: string;
   /** Closes the connection without an answer. */
   readonly reset?: true;
   /** The connection is reset, and new ones are refused for so long. */
@@ -68,6 +70,7 @@ const kinds: Readonly<Record<FaultPart, Kind>> = {
   status: { min: 400, max: 599 },
   retry_after: { min: 0, max: 86_400 },
   message: "text",
+  body: "text",
   reset: "flag",
   refuse_ms: milliseconds,
   hang: "flag",
@@ -94,7 +97,7 @@ const kinds: Readonly<Record<FaultPart, Kind>> = {
 };
 
 /** Parts that only say more of another. */
-const qualifiers: ReadonlySet<string> = new Set(["retry_after", "message", "after"]);
+const qualifiers: ReadonlySet<string> = new Set(["retry_after", "message", "body", "after"]);
 
 /** Longer texts are no faults. */
 const FAULT_CHARS_MAX = 1_000;

@@ -1,5 +1,6 @@
 // How the simulated server is: alive, ready, loaded, and which version it claims to be. Paths and answers are vLLM's;
 // those of its development mode are always there.
+import { jsonResponse } from "./json-response.ts";
 import type { Route } from "./routes.ts";
 import type { ServerState } from "./server-state.ts";
 
@@ -18,18 +19,18 @@ export const healthRoutes = (state: ServerState): readonly Route[] => [
     handle: () => new Response(null, { status: state.dead || performance.now() < state.readyAtMs ? 503 : 200 }),
   },
   { method: "GET", path: "/ping", handle: () => new Response(null, { status: state.dead ? 503 : 200 }) },
-  { method: "GET", path: "/version", handle: () => Response.json({ version: VERSION }) },
+  { method: "GET", path: "/version", handle: () => jsonResponse({ version: VERSION }) },
   {
     method: "GET",
     path: "/load",
-    handle: () => Response.json({ server_load: state.metrics.traffic.open() }),
+    handle: () => jsonResponse({ server_load: state.metrics.traffic.open() }),
   },
   {
     method: "POST",
     path: "/reset_prefix_cache",
     handle({ request }, { engine }) {
       const preempting = new URL(request.url).searchParams.get("reset_running_requests") === "true";
-      return Response.json({ success: engine.forgetPrefixes(preempting) });
+      return jsonResponse({ success: engine.forgetPrefixes(preempting) });
     },
   },
 ];

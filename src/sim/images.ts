@@ -1,8 +1,10 @@
 // `/v1/images/generations`: small real PNGs for a prompt, in base64. What is on them is draw-image.ts's business; here is
 // OpenAI's form, and the time that drawing takes.
+
 import { IMAGE_SIDE_MAX } from "./draw-image.ts";
 import { leftResponse, workInEngine } from "./engine-work.ts";
 import { generate, refuseFull } from "./generate.ts";
+import { jsonResponse } from "./json-response.ts";
 import { drawnFor, type PictureRequest, pictureSender, pictureUsage, STEPS } from "./picture-sender.ts";
 import type { Exchange, Route, Simulation } from "./routes.ts";
 import { readFlag, readInteger, readSampling, roomFor } from "./sampling.ts";
@@ -38,7 +40,7 @@ async function answerImages(exchange: Exchange, simulation: Simulation): Promise
   if (readFlag(body, "stream")) return streamPictures(picture, pieces, count, model, exchange, simulation);
   const works = Array.from({ length: count }, () => ({ prompt: pieces, steps: STEPS }));
   if (!(await workInEngine(works, model, simulation, exchange))) return leftResponse();
-  return Response.json({
+  return jsonResponse({
     created: Math.floor(Date.now() / 1_000),
     data: works.map((_, index) => ({ b64_json: drawnFor(picture, index) })),
     output_format: "png",

@@ -15,12 +15,18 @@ export function injectedFault(spec: FaultSpec, signal: AbortSignal): Fault {
       if (spec.hang && spec.after === undefined) await pause(Number.POSITIVE_INFINITY, signal);
       if (spec.reset || spec.refuse_ms !== undefined || signal.aborted) return new Response(brokenBody());
       if (spec.status === undefined) return null;
-      const response = errorResponse(spec.status, spec.message ?? messages[spec.status] ?? `Error ${spec.status}`);
+      const response = refusal(spec, spec.status);
       if (spec.retry_after !== undefined) response.headers.set("retry-after", String(spec.retry_after));
       return response;
     },
     after: (response) => (response.status === 200 && response.body !== null ? broken(response, spec) : response),
   };
+}
+
+/** vLLM's error, or the words of a proxy before it. */
+function refusal({ message, body, content_type: type = "text/html" }: FaultSpec, status: number): Response {
+  if (body !== undefined) return new Response(body, { status, headers: { "content-type": type } });
+  return errorResponse(status, message ?? messages[status] ?? `Error ${status}`);
 }
 
 /** What is said with a status where the fault has no text. */

@@ -1,5 +1,6 @@
 // The names that the simulated model answers to: those it was started with, adapters that were loaded, or any at all
 // where `*` is among them. `/v1/models` lists them as vLLM does.
+import { jsonResponse } from "./json-response.ts";
 import type { JsonBody, Route, ServedModel, ServedModels } from "./routes.ts";
 import { WireError } from "./wire-error.ts";
 
@@ -32,7 +33,7 @@ export const modelRoutes: readonly Route[] = [
     handle: (_, simulation) => {
       const maxModelLen = simulation.engine.profile().maxModelLen;
       const data = simulation.models.list().map((model) => card(model, maxModelLen));
-      return Response.json({ object: "list", data });
+      return jsonResponse({ object: "list", data });
     },
   },
   {
@@ -43,7 +44,7 @@ export const modelRoutes: readonly Route[] = [
         models.list().find(({ id }) => id === rest) ??
         (models.has(rest) ? { id: rest, parent: null, root: rest } : null);
       if (model === null) throw new WireError(404, `The model \`${rest}\` does not exist.`, "model");
-      return Response.json(card(model, engine.profile().maxModelLen));
+      return jsonResponse(card(model, engine.profile().maxModelLen));
     },
   },
 ];

@@ -3,7 +3,9 @@
 // deeper sleep refuses them, or lets them wait too, as /admin/config says.
 //
 //   awake ── /sleep: level 0, 1, 2, or tags ──► asleep ── /wake_up: all, or the last tag ──► awake
+
 import type { Engine } from "./engine.ts";
+import { jsonResponse } from "./json-response.ts";
 import type { Route } from "./routes.ts";
 import { WireError } from "./wire-error.ts";
 
@@ -62,7 +64,7 @@ export function createSleep(): Sleep {
           return new Response(null);
         },
       },
-      { method: "GET", path: "/is_sleeping", handle: () => Response.json({ is_sleeping: paused }) },
+      { method: "GET", path: "/is_sleeping", handle: () => jsonResponse({ is_sleeping: paused }) },
     ],
   };
   return sleep;

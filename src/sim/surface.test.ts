@@ -77,6 +77,12 @@ test("a status stands instead of the answer, in vLLM's shape", async () => {
     error: { message: "Too many requests are waiting.", type: "RateLimitError", param: null, code: 429 },
   });
   expect((await see("status=500")).text).toContain("CUDA out of memory");
+  const proxy = await see("status=502; body=<h1>Bad Gateway</h1>");
+  expect([proxy.status, proxy.headers.get("content-type"), proxy.text]).toEqual([
+    502,
+    "text/html",
+    "<h1>Bad Gateway</h1>",
+  ]);
   expect(JSON.parse((await see("status=401;message=No entry")).text)).toMatchObject({ error: { message: "No entry" } });
 });
 

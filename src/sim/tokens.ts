@@ -1,7 +1,9 @@
 // `/tokenize` and `/detokenize`, as vLLM's: how many tokens a text or a conversation has for this simulator, and which.
+
 import type { ChatMessage } from "./chat-request.ts";
 import { isRecord } from "./chat-request.ts";
 import { renderChat } from "./chat-template.ts";
+import { jsonResponse } from "./json-response.ts";
 import type { Exchange, JsonBody, Route, Simulation } from "./routes.ts";
 import { readFlag } from "./sampling.ts";
 import { servedModel } from "./served-models.ts";
@@ -16,7 +18,7 @@ export const tokenRoutes: readonly Route[] = [
 function answerTokenize({ body }: Exchange, { models, engine }: Simulation): Response {
   servedModel(body, models);
   const pieces = readPieces(body);
-  return Response.json({
+  return jsonResponse({
     count: pieces.length,
     max_model_len: engine.profile().maxModelLen,
     tokens: pieces.map(idOf),
@@ -43,5 +45,5 @@ function answerDetokenize({ body }: Exchange, { models }: Simulation): Response 
   const { tokens } = body;
   const isId = (token: unknown): boolean => Number.isSafeInteger(token) && (token as number) >= 0;
   if (!Array.isArray(tokens) || !tokens.every(isId)) throw new WireError(400, "tokens must be ids", "tokens");
-  return Response.json({ prompt: detokenize(tokens as number[]) });
+  return jsonResponse({ prompt: detokenize(tokens as number[]) });
 }
