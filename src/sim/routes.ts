@@ -53,6 +53,10 @@ export interface AnswerSource {
   optionsOf(exchange: Exchange): AnswerOptions;
   /** The fault that a scenario has for this moment of a conversation. Throws WireError 400. */
   faultOf(exchange: Exchange): FaultSpec | null;
+  /** The settings by their names, as text. */
+  standing(): Readonly<Record<string, string>>;
+  /** Checks a change of the settings; what it returns makes it. Throws WireError 400. */
+  change(wanted: unknown): () => void;
 }
 
 /** The names that requests may call the model by. */

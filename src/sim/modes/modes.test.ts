@@ -115,6 +115,26 @@ test("what cannot be done is a 400 of a request, and keeps the simulator from st
   }
 });
 
+test("the settings change while it runs, all that is named or nothing", async () => {
+  const own = await start({ script: scripts });
+  const config = (change: object) => post(change, {}, own, "/admin/config");
+  const say = async (): Promise<string> => {
+    const answer = await post({ messages: [{ role: "user", content: "Hello" }] }, {}, own);
+    return textOf((await answer.json()) as Answer);
+  };
+  const answers = { mode: "template", template: "{{question}}?", malformed_arguments: 0.5 };
+  const changed = (await (await config({ answers })).json()) as { answers: object };
+  expect(changed.answers).toEqual({ ...answers, malformed_arguments: "0.5" });
+  expect(await say()).toBe("Hello?");
+  for (const wrong of [{ mode: "dataset" }, { mode: "echo", tool_format: "x" }, { modus: "echo" }, "echo"]) {
+    expect((await config({ answers: wrong })).status).toBe(400);
+  }
+  expect((await config({ answers: { mode: "echo" }, profile: { max_num_seqs: 0 } })).status).toBe(400);
+  expect(await say()).toBe("Hello?");
+  expect((await config({ answers: { scenario: "failing", mode: "scripted" } })).status).toBe(200);
+  expect((await post({ messages: [asked] }, {}, own)).status).toBe(200);
+});
+
 test("a dataset answers its own prompts, else the nearest one, else any; structured answers where they fit", async () => {
   const by = async (content: string, more: object = {}): Promise<string> =>
     textOf(await ask(content, { sim_mode: "dataset" }, more));

@@ -47,9 +47,9 @@ export async function loadAnswers(settings: AnswerSettings): Promise<AnswerSourc
   const given: Record<string, string> = {};
   const texts = [mode, template, scenario, toolFormat, malformedArguments];
   for (const [at, text] of texts.entries()) if (text) given[names[at] ?? ""] = text;
-  const standing: Given = { mode: "conversation", ...given };
+  let standing: Given = { mode: "conversation", ...given };
   if (scenario) settled(() => read({ ...standing, mode: "scripted" }, files));
-  const defaults = settled(() => read(standing, files));
+  let defaults = settled(() => read(standing, files));
   const optionsOf = (exchange: Exchange): AnswerOptions => {
     try {
       const wanted = wantedBy(exchange);
@@ -62,6 +62,19 @@ export async function loadAnswers(settings: AnswerSettings): Promise<AnswerSourc
   };
   return {
     optionsOf,
+    standing: () => standing,
+    change(wanted) {
+      try {
+        const changed: Given = { ...standing, ...givenIn(wanted) };
+        const options = read(changed, files);
+        return () => {
+          [standing, defaults] = [changed, options];
+        };
+      } catch (error) {
+        if (error instanceof OptionError) throw new WireError(400, `answers: ${error.message}`, "answers");
+        throw error;
+      }
+    },
     faultOf(exchange) {
       if (files.scenarios === null || !exchange.path.endsWith("/completions")) return null;
       const { mode } = optionsOf(exchange);
@@ -97,6 +110,18 @@ function wantedBy({ request, body }: Exchange): Given | null {
     if (value == null) continue;
     if (typeof value !== "string" && typeof value !== "number") throw new OptionError(`sim_${name} must be a text`);
     given ??= {};
+    given[name] = String(value);
+  }
+  return given;
+}
+
+/** What a change of the settings names. Throws OptionError. */
+function givenIn(wanted: unknown): Given {
+  if (!isRecord(wanted)) throw new OptionError("must be an object");
+  const given: Record<string, string> = {};
+  for (const [name, value] of Object.entries(wanted)) {
+    if (!names.some((one) => one === name)) throw new OptionError(`has no field ${name}: one of ${names.join(", ")}`);
+    if (typeof value !== "string" && typeof value !== "number") throw new OptionError(`${name} must be a text`);
     given[name] = String(value);
   }
   return given;
