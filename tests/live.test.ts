@@ -39,6 +39,26 @@ test("a stream comes as the server sent it, counted as the server counts", async
   expect(live.caller.inFlight().size).toBe(0);
 });
 
+test("a client that leaves with the last event, as SDKs do, has given nothing up: what the server counted is counted", async () => {
+  const actor = await live.actor("a", `${sim.url}/v1`);
+  const answer = await ask();
+  const reader = answer.body.getReader();
+  for (let text = ""; !text.endsWith("data: [DONE]\n\n"); ) {
+    text += Buffer.from((await reader.read()).value ?? []).toString();
+  }
+  await until("its end", 5_000, async () => (actor.size === 0 ? true : null));
+  const next = await ask(); // its first frame comes behind all that the actor has said before
+  await reader.cancel();
+  const { outcome, usage } = await answer.ended;
+  await new Response(next.body).text();
+  const { promptTokens, completionTokens } = (await next.ended).usage;
+  expect({ outcome, ...usage }).toMatchObject({ outcome: "finished", promptTokens, completionTokens });
+  const unread = await ask();
+  await until("its end", 5_000, async () => (actor.size === 0 ? true : null));
+  await unread.body.cancel();
+  expect((await unread.ended).outcome).toBe("cancelled");
+});
+
 test("a hundred at once, streamed and whole, each gets its own", async () => {
   await live.actor("a", `${sim.url}/v1`);
   await live.actor("b", `${sim.url}/v1`);

@@ -42,6 +42,7 @@ export class RemoteCall implements TryAnswer {
   #uncredited = 0;
   #state: "opening" | "answering" | "over" = "opening";
   #failure: AppError | null = null;
+  #finished = false;
 
   constructor(parts: RemoteCallParts) {
     this.#parts = parts;
@@ -52,6 +53,10 @@ export class RemoteCall implements TryAnswer {
 
   get actorId(): string {
     return this.#parts.actorId;
+  }
+
+  get isComplete(): boolean {
+    return this.#finished && this.#queue.length === 0;
   }
 
   get status(): number {
@@ -150,6 +155,7 @@ export class RemoteCall implements TryAnswer {
     if (counted === null || this.#state !== "answering")
       return this.fail("upstream_failed", "The answer cannot be read.", true);
     this.#count.told(usageOf(counted));
+    this.#finished = true;
     this.#end(false);
     this.#reader?.resolve(null);
     this.#reader = null;

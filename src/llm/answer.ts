@@ -39,8 +39,10 @@ export function answerOf(options: AnswerOptions): LlmAnswer {
   const fail = (error: AppError): void => {
     if (close("failed", error)) controller?.error(error);
   };
+  /** SDKs leave as soon as they have read the last event: that is no answer that was given up. */
+  const left = (): boolean => close(answer.isComplete && answer.status === 200 ? "finished" : "cancelled", null);
   const onAbort = (): void => {
-    if (close("cancelled", null)) controller?.error(signal.reason);
+    if (left()) controller?.error(signal.reason);
   };
   const watched = watchdog.watch(deadlineMs, () => fail(new AppError("upstream_timeout", "The answer took too long.")));
   signal.addEventListener("abort", onAbort, { once: true });
@@ -61,7 +63,7 @@ export function answerOf(options: AnswerOptions): LlmAnswer {
         }
       },
       cancel() {
-        close("cancelled", null);
+        left();
       },
     },
     { highWaterMark: 0 },

@@ -30,6 +30,8 @@ export interface TryAnswer {
   read(): Promise<Uint8Array | null>;
   /** Closes the server's socket. Idempotent; `read` answers null or throws from then on. */
   cancel(): void;
+  /** All of it has been read: only the null is left, for which a client need not wait. Unset: nobody knows. */
+  readonly isComplete?: boolean;
   /** Whose fault it is that `read` has thrown; unset: the server's. */
   readonly blamed?: Blamed;
   /** So far; final when `read` has answered null or thrown. */
