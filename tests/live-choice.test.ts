@@ -3,9 +3,10 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
 import type { LiveServer } from "../src/live/server.ts";
+import { codeOf } from "./code-of.ts";
 import { contentOf, target } from "./live-calls.ts";
 import { liveSuite } from "./live-suite.ts";
-import { codeOf, ending, event, streamOf } from "./model-servers.ts";
+import { ending, event, streamOf } from "./model-servers.ts";
 import { until } from "./stack.ts";
 
 setDefaultTimeout(20_000);

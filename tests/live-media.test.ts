@@ -1,25 +1,17 @@
 // Live calls for sound and pictures between a gateway's caller and actors' servers, with model servers of this file's
 // making: pieces and credit, tries, time limits, what is counted.
-import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { pause } from "../src/clock.ts";
 import type { LlmAnswer, LlmRequest } from "../src/llm/llm.ts";
 import type { LlmEndpoint } from "../src/models/llm-models.ts";
-import { type LiveFixture, llmRequest, startLive, target } from "./live-calls.ts";
-import { codeOf, modelServers } from "./model-servers.ts";
+import { codeOf } from "./code-of.ts";
+import { target } from "./live-calls.ts";
+import { liveSuite } from "./live-suite.ts";
 
 setDefaultTimeout(20_000);
 
-let live: LiveFixture;
-const servers = modelServers();
-const { serve } = servers;
-beforeAll(async () => {
-  live = await startLive();
-});
-afterEach(async () => {
-  await live.reset();
-  await servers.stop();
-});
-afterAll(() => live.stop());
+const live = liveSuite();
+const { serve } = live;
 
 /** What the gateway lets an actor send ahead of the client, and a piece more. */
 const AHEAD_BYTES_MAX = 48 * 1024;
@@ -28,7 +20,7 @@ const never = new AbortController().signal;
 
 const ask = (endpoint: LlmEndpoint, over: Partial<LlmRequest> = {}, value: object = {}): Promise<LlmAnswer> => {
   const body = { kind: "json", value: { input: "Eight words that somebody is to say here.", ...value } } as const;
-  return live.caller.call(llmRequest({ endpoint, body, stream: false, ...over }));
+  return live.ask({ endpoint, body, stream: false, ...over });
 };
 
 const events = (...values: readonly object[]): string =>

@@ -3,9 +3,10 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
+import { codeOf } from "./code-of.ts";
 import { contentOf, llmRequest, target } from "./live-calls.ts";
 import { liveSuite } from "./live-suite.ts";
-import { begun, codeOf, ending, event, streamOf } from "./model-servers.ts";
+import { begun, ending, event, streamOf } from "./model-servers.ts";
 import { until } from "./stack.ts";
 
 setDefaultTimeout(20_000);

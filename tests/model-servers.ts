@@ -1,5 +1,4 @@
 // Model servers for tests where the simulator is too well-behaved: whatever a test wants them to answer.
-import { asAppError } from "../src/errors.ts";
 
 const encoder = new TextEncoder();
 export const event = (content: string): Uint8Array =>
@@ -47,10 +46,3 @@ export const begun = (): Response =>
       await new Promise(() => {});
     },
   });
-
-/** The code of what `call` throws. */
-export const codeOf = (call: Promise<unknown>): Promise<string | undefined> =>
-  call.then(
-    () => "no error",
-    (error: unknown) => asAppError(error)?.code,
-  );

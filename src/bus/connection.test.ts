@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Broker, startBroker } from "../../tests/broker.ts";
-import { codeOf } from "../blobs/conformance.ts";
+import { codeOf } from "../../tests/code-of.ts";
 import { silentLog } from "../log.ts";
 import { openBus } from "./connection.ts";
 

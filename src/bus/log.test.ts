@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { jetstreamManager } from "@nats-io/jetstream";
 import fc from "fast-check";
 import { type Broker, startBroker } from "../../tests/broker.ts";
-import { asAppError } from "../errors.ts";
+import { codeOf } from "../../tests/code-of.ts";
 import { randomTaskId } from "../ids.ts";
 import { type Append, append, readLast, readRange } from "./log.ts";
 import { streams, subjects } from "./subjects.ts";
@@ -22,12 +22,6 @@ const ending = (taskId: string, fields: Partial<Append> = {}): Append => ({
   timeoutMs: 5_000,
   ...fields,
 });
-const codeOf = (work: Promise<unknown>): Promise<string | undefined> =>
-  work.then(
-    () => "no error",
-    (error) => asAppError(error)?.code ?? String(error),
-  );
-
 describe("append", () => {
   test("stores the first record of a task and refuses every other, of whatever status and model", async () => {
     const { bus } = broker;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Broker, startBroker } from "../../tests/broker.ts";
-import { codeOf } from "../blobs/conformance.ts";
+import { codeOf } from "../../tests/code-of.ts";
 import { randomTaskId } from "../ids.ts";
 import { append, readLast } from "./log.ts";
 import { streams, subjects } from "./subjects.ts";

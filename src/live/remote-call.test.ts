@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { asAppError } from "../errors.ts";
+import { codeOf } from "../../tests/code-of.ts";
 import { TryFailure } from "../llm/try.ts";
 import type { GatewayTag } from "./frames.ts";
 import { RemoteCall } from "./remote-call.ts";
@@ -37,7 +37,6 @@ const failureOf = (call: Promise<unknown>): Promise<unknown> =>
     () => null,
     (error: unknown) => error,
   );
-const codeOf = async (call: Promise<unknown>): Promise<string | undefined> => asAppError(await failureOf(call))?.code;
 const counted = { promptTokens: 5, completionTokens: 7, cachedTokens: 1 };
 
 describe("an answer", () => {

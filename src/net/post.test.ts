@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
-import { asAppError } from "../errors.ts";
+import { codeOf } from "../../tests/code-of.ts";
 import { type PostOptions, post } from "./post.ts";
 
 /** A server that speaks bytes, so that it can misbehave. */
@@ -56,12 +56,6 @@ async function serve(answer: (socket: Socket) => void): Promise<Host> {
 const options: PostOptions = { allowHosts: ["127.0.0.1"], httpsOnly: false };
 const send = (url: string, more: Partial<PostOptions> = {}, body = '{"größe":1}') =>
   post(url, { "content-type": "application/json", "webhook-id": "x" }, body, { ...options, ...more });
-const codeOf = (work: Promise<unknown>): Promise<string | undefined> =>
-  work.then(
-    () => "no error",
-    (error: unknown) => asAppError(error)?.code,
-  );
-
 describe("post", () => {
   test("sends its headers and body and nothing else, and keeps no connection", async () => {
     const host = await serve((socket) => socket.write("HTTP/1.1 204 No Content\r\n\r\n"));

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { codeOf } from "../../tests/code-of.ts";
 import { owner, startGatewayTasks, type TestTasks } from "../../tests/gateway-tasks.ts";
-import { codeOf } from "../blobs/conformance.ts";
 import { readLast } from "../bus/log.ts";
 import { streams, subjects } from "../bus/subjects.ts";
 import type { TaskEvent } from "./tasks.ts";
