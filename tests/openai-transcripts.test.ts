@@ -64,6 +64,8 @@ const exchanges: readonly (readonly [name: string, path: string, body: object])[
   ["image", "images/generations", { model, prompt: "a mill", size: "64x64" }],
   ["speech", "audio/speech", { model, input: "The wheel turns.", voice: "alloy", response_format: "wav" }],
   ["speech-invalid", "audio/speech", { model, input: "" }],
+  ["speech-stream", "audio/speech", { model, input: "The wheel turns.", voice: "alloy", stream_format: "sse" }],
+  ["image-stream", "images/generations", { model, prompt: "a mill", size: "64x64", stream: true, partial_images: 1 }],
 ];
 
 test.each(exchanges)("%s", async (name, path, body) => {
@@ -74,14 +76,16 @@ test.each(exchanges)("%s", async (name, path, body) => {
 test("transcription", async () => {
   const speech = { model, input: "The wheel turns.", voice: "alloy", response_format: "wav" };
   const sound = await (await all.stack.call("POST", "/v1/audio/speech", speech)).blob();
-  for (const response_format of ["json", "text", "verbose_json"]) {
+  for (const response_format of ["json", "text", "verbose_json", "stream"]) {
     const form = new FormData();
     form.append("model", model);
-    form.append("response_format", response_format);
+    if (response_format === "stream") form.append("stream", "true");
+    else form.append("response_format", response_format);
     form.append("file", new File([sound], "wheel.wav", { type: "audio/wav" }));
     const headers = { "x-api-key": all.stack.key };
     const response = await fetch(`${all.stack.url}/v1/audio/transcriptions`, { method: "POST", headers, body: form });
-    const asked = `POST /v1/audio/transcriptions\nmodel=${model}, response_format=${response_format}, file=wheel.wav`;
+    const how = response_format === "stream" ? "stream=true" : `response_format=${response_format}`;
+    const asked = `POST /v1/audio/transcriptions\nmodel=${model}, ${how}, file=wheel.wav`;
     await compare(`transcription-${response_format}`, asked, response);
   }
 });
@@ -105,7 +109,7 @@ async function compare(name: string, asked: string, response: Response): Promise
 
 const masked = (text: string): string =>
   text
-    .replaceAll(/"created":\s*\d+/g, '"created":0')
+    .replaceAll(/"(created(?:_at)?)":\s*\d+/g, '"$1":0')
     .replaceAll(/"cached_tokens":\s*\d+/g, '"cached_tokens":0') // by what was asked before
     .replaceAll(/"id":\s*"(chatcmpl|cmpl|embd|chatcmpl-tool|call)-[^"]+"/g, '"id":"$1-masked"')
-    .replaceAll(/"b64_json":\s*"([^"]+)"/g, (_, data: string) => `"b64_json":"(${data.length} characters)"`);
+    .replaceAll(/"(b64_json|audio)":\s*"([^"]+)"/g, (_, name, data) => `"${name}":"(${data.length} characters)"`);

@@ -61,6 +61,25 @@ const orStream = (answer: Answer, chunk: object): Answer => ({
   },
 });
 
+type TypedEvent = Readonly<Record<string, unknown>> & { readonly type: string };
+
+/** The same as OpenAI's typed events. */
+const orEvents = (answer: Answer, when: string, ...events: readonly TypedEvent[]): Answer => ({
+  ...answer,
+  description: `${answer.description} ${when}: events, the last of them \`${events.at(-1)?.type}\`.`,
+  content: {
+    ...answer.content,
+    "text/event-stream": {
+      schema: { type: "string" },
+      example: events.map((event) => `data: ${JSON.stringify(event)}\n\n`).join(""),
+    },
+  },
+});
+
+const eventing =
+  "The head is sent with the first event, or after 8 s with a comment (`: beat`); what fails afterwards is an event with " +
+  "`error`. A server that knows no stream is answered for by a stream of one piece.";
+
 const streaming =
   "With `stream: true` tokens come as they are made, with comments (`: beat`) while there are none. The status is sent " +
   "with the first token, or after 8 s; what fails afterwards is an event with `error`, then `data: [DONE]`. A client " +
@@ -92,6 +111,7 @@ const embeddings = {
   model: exampleModel,
   usage: { prompt_tokens: 4, total_tokens: 4 },
 };
+const mediaUsage = { input_tokens: 5, output_tokens: 40, total_tokens: 45 };
 const pictures = { created, data: [{ b64_json: "iVBORw0KGgo=" }] };
 
 export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
@@ -147,36 +167,66 @@ export const llmOperations: Readonly<Record<LlmEndpoint, Operation>> = {
     id: "createImage",
     tag: "Language models",
     summary: "Make pictures",
-    description: "One or more pictures from a text, in base64. Whoever can wait submits a task instead.",
+    description:
+      "One or more pictures from a text, in base64. Whoever can wait submits a task instead. With `stream: true` each " +
+      `comes when it is done, and before it up to three coarse views (\`partial_images\`). ${eventing}`,
     body: { schema: "ImageRequest", example: { prompt: "A water mill at dawn", size: "512x512" } },
-    answers: { "200": json("The pictures.", "ImageAnswer", pictures) },
+    answers: {
+      "200": orEvents(
+        json("The pictures.", "ImageAnswer", pictures),
+        "With `stream`",
+        {
+          type: "image_generation.partial_image",
+          b64_json: "iVBORw0KGgo=",
+          partial_image_index: 0,
+          created_at: created,
+        },
+        { type: "image_generation.completed", b64_json: "iVBORw0KGgo=", created_at: created, usage: mediaUsage },
+      ),
+    },
     errors: jsonErrors,
   },
   "audio/transcriptions": {
     id: "createTranscription",
     tag: "Language models",
     summary: "Write speech down",
-    description: "A form with a sound of at most 25 MB, and the model. The answer has the type that the format has.",
+    description:
+      "A form with a sound of at most 25 MB, and the model. The answer has the type that the format has. With `stream` " +
+      `the words come as they are heard. ${eventing}`,
     body: {
       schema: "TranscriptionRequest",
       mediaType: "multipart/form-data",
       example: { file: "(bytes)" },
     },
-    answers: { "200": json("The words.", "TranscriptionAnswer", { text: "The wheel turns." }) },
+    answers: {
+      "200": orEvents(
+        json("The words.", "TranscriptionAnswer", { text: "The wheel turns." }),
+        "With `stream`",
+        { type: "transcript.text.delta", delta: "The wheel turns." },
+        { type: "transcript.text.done", text: "The wheel turns.", usage: { type: "tokens", ...mediaUsage } },
+      ),
+    },
     errors: ["request_timeout", "payload_too_large", "unsupported_media_type", ...modelErrors],
   },
   "audio/speech": {
     id: "createSpeech",
     tag: "Language models",
     summary: "Speak a text",
-    description: "The text as sound, in the format that was asked for.",
+    description:
+      "The text as sound, in the format that was asked for, sent as it is made: what breaks off in the middle resets the " +
+      `connection. With \`stream_format: sse\` its pieces are events, in base64. ${eventing}`,
     body: { schema: "SpeechRequest", example: { input: "The wheel turns.", voice: "alloy" } },
     answers: {
-      "200": {
-        description: "The sound.",
-        headers: tokenHeaders,
-        content: { "audio/*": { schema: { type: "string", format: "binary" } } },
-      },
+      "200": orEvents(
+        {
+          description: "The sound.",
+          headers: tokenHeaders,
+          content: { "audio/*": { schema: { type: "string", format: "binary" } } },
+        },
+        "With `stream_format: sse`",
+        { type: "speech.audio.delta", audio: "UklGRg==" },
+        { type: "speech.audio.done", usage: mediaUsage },
+      ),
     },
     errors: jsonErrors,
   },

@@ -30,6 +30,7 @@ const stream = {
   default: false,
   description: "Answer with server-sent events, ended by `data: [DONE]`.",
 };
+const events = (description: string): object => ({ type: "boolean", default: false, description });
 const streamOptions = {
   type: "object",
   description: "With `stream` alone.",
@@ -159,7 +160,9 @@ export const llmSchemas: Readonly<Record<string, object>> = {
     prompt: text("What it shows."),
     n: integer("Pictures to make.", 1, 10),
     size: text("Pixels, such as `512x512`."),
-    response_format: text("`b64_json` or `url`, as far as the server can."),
+    response_format: text("`b64_json` or `url`, as far as the server can; in a stream always `b64_json`."),
+    stream: events("Send each picture as an event when it is done."),
+    partial_images: integer("Coarse views of each before it is done, in a stream, where the server can.", 0, 3),
     user,
   }),
   ImageAnswer: open("The pictures.", ["created", "data"], {
@@ -172,6 +175,15 @@ export const llmSchemas: Readonly<Record<string, object>> = {
     voice: text("Name of a voice that the model has."),
     response_format: text("`wav`, `mp3`, …, as far as the server can."),
     speed: { type: "number", exclusiveMinimum: 0, description: "1 is as people speak." },
+    stream_format: {
+      type: "string",
+      enum: ["audio", "sse"],
+      default: "audio",
+      description: "The sound as bytes while it is made, or as server-sent events.",
+    },
+    stream: events(
+      "As `stream_format: sse`, which other servers know by this name; `stream_format: audio` overrules it.",
+    ),
   }),
   TranscriptionRequest: open("Speech to be written down.", ["file"], {
     model,
@@ -180,6 +192,7 @@ export const llmSchemas: Readonly<Record<string, object>> = {
     prompt: text("A text that it continues."),
     response_format: text("`json`, `text`, `verbose_json`, `srt` or `vtt`, as far as the server can."),
     temperature: { type: "number", minimum: 0, description: "0 takes the likeliest words." },
+    stream: events("Send the words as events, while they are heard."),
   }),
   TranscriptionAnswer: open("What was said.", ["text"], { text: text("The words.") }),
 };

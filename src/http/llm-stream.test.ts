@@ -6,7 +6,14 @@ import type { LlmAnswer } from "../llm/llm.ts";
 import { silentLog } from "../log.ts";
 import { createHolds, type Holds } from "./holds.ts";
 import { answerOf } from "./llm-caller-fixture.ts";
-import { type LlmStreamLimits, llmStream, tokenEvents } from "./llm-stream.ts";
+import {
+  type LlmStreamLimits,
+  llmStream,
+  mediaEvents,
+  type StreamForm,
+  soundBytes,
+  tokenEvents,
+} from "./llm-stream.ts";
 import type { KeyedCall } from "./route.ts";
 
 const long: LlmStreamLimits = { headMs: 10_000, beatMs: 10_000, stallMs: 10_000 };
@@ -21,7 +28,11 @@ interface Served extends AsyncDisposable {
   readonly signal: () => AbortSignal | undefined;
 }
 
-function serve(calling: (signal: AbortSignal) => Promise<LlmAnswer>, limits: Partial<LlmStreamLimits> = {}): Served {
+function serve(
+  calling: (signal: AbortSignal) => Promise<LlmAnswer>,
+  limits: Partial<LlmStreamLimits> = {},
+  form: StreamForm = tokenEvents,
+): Served {
   const holds = createHolds(() => {});
   let signal: AbortSignal | undefined;
   const server = Bun.serve({
@@ -32,7 +43,7 @@ function serve(calling: (signal: AbortSignal) => Promise<LlmAnswer>, limits: Par
       const hold = holds.open(call, "call");
       signal = hold.signal;
       try {
-        return await llmStream(call, calling(hold.signal), hold, silentLog, { ...long, ...limits }, tokenEvents);
+        return await llmStream(call, calling(hold.signal), hold, silentLog, { ...long, ...limits }, form);
       } catch (error) {
         hold.release();
         return new Response(String(error), { status: 502 });
@@ -146,6 +157,49 @@ test("what fails after the head is an event, then [DONE]: a call, a refusal, a c
     expect([response.status, (await response.text()).replaceAll(": beat\n\n", "")]).toEqual([200, expected]);
     expect(server.holds.count()).toBe(0);
   }
+});
+
+/** Resolves when another stream, in which nothing comes, has had beats for a while. */
+async function someBeats(): Promise<void> {
+  await using silent = serve(() => new Promise(() => {}), { headMs: 0, beatMs: 5 });
+  const client = new AbortController();
+  const reader = (await fetch(silent.url, { signal: client.signal })).body?.getReader();
+  for (let heard = 0; heard < 5; heard++) await reader?.read();
+  client.abort();
+}
+
+test("an event that breaks off in the middle stays broken: no beat in it, and the error is an event of its own", async () => {
+  const upstream = written();
+  await using server = serve(async () => upstream.answer, { beatMs: 5 }, mediaEvents);
+  upstream.send(event("a"), encoder.encode('data: {"b64_json":"AAAA'));
+  const reader = (await fetch(server.url)).body?.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  while (!text.includes("AAAA")) text += (await reader?.read())?.value ?? "";
+  await someBeats(); // none of them is in the event
+  upstream.fail(new AppError("upstream_failed", "broke off"));
+  for (let next = await reader?.read(); next?.done === false; next = await reader?.read()) text += next.value;
+  const error = { message: "broke off", type: "server_error", param: null, code: "upstream_failed" };
+  expect(text).toBe(`data: {"t":"a"}\n\ndata: {"b64_json":"AAAA\n\ndata: ${JSON.stringify({ error })}\n\n`);
+});
+
+test("sound has its own type and nothing between its bytes; what breaks off resets the connection", async () => {
+  const upstream = written();
+  const answer = { ...upstream.answer, contentType: "audio/wav" };
+  const calling = Promise.withResolvers<LlmAnswer>();
+  await using server = serve(() => calling.promise, { headMs: 0, beatMs: 5 }, soundBytes);
+  const fetching = fetch(server.url);
+  await someBeats(); // beyond headMs: no head goes out without a sound
+  calling.resolve(answer);
+  upstream.send(encoder.encode("RIFF"));
+  const response = await fetching;
+  expect(response.headers.get("content-type")).toBe("audio/wav");
+  const reader = response.body?.getReader();
+  expect((await reader?.read())?.value).toEqual(encoder.encode("RIFF"));
+  upstream.fail(new AppError("upstream_failed", "broke off"));
+  await expect(reader?.read()).rejects.toThrow();
+  expect(server.holds.count()).toBe(0);
+  await using refused = serve(() => Promise.reject(new AppError("model_overloaded", "full")), {}, soundBytes);
+  expect((await fetch(refused.url)).status).toBe(502);
 });
 
 function cutAfter(chunk: Uint8Array, error: Error): LlmAnswer {

@@ -214,7 +214,7 @@ class LlmPump {
   #end(error: OpenAiError | null): void {
     if (!this.#close()) return;
     const { failed } = this.#form;
-    if (error && !failed) return this.#controller?.error(new Error(error.message));
+    if (error && !failed) return this.#controller?.error(); // with an error Bun would print it; it is in the log
     // An event that was broken off stays one that nobody can read.
     if (error && failed) this.#controller?.enqueue(encoder.encode((this.#isWhole ? "" : "\n\n") + failed(error)));
     this.#controller?.close();
