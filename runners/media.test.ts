@@ -28,8 +28,9 @@ test("what is spoken can be written down again, however it comes", async () => {
   expect(files[0]?.file.contentType).toBe("audio/wav");
   const url = "https://example.com/said.wav";
   for (const input of [{ audio_base64: Buffer.from(bytes).toString("base64") }, { audio_url: url, language: "en" }]) {
-    const { output } = await testRunner(transcribe, { input, files: { [url]: bytes }, llm: llm() });
+    const { output, deltas } = await testRunner(transcribe, { input, files: { [url]: bytes }, llm: llm() });
     expect(output).toMatchObject({ text, model: "millrace-sim" });
+    expect((deltas as { text: string }[]).map((delta) => delta.text).join("")).toBe(text);
   }
 });
 

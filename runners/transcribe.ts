@@ -1,7 +1,7 @@
-// Speech written down by a model. The host calls it for tasks of the model `transcribe`; the sound comes by URL, upload
-// or in the task, always through the host's own checks.
-import { audioInput, defineRunner, t } from "millrace";
-import { MAX_ATTEMPTS, TIMEOUT_MS } from "./llm/generation.ts";
+// Speech written down by a model, streamed to watchers as it is heard. The host calls it for tasks of the model
+// `transcribe`; the sound comes by URL, upload or in the task, always through the host's own checks.
+import { audioInput, defineRunner, RunnerError, t } from "millrace";
+import { MAX_ATTEMPTS, piecesOf, TIMEOUT_MS } from "./llm/generation.ts";
 
 /** A WAV of one hundredth of a second of silence. */
 const EXAMPLE = wave(80);
@@ -9,7 +9,7 @@ const EXAMPLE = wave(80);
 export default defineRunner({
   name: "transcribe",
   version: "1.0.0",
-  summary: "Writes down what is said in a recording.",
+  summary: "Writes down what is said in a recording, streamed as deltas of text.",
   input: audioInput({
     model: t.Optional(
       t.String({ minLength: 1, maxLength: 256, description: "Model, as in models.yaml. Default: the first." }),
@@ -28,18 +28,32 @@ export default defineRunner({
   prepare: async (asked, ctx) => ({ asked, sound: await ctx.audio(asked) }),
   infer: async ({ asked: { model = "", language, prompt }, sound }, ctx) => {
     const { bytes, name, contentType } = sound;
-    const { data: answer, response } = await ctx.llm.audio.transcriptions
+    const { data: events, response } = await ctx.llm.audio.transcriptions
       .create({
         file: new File([new Uint8Array(bytes)], name, { type: contentType }),
         model,
+        stream: true,
         ...(language !== undefined && { language }),
         ...(prompt !== undefined && { prompt }),
       })
       .withResponse();
-    return { text: answer.text, model: response.headers.get("x-millrace-model") ?? "" };
+    let text: string | null = null;
+    for await (const event of events) {
+      if (event.type === "transcript.text.delta")
+        for (const piece of piecesOf(event.delta)) ctx.emit({ text: piece }, merge);
+      if (event.type === "transcript.text.done") ({ text } = event);
+    }
+    if (text === null) throw new RunnerError("upstream_failed", "The model server ended the transcript without an end");
+    return { text, model: response.headers.get("x-millrace-model") ?? "" };
   },
   postprocess: (answer) => answer,
 });
+
+interface TextDelta {
+  readonly text: string;
+}
+
+const merge = (earlier: TextDelta, later: TextDelta): TextDelta => ({ text: earlier.text + later.text });
 
 /** Silence as a WAV file in base64: 8 kHz, 16 bit, mono. */
 function wave(samples: number): string {

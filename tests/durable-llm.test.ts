@@ -256,6 +256,10 @@ describe("the other runners", () => {
     const headers = { "x-api-key": stack.key };
     const uploaded = await fetch(`${stack.url}/v1/files`, { method: "POST", headers, body: form });
     const { id } = (await uploaded.json()) as { id: string };
-    expect(await done("transcribe", { file_id: id })).toMatchObject({ text });
+    const transcript = await done("transcribe", { file_id: id });
+    expect(transcript).toMatchObject({ text });
+    const seen = await readEvents(stack, String(transcript.task_id));
+    const deltas = seen.filter(({ event }) => event === "delta").map(({ data }) => data as { readonly text: string });
+    expect(deltas.map((delta) => delta.text).join("")).toBe(text);
   });
 });
