@@ -7,6 +7,7 @@ import type { LlmEndpoint } from "../src/models/llm-models.ts";
 import { codeOf } from "./code-of.ts";
 import { target } from "./live-calls.ts";
 import { liveSuite } from "./live-suite.ts";
+import { streamOf } from "./model-servers.ts";
 
 setDefaultTimeout(20_000);
 
@@ -75,6 +76,32 @@ test("sound that breaks off at once is tried elsewhere; later it fails, and its 
   expect(usage.promptTokens).toBeGreaterThan(8);
 });
 
+test("whoever reads no further closes the server's socket", async () => {
+  const left = [Promise.withResolvers<string>(), Promise.withResolvers<string>()] as const;
+  const base = serve((request) => {
+    const isPicture = new URL(request.url).pathname.endsWith("images/generations");
+    request.signal.addEventListener("abort", () => left[isPicture ? 0 : 1].resolve("left"));
+    if (!isPicture) return sounding([Buffer.from("RIFF")], "silence");
+    return streamOf({
+      async pull(controller) {
+        controller.enqueue(Buffer.from(events({ type: "image_generation.partial_image", b64_json: "AAAA" })));
+        await new Promise(() => {});
+      },
+    });
+  });
+  await live.actor("a", base);
+  for (const [index, answer] of [
+    await ask("images/generations", { stream: true }, { prompt: "a mill" }),
+    await ask("audio/speech"),
+  ].entries()) {
+    const reader = answer.body.getReader();
+    await reader.read();
+    await reader.cancel();
+    expect(await left[index]?.promise).toBe("left");
+    expect((await answer.ended).outcome).toBe("cancelled");
+  }
+});
+
 test("a server may be silent until all is made, but not in the middle of sound", async () => {
   const timeouts = { firstTokenMs: 20, betweenTokensMs: 100 };
   const late = serve(async () => {
@@ -95,6 +122,37 @@ test("a server may be silent until all is made, but not in the middle of sound",
   const reader = (await ask("audio/speech")).body.getReader();
   await reader.read();
   expect(await codeOf(reader.read())).toBe("upstream_timeout");
+});
+
+/** Events in these pieces, with as much time between them. */
+const slowly = (pieces: readonly string[], gapMs: number): Response => {
+  let at = 0;
+  return streamOf({
+    async pull(controller) {
+      const piece = pieces[at++];
+      if (piece === undefined) return controller.close();
+      if (at > 1) await pause(gapMs, never);
+      controller.enqueue(Buffer.from(piece));
+    },
+  });
+};
+
+test("a picture may take its time, and so may the parts of a large event", async () => {
+  const picture = events({ type: "image_generation.completed", b64_json: "AAAA" });
+  const sound = events({ type: "speech.audio.delta", audio: "AAAA" });
+  const done = events({ type: "speech.audio.done", usage: { input_tokens: 1, output_tokens: 1 } });
+  const base = serve((request) =>
+    new URL(request.url).pathname.endsWith("speech")
+      ? slowly([sound, sound.slice(0, 9), sound.slice(9, 18), sound.slice(18), done], 70)
+      : slowly([events({ type: "image_generation.partial_image", b64_json: "AAAA" }), picture], 250),
+  );
+  await live.actor("slow", base, { timeouts: { firstTokenMs: 20, betweenTokensMs: 120 } });
+  const [drawn, said] = await Promise.all([
+    ask("images/generations", { stream: true }, { prompt: "a mill" }),
+    ask("audio/speech", { stream: true }),
+  ]);
+  expect(await new Response(drawn.body).text()).toEndWith(picture);
+  expect(await new Response(said.body).text()).toBe(sound + sound + done);
 });
 
 test("a form says that it wants a stream, and a vLLM is asked for the usage", async () => {

@@ -49,6 +49,23 @@ test("without a model it is the default's to answer", async () => {
   expect([response.status, requests[0]?.model]).toEqual([200, ""]);
 });
 
+test("a stream is asked for by its field, and told when the gateway stops", async () => {
+  const delta = 'data: {"type":"transcript.text.delta","delta":"words"}\n\n';
+  const unended = (): ReadableStream<Uint8Array> =>
+    new ReadableStream({ start: (controller) => controller.enqueue(Buffer.from(delta)) });
+  const { caller, requests } = callerOf(() => answerOf(unended(), { contentType: "text/event-stream" }));
+  await using server = await startFixture({ llm: caller });
+  const response = await server.send(path, { method: "POST", body: form([["stream", "True"]]) });
+  expect([requests[0]?.stream, response.headers.get("content-type")]).toEqual([true, "text/event-stream"]);
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let text = (await reader?.read())?.value ?? "";
+  const stopping = server.http.stop(0);
+  for (let next = await reader?.read(); next?.done === false; next = await reader?.read()) text += next.value;
+  expect(text).toStartWith(`${delta}data: {"error":{"message":"This gateway stops`);
+  expect(text).not.toContain("[DONE]");
+  await stopping;
+});
+
 test("what is wrong is 400, 413 or 415 in OpenAI's form, and nobody is asked", async () => {
   const { caller, requests } = callerOf(() => answerOf("{}"));
   await using server = await startFixture({ llm: caller });

@@ -187,6 +187,22 @@ test("embeddings that came as numbers are sent in base64 where that was asked", 
   expect(await send("base64")).toBe(json); // as it came: it is not read in vain
 });
 
+test("events of speech are asked for by stream_format, or by stream", async () => {
+  const { caller, requests } = callerOf(() => answerOf("RIFF", { contentType: "audio/wav" }));
+  await using server = await startFixture({ llm: caller });
+  const rows = [
+    [{}, false],
+    [{ stream_format: "audio", stream: true }, false],
+    [{ stream_format: "sse" }, true],
+    [{ stream: true }, true],
+  ] as const;
+  for (const [asked, stream] of rows) {
+    const response = await server.send("/v1/audio/speech", jsonPost({ model: "speech", input: "a", ...asked }));
+    const type = stream ? "text/event-stream" : "audio/wav";
+    expect([asked, requests.at(-1)?.stream, response.headers.get("content-type")]).toEqual([asked, stream, type]);
+  }
+});
+
 test("sound goes out with its type, and never as a page", async () => {
   let contentType = "audio/wav";
   const { caller } = callerOf(() => answerOf("RIFF\u0000", { contentType }));

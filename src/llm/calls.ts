@@ -68,7 +68,8 @@ export async function callTargets(request: LlmRequest, parts: CallParts, ways: C
     if (blamed !== "actor") models.report(target, actorId, newsOf(end, blamed));
     ways.onOver();
     const gaps = end.usage.completionTokens - 1;
-    const streamed = stream && end.firstTokenMs !== null && gaps > 0;
+    // The tokens of a picture do not come one by one.
+    const streamed = stream && endpoint !== "images/generations" && end.firstTokenMs !== null && gaps > 0;
     const durationMs = sinceMs();
     observer.ended(model, endpoint, end, {
       durationMs,

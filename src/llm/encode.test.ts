@@ -165,3 +165,12 @@ test("a form keeps its fields and their order; the model is the server's", async
   expect([sent.name, await sent.bytes()]).toEqual(["a.flac", bytes]);
   expect(Buffer.from(body.bytes).toString("latin1")).toContain("Content-Type: audio/flac\r\n");
 });
+
+test("speech is asked for in OpenAI's words: stream_format alone", async () => {
+  const value = { model: "speech", input: "a" };
+  const plain = { model: "org/chat-7b", input: "a" };
+  const ask = (asked: Fields, stream: boolean) => encoded("vllm", { ...value, ...asked }, "audio/speech", stream);
+  expect(await ask({ stream: true }, true)).toEqual({ ...plain, stream_format: "sse" });
+  expect(await ask({ stream: true, stream_format: "audio" }, false)).toEqual({ ...plain, stream_format: "audio" });
+  expect(await ask({ stream: false }, false)).toEqual(plain);
+});

@@ -21,7 +21,10 @@ interface Asked {
   readonly room?: AnswerRoom;
 }
 
-async function open(response: Response, { endpoint, stream = true, n, room = new AnswerRoom(ROOM_BYTES) }: Asked) {
+const open = async (response: Response, asked: Asked) => (await opened(response, asked)).answer;
+
+/** The answer, and what aborts when its socket is closed. */
+async function opened(response: Response, { endpoint, stream = true, n, room = new AnswerRoom(ROOM_BYTES) }: Asked) {
   const watchdog = new Watchdog(systemClock);
   const exchange = new Exchange({
     signal: new AbortController().signal,
@@ -35,11 +38,12 @@ async function open(response: Response, { endpoint, stream = true, n, room = new
   });
   const body = { contentType: "application/json", bytes: Buffer.from(JSON.stringify({ n })) };
   const request = { endpoint, stream, streamUsage: false, promptEstimate: 7, body };
-  return openMedia(response, exchange, request, room.hold()).catch((error: unknown) => {
+  const answer = await openMedia(response, exchange, request, room.hold()).catch((error: unknown) => {
     const failure = error instanceof TryFailure ? error.error : error;
     exchange.close();
     throw failure;
   });
+  return { answer, signal: exchange.signal };
 }
 
 /** Everything that comes, the error's code where it ends in one. */
@@ -181,6 +185,21 @@ test.each([
 ])("sound that is none is an error: %s", async (_, response, text) => {
   const heard = await told(response(), { ...speech, stream: false });
   expect([heard.text, heard.code]).toEqual([text, "upstream_failed"]);
+});
+
+test("whoever wants no more closes the socket", async () => {
+  const endless = (type: string): Response =>
+    new Response(new ReadableStream({ pull: (controller) => controller.enqueue(Buffer.from(events(delta("a")))) }), {
+      headers: { "content-type": type },
+    });
+  for (const [type, asked] of [
+    ["audio/wav", speech],
+    ["text/event-stream", transcripts],
+  ] as const) {
+    const { answer, signal } = await opened(endless(type), asked);
+    answer.cancel();
+    expect([type, signal.aborted, await answer.read()]).toEqual([type, true, null]);
+  }
 });
 
 const pictures = { endpoint: "images/generations" } as const;

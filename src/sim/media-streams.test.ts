@@ -55,10 +55,10 @@ test("speech leaves as it is made, and is the same in the end", async () => {
 
 test("a listener who leaves frees the engine", async () => {
   const client = new AbortController();
-  const response = await post("audio/speech", { input: input.repeat(20) }, slow, client.signal);
+  const response = await post("audio/speech", { input: input.repeat(60) }, slow, client.signal);
   await response.body?.getReader().read();
   client.abort();
-  await until("the engine is free", 5_000, async () => (slow.inflight() === 0 ? true : null));
+  await until("the engine is free", 2_000, async () => (slow.inflight() === 0 ? true : null));
 });
 
 test("speech as events, by stream_format or by stream", async () => {
