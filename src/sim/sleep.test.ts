@@ -95,12 +95,29 @@ test("what runs is ended with the reason abort, or goes on when it wakes up", as
   expect((await metrics()).found.value("vllm:num_preemptions_total", (await metrics()).labels)).toBe(1);
 });
 
-test("requests for embeddings are told that they were given up", async () => {
+test("what is no text breaks off where it is given up", async () => {
   simulator = await startSimulator({ profile: "70b-h100-tp8" });
-  const embedding = post("/v1/embeddings", { input: "mill ".repeat(1_000) });
-  await until({ running: 1 });
+  const speech = { input: "a long text ".repeat(50), voice: "alloy" };
+  const [picture, events, sound] = await Promise.all([
+    post("/v1/images/generations", { prompt: "a mill", size: "64x64", stream: true }),
+    post("/v1/audio/speech", { ...speech, stream_format: "sse" }),
+    post("/v1/audio/speech", speech),
+  ]);
+  const reader = sound.body?.getReader();
+  await reader?.read();
+  await post("/admin/config", { profile: { step_us: { prefill: 5_000_000, decode: 5_000_000 } } });
+  const embedding = post("/v1/embeddings", { input: "mill" });
+  await until({ running: 4 });
   await post("/sleep");
   expect((await embedding).status).toBe(500);
+  expect(await picture.text()).not.toContain("completed");
+  expect(await events.text()).not.toContain("speech.audio.done");
+  const rest = async (): Promise<string> => {
+    while (!(await reader?.read())?.done);
+    return "a whole end";
+  };
+  expect(await rest().catch((error: { code: string }) => error.code)).toBe("ECONNRESET");
+  await until({ running: 0, waiting: 0 });
 });
 
 test("prefixes are forgotten at once where what runs may be preempted", async () => {
