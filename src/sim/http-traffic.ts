@@ -7,12 +7,10 @@ import { Counts, type Family, Histogram } from "./exposition.ts";
 export interface Visit {
   /** The route that takes it: its path, such as `/v1/models/*`. */
   routed(path: string): void;
-  /** The visit goes on when the handler has returned, until `end`. */
-  hold(): void;
+  /** The visit goes on when the handler has returned, until what is returned here is called. That is idempotent. */
+  hold(): () => void;
   /** The handler has returned; the end, where nobody holds it. */
   answered(response: Response): void;
-  /** The last of the answer was written. Idempotent. */
-  end(): void;
 }
 
 export interface HttpTraffic {
@@ -85,7 +83,7 @@ export function createHttpTraffic(): HttpTraffic {
       const begunMs = performance.now();
       let path = "none"; // the library's word for what no route takes
       let works = false;
-      let held = false;
+      let holders = 1; // the handler
       let ended = false;
       let status = LEFT_STATUS;
       let sentBytes = 0;
@@ -94,6 +92,9 @@ export function createHttpTraffic(): HttpTraffic {
         ended = true;
         if (works) open--;
         count(request, path, status, (performance.now() - begunMs) / 1_000, sentBytes);
+      };
+      const release = (): void => {
+        if (--holders === 0) end();
       };
       return {
         routed(taken) {
@@ -108,14 +109,18 @@ export function createHttpTraffic(): HttpTraffic {
           request.signal.addEventListener("abort", leave, { once: true });
         },
         hold() {
-          held = true;
+          holders++;
+          let held = true;
+          return () => {
+            if (held) release();
+            held = false;
+          };
         },
         answered(response) {
           status = response.status;
           sentBytes = Number(response.headers.get("content-length") ?? 0);
-          if (!held) end();
+          release();
         },
-        end,
       };
     },
   };

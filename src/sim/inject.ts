@@ -4,11 +4,10 @@
 import type { FaultSpec } from "./fault.ts";
 import { abortedObject, cutSocket, errorObject, faultEvents, type Json, SocketCut, withUsage } from "./fault-events.ts";
 import { pause } from "./pause.ts";
-import type { Fault } from "./routes.ts";
+import type { Exchange, Fault } from "./routes.ts";
 import { errorResponse } from "./wire-error.ts";
 
-/** `signal` aborts when the client leaves. */
-export function injectedFault(spec: FaultSpec, signal: AbortSignal): Fault {
+export function injectedFault(spec: FaultSpec, { signal, holdOpen }: Pick<Exchange, "signal" | "holdOpen">): Fault {
   return {
     async before() {
       if (spec.delay_ms !== undefined) await pause(spec.delay_ms, signal);
@@ -19,7 +18,8 @@ export function injectedFault(spec: FaultSpec, signal: AbortSignal): Fault {
       if (spec.retry_after !== undefined) response.headers.set("retry-after", String(spec.retry_after));
       return response;
     },
-    after: (response) => (response.status === 200 && response.body !== null ? broken(response, spec) : response),
+    after: (response) =>
+      response.status === 200 && response.body !== null ? broken(response, spec, holdOpen) : response,
   };
 }
 
@@ -39,13 +39,13 @@ const messages: Readonly<Record<number, string>> = {
   503: "The server is overloaded, please try again later.",
 };
 
-async function broken(response: Response, spec: FaultSpec): Promise<Response> {
+async function broken(response: Response, spec: FaultSpec, holdOpen: Exchange["holdOpen"]): Promise<Response> {
   const headers = new Headers(response.headers);
   const isStream = headers.get("content-type")?.startsWith("text/event-stream") === true;
   if (spec.content_type !== undefined) headers.set("content-type", spec.content_type);
   const body = isStream
-    ? bodyOf((gone) => faultEvents(response.body as ReadableStream<Uint8Array>, spec, gone))
-    : await wholeBody(response, spec);
+    ? bodyOf((gone) => faultEvents(response.body as ReadableStream<Uint8Array>, spec, gone), holdOpen())
+    : await wholeBody(response, spec, holdOpen);
   return new Response(body, { headers });
 }
 
@@ -55,8 +55,11 @@ const brokenBody = (): ReadableStream<Uint8Array> => new ReadableStream({ start:
 /** How the server is made to reset the socket. Without an error: it would print one, which this is not. */
 const reset = (controller: ReadableStreamDefaultController<Uint8Array>): void => controller.error();
 
-/** A body of the pieces that `write` yields; where it throws a SocketCut, the socket is reset without a word. */
-function bodyOf(write: (gone: AbortSignal) => AsyncGenerator<Uint8Array>): ReadableStream<Uint8Array> {
+/**
+ * A body of the pieces that `write` yields; where it throws a SocketCut, the socket is reset without a word. `end` is
+ * called when all of it is written, and when it is cut.
+ */
+function bodyOf(write: (gone: AbortSignal) => AsyncGenerator<Uint8Array>, end: () => void): ReadableStream<Uint8Array> {
   const gone = new AbortController();
   const pieces = write(gone.signal);
   return new ReadableStream<Uint8Array>(
@@ -64,16 +67,19 @@ function bodyOf(write: (gone: AbortSignal) => AsyncGenerator<Uint8Array>): Reada
       async pull(controller) {
         try {
           const { value, done } = await pieces.next();
-          if (done) controller.close();
-          else controller.enqueue(value);
+          if (!done) return controller.enqueue(value);
+          end();
+          controller.close();
         } catch (error) {
           if (gone.signal.aborted) return;
+          end();
           if (error instanceof SocketCut) reset(controller);
           else controller.error(error);
         }
       },
       async cancel() {
         gone.abort();
+        end(); // of a client that left the visit has heard before
         await pieces.return(undefined).catch(() => {}); // how it ends is of no interest to a client that has left
       },
     },
@@ -82,7 +88,11 @@ function bodyOf(write: (gone: AbortSignal) => AsyncGenerator<Uint8Array>): Reada
 }
 
 /** An answer that is no stream: its object changed, then its bytes whole, in halves or half of them. */
-async function wholeBody(response: Response, spec: FaultSpec): Promise<Uint8Array<ArrayBuffer> | ReadableStream> {
+async function wholeBody(
+  response: Response,
+  spec: FaultSpec,
+  holdOpen: Exchange["holdOpen"],
+): Promise<Uint8Array<ArrayBuffer> | ReadableStream> {
   const isJson = response.headers.get("content-type")?.includes("json") === true;
   let bytes = new Uint8Array(await response.arrayBuffer());
   if (isJson) {
@@ -98,7 +108,7 @@ async function wholeBody(response: Response, spec: FaultSpec): Promise<Uint8Arra
     if (spec.hang) await pause(Number.POSITIVE_INFINITY, gone);
     if (spec.cut) await cutSocket();
     if (!spec.end) yield bytes.slice(half);
-  });
+  }, holdOpen());
 }
 
 function changedObject(object: Json, spec: FaultSpec): Json {

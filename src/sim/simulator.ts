@@ -162,10 +162,7 @@ async function served(
   const { route, rest } = find(request.method, path);
   visit.routed(route.path);
   const { body, file } = await readBody(request, route.body);
-  const holdOpen = () => {
-    visit.hold();
-    return visit.end;
-  };
+  const { hold: holdOpen } = visit;
   const exchange: Exchange = { request, requestId, path, rest, body, file, signal: request.signal, holdOpen };
   const fault = simulation.faults.pick(exchange);
   const instead = (await fault?.before?.()) ?? null;

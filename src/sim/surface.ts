@@ -57,7 +57,7 @@ export function createSurface({ answers, profile, modelName, seed }: SurfaceOpti
 const DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause.";
 
 function pickFault(state: ServerState, answers: AnswerSource, exchange: Exchange) {
-  const { request, path, body, signal } = exchange;
+  const { request, path, body } = exchange;
   const posted = request.method === "POST";
   const works = posted && path.startsWith("/v1/");
   if (posted && path.endsWith("/completions")) countAsked(state, body);
@@ -72,7 +72,7 @@ function pickFault(state: ServerState, answers: AnswerSource, exchange: Exchange
   if (spec?.refuse_ms !== undefined) state.refuse(spec.refuse_ms);
   if (works && state.dead) throw new WireError(500, spec?.message ?? DEAD);
   if (works && state.sleep.refuses()) throw new WireError(503, "The engine is asleep: POST /wake_up first.");
-  return spec === null ? null : injectedFault(spec, signal);
+  return spec === null ? null : injectedFault(spec, exchange);
 }
 
 /** The fault that the request itself asks for. Throws WireError 400 where there is no such fault. */
