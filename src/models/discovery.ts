@@ -3,6 +3,7 @@
 import { pause } from "../clock.ts";
 import type { Log } from "../log.ts";
 import { askModels, type Listed } from "./ask-models.ts";
+import { UNAUTHORIZED_MS } from "./health.ts";
 import type { ProviderAccess } from "./llm-catalogue.ts";
 import type { ProviderConfig } from "./models-file.ts";
 import type { LlmOffer, LlmOffers } from "./offers.ts";
@@ -29,8 +30,6 @@ const ASK_EVERY_MS = 15_000;
 /** A server that does not answer is asked sooner, then less and less often. */
 const RETRY_MS_FIRST = 250;
 const RETRY_MS_MAX = 5_000;
-/** A refused key stays a refused one; a new key comes with the file or with a restart. */
-const UNAUTHORIZED_MS = 300_000;
 /** A vLLM has one or two; a provider may have hundreds. */
 const LOGGED_MODELS_MAX = 10;
 

@@ -5,7 +5,7 @@ import type { Log } from "../log.ts";
 import { admitsTry, afterAdmitting, afterNews, type Breaker, breakerAt, closedBreaker } from "./breaker.ts";
 import type { Target, TryNews } from "./llm-models.ts";
 
-/** A refused key is asked again after this at the soonest, unless the file is loaded anew. */
+/** A refused key stays a refused one, and is tried again after this; a new one comes with the file or a restart. */
 export const UNAUTHORIZED_MS = 300_000;
 
 /** What a breaker belongs to. */
