@@ -9,6 +9,7 @@ test(`${SCHEDULES} random schedules: one end, none after a marker but CANCELLED,
   const first = randomNumbers().seed;
   const ends: Record<string, number> = {};
   let starts = 0;
+  let waits = 0;
   for (let n = 0; n < SCHEDULES; n++) {
     const seed = (first + n) >>> 0;
     const simulation = new Simulation(randomNumbers(seed));
@@ -18,11 +19,13 @@ test(`${SCHEDULES} random schedules: one end, none after a marker but CANCELLED,
       throw new Error(`SEED=${seed}: ${error instanceof Error ? error.message : error}`, { cause: error });
     }
     starts += simulation.counts.starts;
+    waits += simulation.counts.waits;
     for (const [status, count] of Object.entries(simulation.counts.ends)) ends[status] = (ends[status] ?? 0) + count;
   }
   // Schedules that never led to one of the ends would have tested nothing of it.
   for (const status of ["SUCCESS", "FAILURE", "CANCELLED"]) expect(ends[status]).toBeGreaterThan(SCHEDULES / 50);
   expect(starts).toBeGreaterThan(SCHEDULES);
+  expect(waits).toBeGreaterThan(SCHEDULES / 50);
 });
 
 test("a seed repeats its schedule", () => {

@@ -4,7 +4,7 @@
 // and throws where it does not.
 import { judge, type Verdict } from "../src/actors/history.ts";
 import type { StoredResult } from "../src/tasks/commit.ts";
-import { type EventRecord, statusOf } from "../src/tasks/records.ts";
+import { type EventRecord, statusOf, type Waiting } from "../src/tasks/records.ts";
 import { initial, isTerminal, step, type TaskTransition } from "../src/tasks/task.ts";
 import type { RandomNumbers } from "./random-numbers.ts";
 
@@ -14,6 +14,8 @@ interface Held {
   attempt: number;
   crashes: number;
   eventNumber: number;
+  /** Set while it waits for a model server. */
+  waiting: Waiting | null;
   /** 0: no cancel was heard of. */
   markerSequence: number;
 }
@@ -47,13 +49,14 @@ interface Task {
 export interface Counts {
   readonly ends: Record<string, number>;
   starts: number;
+  waits: number;
 }
 
 const TASKS = 3;
 const RETRY_ERROR = { code: "runner_failed", message: "", stage: "infer", retryable: true };
 
 export class Simulation {
-  readonly counts: Counts = { ends: {}, starts: 0 };
+  readonly counts: Counts = { ends: {}, starts: 0, waits: 0 };
   private readonly random: RandomNumbers;
   private readonly workers: readonly Worker[];
   private readonly tasks: Task[] = [];
@@ -85,7 +88,8 @@ export class Simulation {
     if (can < 5) this.submit();
     else if (can < 40) this.deliver(worker, task);
     else if (can < 60 && held) this.finish(worker, task, held);
-    else if (can < 66 && held) this.attemptFails(worker, task, held);
+    else if (can < 64 && held) this.attemptFails(worker, task, held);
+    else if (can < 66 && held) this.putOff(worker, task, held);
     else if (can < 72) this.crash(worker, this.random.below(4) > 0);
     else if (can < 80) this.redeliver(task);
     else if (can < 86) this.cancel(task);
@@ -154,11 +158,11 @@ export class Simulation {
   }
 
   private start(worker: Worker, task: Task, verdict: Extract<Verdict, { kind: "run" }>): void {
-    const { attempt, crashes, eventNumber } = verdict;
+    const { attempt, crashes, eventNumber, waiting = null } = verdict;
     if (attempt > task.maxAttempts) this.fail(`attempt ${attempt} of ${task.maxAttempts}`, task);
     if (crashes >= 2 || (task.deaths >= 2 && !task.forgot)) this.fail("begun again after two deaths", task);
     task.forgot ||= this.holders(task).length > 0;
-    const held = { attempt, crashes, eventNumber: eventNumber + 1, markerSequence: 0 };
+    const held = { attempt, crashes, eventNumber: eventNumber + 1, waiting, markerSequence: 0 };
     worker.held.set(task, held);
     this.counts.starts++;
     this.event(task, held, "STARTED", held.crashes);
@@ -172,9 +176,21 @@ export class Simulation {
 
   private attemptFails(worker: Worker, task: Task, held: Held): void {
     if (held.attempt >= task.maxAttempts) return this.end(worker, task, "failure", 0);
+    held.waiting = null;
     held.eventNumber++;
     this.event(task, held, "RETRY", held.crashes);
     task.heard.push({ kind: "retried", attempt: held.attempt });
+    worker.held.delete(task);
+    task.waits = true;
+  }
+
+  /** No model server has begun on it: the attempt does not count. */
+  private putOff(worker: Worker, task: Task, held: Held): void {
+    held.eventNumber++;
+    held.waiting = { sinceMs: 0, tries: (held.waiting?.tries ?? 0) + 1 };
+    this.event(task, held, "RETRY", held.crashes, true);
+    task.heard.push({ kind: "retried", attempt: held.attempt });
+    this.counts.waits++;
     worker.held.delete(task);
     task.waits = true;
   }
@@ -184,6 +200,7 @@ export class Simulation {
     for (const [task, held] of worker.held) {
       if (supervised) {
         task.deaths++;
+        held.waiting = null;
         held.eventNumber++;
         this.event(task, held, "RETRY", held.crashes + 1);
         task.heard.push({ kind: "retried", attempt: held.attempt });
@@ -281,9 +298,9 @@ export class Simulation {
   }
 
   private event(task: Task, held: Held, event: string, crashes: number, uncounted = false): void {
-    const { attempt, eventNumber } = held;
-    const data = { error: RETRY_ERROR };
-    task.events.push({ v: 1, attempt, n: eventNumber, crashes, event, data, ...(uncounted && { uncounted: true }) });
+    const { attempt, eventNumber, waiting } = held;
+    const more = { ...(uncounted && { uncounted: true as const }), ...(waiting && { waiting }) };
+    task.events.push({ v: 1, attempt, n: eventNumber, crashes, event, data: { error: RETRY_ERROR }, ...more });
   }
 
   private ack(task: Task): void {

@@ -4,7 +4,7 @@ import { t } from "millrace";
 
 /** Answers take minutes where the server is busy. */
 export const TIMEOUT_MS = 600_000;
-/** An overloaded server is waited for: eight attempts are spread over one to two minutes. */
+/** A server that fails is asked again for one to two minutes; one that is full or away is waited for, uncounted. */
 export const MAX_ATTEMPTS = 8;
 
 /** Fields that have a meaning here, or that would ask for more than one answer. */

@@ -18,7 +18,7 @@ import type { FromBeat, ToBeat } from "./beat.ts";
 import { watchCancels } from "./cancel-watch.ts";
 import { loadHostedRunners } from "./host.ts";
 import { Jobs } from "./jobs.ts";
-import { openActorLlm } from "./llm.ts";
+import { type ActorLlm, openActorLlm } from "./llm.ts";
 import { createActorMetrics, exposeMetrics } from "./metrics.ts";
 import { createPuller, type Puller } from "./puller.ts";
 import { boardPath, createBoard } from "./scoreboard.ts";
@@ -69,7 +69,7 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   const descriptions = [...runners.values()].map((runner) => runner.description);
   const presence = presenceOf(actor, descriptions, systemClock.now());
   const beat = await startBeat(config, actor.id, boardPath(join(config.dataDir, "run"), gpu), presence);
-  llm.onOffers((offers) => beat.announce({ llm: offers }));
+  followOffers(llm, beat, jobs);
   await announceModels(bus, descriptions);
   const stopPulling = startPulling(bus, runners, jobs, pullers, partitions, log);
   const deadlines = setInterval(() => jobs.checkDeadlines(), DEADLINE_CHECK_MS);
@@ -88,6 +88,17 @@ export async function runActor(config: Config, gpu: string): Promise<void> {
   await beat.stop();
   await bus.close();
   await exposed.stop();
+}
+
+/** Announces what the model servers offer; when one comes up, who waits for it need not wait for its turn. */
+function followOffers(llm: ActorLlm, beat: BeatThread, jobs: Jobs): void {
+  let ready: ReadonlySet<string> = new Set();
+  llm.onOffers((offers) => {
+    beat.announce({ llm: offers });
+    const before = ready;
+    ready = new Set(Object.keys(offers).filter((provider) => offers[provider]?.ready));
+    if ([...ready].some((provider) => !before.has(provider))) jobs.wake();
+  });
 }
 
 /** Resolves on SIGTERM or SIGINT. */

@@ -21,6 +21,7 @@ import { endedTask, eventJson, resetData, retryData, startedData, timingOf } fro
 import { type Held, logFields } from "./held-job.ts";
 import type { ActorMetrics } from "./metrics.ts";
 import { storeOutput } from "./output.ts";
+import type { PutOff } from "./put-off.ts";
 import type { Board } from "./scoreboard.ts";
 
 export interface AttemptOptions {
@@ -55,6 +56,8 @@ export interface Custody {
   letGo(held: Held, delayMs: number): void;
   /** Hands back at once; the attempt does not count. */
   handBackUncounted(held: Held): void;
+  /** Jobs handed back until there is a model server. */
+  readonly putOff: PutOff;
 }
 
 export interface Attempts {
@@ -189,10 +192,12 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
     }
     held.waiting = next.waiting;
     metrics.waited(job.model);
-    const about = { ...logFields(held), code: error.code, tries: next.waiting.tries, retry_in_ms: next.delayMs };
+    const delayMs = Math.min(custody.putOff.delayMs(nowMs, next.delayMs), next.leftMs);
+    const about = { ...logFields(held), code: error.code, tries: next.waiting.tries, retry_in_ms: delayMs };
     if (before === null) log.warn(about, "no model server can begin: the task waits");
     else log.debug(about, "the task still waits for a model server");
-    await again(held, error, next.delayMs);
+    await again(held, error, delayMs);
+    custody.putOff.add(job.id, held.ackSubject, clock.now() + delayMs);
   };
 
   /** Leaves word, and hands back. */

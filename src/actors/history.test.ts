@@ -77,7 +77,7 @@ describe("judge", () => {
 
   test.each([
     ["nothing known", null, 1, { kind: "run", attempt: 1, crashes: 0, eventNumber: 0 }],
-    ["nothing known, delivered often", null, 32, { kind: "run", attempt: 1, crashes: 0, eventNumber: 0 }],
+    ["nothing known, delivered often", null, 256, { kind: "run", attempt: 1, crashes: 0, eventNumber: 0 }],
     ["retried", event({ event: "RETRY" }), 2, { kind: "run", attempt: 2, crashes: 0, eventNumber: 0 }],
     ["began, left no word", event({}), 2, { kind: "run", attempt: 2, crashes: 1, eventNumber: 0 }],
     ["spoke, left no word", event({ event: "delta" }), 2, { kind: "run", attempt: 2, crashes: 1, eventNumber: 0 }],
@@ -114,7 +114,28 @@ describe("judge", () => {
     expect(judge(null, event({ event: "RETRY" }), 2, 3, true)).toMatchObject({ kind: "run", attempt: 2 });
   });
 
+  test("an attempt that waits for a model server is begun again, and counts when its process dies", () => {
+    const waiting = { sinceMs: 1_000, tries: 4 };
+    const retry = event({ event: "RETRY", n: 8, uncounted: true, waiting });
+    const again = { kind: "run", attempt: 1, crashes: 0, eventNumber: 8, waiting } as const;
+    expect(judge(null, retry, 50, 1)).toEqual(again);
+    expect(judge(null, { ...retry, event: "log" }, 50, 1, true)).toEqual(again); // it was drained in a try
+    const begun = event({ event: "STARTED", n: 9, waiting });
+    expect(judge(null, begun, 51, 2)).toEqual({ kind: "run", attempt: 2, crashes: 1, eventNumber: 0 });
+    expect(judge(stored("cancelling"), retry, 50, 1)).toMatchObject({ kind: "cancelled", eventNumber: 8 });
+  });
+
+  test("one that waits past its deadline ends with what it waited for", () => {
+    const retry = event({ event: "RETRY", n: 8, uncounted: true, waiting: { sinceMs: 1_000, tries: 4 } });
+    expect(judge(null, retry, 5, 3, true, 3_500)).toEqual({
+      kind: "failed",
+      error: { ...error, message: "it broke. The task waited for 2.5 s.", retryable: false },
+      attempt: 1,
+      eventNumber: 8,
+    });
+  });
+
   test("a job that comes again and again without a trace is poison", () => {
-    expect(judge(null, null, 33, 3)).toMatchObject({ kind: "failed", error: { code: "poison", retryable: false } });
+    expect(judge(null, null, 257, 3)).toMatchObject({ kind: "failed", error: { code: "poison", retryable: false } });
   });
 });

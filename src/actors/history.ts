@@ -8,8 +8,11 @@ import { crashError } from "./hand-back.ts";
 
 /** Deaths of the process with a task in it, after which the task is not run again. */
 export const CRASHES_MAX = 2;
-/** Deliveries without any trace of an attempt, after which a task counts as poison: its events may have been lost. */
-const SILENT_DELIVERIES_MAX = 32;
+/**
+ * Deliveries without any trace of an attempt, after which a task counts as poison: its events may have been lost. One
+ * that waits for a model server is delivered some eighty times in half an hour.
+ */
+const SILENT_DELIVERIES_MAX = 256;
 
 export type Verdict =
   /** It has ended: nothing to do but to ack. */

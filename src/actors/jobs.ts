@@ -16,6 +16,7 @@ import type { CancelWatch } from "./cancel-watch.ts";
 import { handedBackEvent } from "./hand-back.ts";
 import { type Held, logFields, type StopReason } from "./held-job.ts";
 import { judge, type Verdict } from "./history.ts";
+import { createPutOff, type PutOff } from "./put-off.ts";
 import { HELD_MAX } from "./scoreboard.ts";
 
 export interface JobsOptions extends AttemptOptions {
@@ -44,11 +45,13 @@ export class Jobs {
   private readonly shutdown = new AbortController();
   private readonly options: JobsOptions;
   private readonly attempts: Attempts;
+  private readonly putOff: PutOff;
   private cancels: CancelWatch | null = null;
 
   constructor(options: JobsOptions) {
     this.options = options;
     for (const model of options.runners.keys()) this.counts.set(model, { running: 0, writing: 0 });
+    this.putOff = createPutOff(options.bus, options.random);
     this.attempts = createAttempts(options, options.runners.keys(), this.custody());
     options.bus.onReconnect(() => {
       this.reconnectedAtMs = options.clock.monotonicMs();
@@ -81,6 +84,7 @@ export class Jobs {
     if (!at || !runner) return nak(bus, message.reply, 1_000);
     const known = this.held.get(at.taskId);
     if (known) return this.adopt(known, message.reply);
+    this.putOff.remove(at.taskId);
     let job: JobRecord;
     try {
       job = parseJobRecord(message.text());
@@ -148,6 +152,11 @@ export class Jobs {
   checkDeadlines(): void {
     const now = this.options.clock.now();
     for (const held of this.held.values()) if (held.running && held.deadlineMs <= now) this.stop(held, "timeout");
+  }
+
+  /** A model server has come up: who waits for one is tried at once. */
+  wake(): void {
+    this.putOff.wake(this.options.clock.now());
   }
 
   /** No new jobs; resolves when none is held. After `deadlineMs` what still runs is stopped and handed back. */
@@ -239,6 +248,7 @@ export class Jobs {
       done: (held) => this.done(held),
       letGo: (held, delayMs) => this.letGo(held, delayMs),
       handBackUncounted: (held) => this.handBackUncounted(held),
+      putOff: this.putOff,
     };
   }
 

@@ -136,6 +136,12 @@ describe("the verdict", () => {
     const outcomes = [failure("overloaded"), failure("failed", "actor")];
     expect((await run([own], ["a", "b"], outcomes)).code).toBe("model_overloaded");
   });
+  test("one that broke, whatever comes after it: the request may be what it died of", async () => {
+    const away = new TryFailure("failed", new AppError("model_unavailable", "away"));
+    expect((await run([v, w], ["a"], [failure("failed"), away])).code).toBe("upstream_failed");
+    expect((await run([own], ["a", "b"], [failure("failed"), failure("overloaded")])).code).toBe("upstream_failed");
+    expect((await run([v, w], ["a"], [away])).code).toBe("model_unavailable");
+  });
   test("one full, and another broken: broken", async () => {
     expect((await run([own], ["a", "b"], [failure("overloaded"), failure("failed")])).code).toBe("upstream_failed");
   });

@@ -209,7 +209,10 @@ describe("health", () => {
     expect(told).toEqual(["shared: the provider refuses our key, and is left out for now"]);
     expect(plan("assistant")).toEqual(["cloud", "local"]);
     expect(plan("e5")).toEqual([]);
+    const refused = () => [routing.refused("assistant", "chat/completions"), routing.refused("e5", "embeddings")];
+    expect(refused()).toEqual([false, true]); // another provider may answer for the first
     nowMs += UNAUTHORIZED_MS;
+    expect(refused()).toEqual([false, false]);
     expect(plan("assistant")).toContain("small");
     refuse();
     expect(plan("assistant")).not.toContain("small");

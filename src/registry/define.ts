@@ -22,7 +22,7 @@ export interface RunnerTask {
   readonly model: string;
   /** Id of the API key that owns it: a batch that calls a model holds the tasks of one owner, who pays for the call. */
   readonly ownerId: string;
-  /** 1 on the first attempt. */
+  /** 1 on the first attempt, however often it was begun for want of a model server. */
   readonly attempt: number;
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -44,8 +44,9 @@ export interface RunnerContext<State> extends LoadContext {
   readonly signal: AbortSignal;
   /**
    * Calls the models of models.yaml as OpenAI's client does, for the owner of the task: routed, retried and counted by
-   * the host, ended with the task. A model named "" is the default of its endpoint. What it throws needs no handling: an
-   * overloaded server is another attempt, a refused request none. Throws `model_unavailable` where there is no server.
+   * the host, ended with the task. A model named "" is the default of its endpoint. What it throws needs no handling: a
+   * server that is full or away costs no attempt and is waited for, if no call was answered and nothing emitted before;
+   * one that fails is another attempt, a refused request none. Throws `model_unavailable` where there is no server.
    */
   readonly llm: OpenAI;
   /** Fetches a URL given by a user: public addresses only, size and time capped. Throws `fetch_*`. */

@@ -79,6 +79,22 @@ describe("what a model's client throws", () => {
     expect(failure(thrown(422, "n", "invalid_request"))).toMatchObject({ code: "invalid_input", retryable: false });
   });
 
+  test("may be waited for where no server has begun, and for as long as a full one asks", () => {
+    const waitOf = (error: unknown) => failureOf(error, "infer", false).wait;
+    const full = thrown(429, "full", "model_overloaded");
+    expect(waitOf(full)).toEqual({ retryAfterMs: 0 });
+    full.headers.set("retry-after", "7");
+    expect(waitOf(full)).toEqual({ retryAfterMs: 7_000 });
+    const away = thrown(503, "away", "model_unavailable");
+    away.headers.set("retry-after", "5"); // nobody knows
+    expect(waitOf(away)).toEqual({ retryAfterMs: 0 });
+    expect(waitOf(new AppError("model_overloaded", "full", { retryAfterS: 2 }))).toEqual({ retryAfterMs: 2_000 });
+    const begun = [thrown(502, "failed", "upstream_failed"), thrown(504, "slow", "upstream_timeout"), thrown(503, "n")];
+    const others = [new RunnerError("model_unavailable", "a plugin's own"), new Error("boom"), thrown(400, "no")];
+    for (const error of [...begun, ...others]) expect(waitOf(error)).toBeNull();
+    expect(failureOf(full, "infer", true).wait).toBeNull();
+  });
+
   test("is the input's fault where the server refused it, whatever code it made up", () => {
     const message = "too long, see https://10.0.0.1:8000/help and /srv/vllm/model.py";
     expect(failure(thrown(400, message))).toEqual({

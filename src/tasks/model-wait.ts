@@ -23,6 +23,13 @@ export interface WaitAsked {
   readonly random: number;
 }
 
+export interface ModelWaiting {
+  readonly waiting: Waiting;
+  readonly delayMs: number;
+  /** Until the task has waited long enough; at least `delayMs`. */
+  readonly leftMs: number;
+}
+
 /**
  * The wait before the next try; null where the task has waited long enough: for MODEL_WAIT in a row, or up to its own
  * `deadline`, or for as long as its request gives an attempt (`timeout_ms`). Exponential from 1 s to 30 s with "equal
@@ -31,13 +38,14 @@ export interface WaitAsked {
 export function nextWait(
   job: Pick<JobRecord, "created" | "runAt" | "startBy" | "timeoutMs">,
   { before, startedAtMs, nowMs, waitMsMax, retryAfterMs, random }: WaitAsked,
-): { readonly waiting: Waiting; readonly delayMs: number } | null {
+): ModelWaiting | null {
   const { sinceMs, tries } = before ?? { sinceMs: startedAtMs, tries: 0 };
   const untilMs = Math.min(sinceMs + waitMsMax, sinceMs + (job.timeoutMs ?? Number.POSITIVE_INFINITY), startByOf(job));
-  if (untilMs - nowMs < LEFT_MS_MIN) return null;
+  const leftMs = untilMs - nowMs;
+  if (leftMs < LEFT_MS_MIN) return null;
   const half = Math.min(CAP_MS, BASE_MS * 2 ** tries) / 2;
   const delayMs = Math.round(Math.max(half, Math.min(CAP_MS, retryAfterMs)) + half * random);
-  return { waiting: { sinceMs, tries: tries + 1 }, delayMs: Math.min(delayMs, untilMs - nowMs) };
+  return { waiting: { sinceMs, tries: tries + 1 }, delayMs: Math.min(delayMs, leftMs), leftMs };
 }
 
 /** How a task ends that has waited in vain since `sinceMs`. */

@@ -9,7 +9,8 @@
 //     └───────────────────────────────────-┘ failed (never started: deadline, poison)
 //  PENDING, STARTED and RETRY ── cancelled ──► CANCELLED
 //
-// SUCCESS, FAILURE and CANCELLED are final: no event leaves them.
+// SUCCESS, FAILURE and CANCELLED are final: no event leaves them. An attempt that waits for a model server is begun, and in
+// RETRY, several times under one number: only its newest event tells which (reader.ts).
 
 export const priorities = ["high", "normal", "low"] as const;
 export type Priority = (typeof priorities)[number];
