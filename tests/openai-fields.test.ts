@@ -1,17 +1,33 @@
 // vLLM's own fields through the whole service, with the official SDK as its client: what goes in reaches the model
 // server unchanged, and so does what comes back.
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type OpenAI from "openai";
 import { BadRequestError } from "openai";
 import { type LlmStack, model, startLlmStack } from "./llm-stack.ts";
 
 let all: LlmStack;
 let client: OpenAI;
+const script = join(tmpdir(), `millrace-${crypto.randomUUID()}.yaml`);
 beforeAll(async () => {
-  all = await startLlmStack();
+  await Bun.write(
+    script,
+    `
+refund:
+  - when: {step: 1}
+    calls: [{name: get_order, arguments: {id: 17}}]
+  - text: "The order says: {{result}}"
+`,
+  );
+  all = await startLlmStack({}, { script });
   client = all.client;
 });
-afterAll(() => all.stop());
+afterAll(async () => {
+  await all.stop();
+  await rm(script, { force: true });
+});
 
 const messages = [
   { role: "system" as const, content: "The mill stands at the river. The wheel is turned by water." },
@@ -71,4 +87,29 @@ test("a stop token of the request ends an answer, whole and as a stream, and is 
   const chunks = await Array.fromAsync(await client.completions.create({ ...request, stream: true }));
   expect(chunks.map(({ choices }) => choices[0]?.text ?? "").join("")).toBe(whole?.text ?? "-");
   expect(chunks.at(-1)?.choices[0]).toMatchObject({ finish_reason: "stop", stop_reason: stop_token_ids[0] });
+});
+
+test("an agent's loop against a script of the simulator", async () => {
+  const asked: unknown[] = [];
+  const tool = {
+    type: "function" as const,
+    function: {
+      name: "get_order",
+      description: "An order.",
+      parameters: { type: "object", properties: { id: { type: "integer" } } },
+      parse: JSON.parse,
+      function: (given: unknown) => {
+        asked.push(given);
+        return "sent on Monday";
+      },
+    },
+  };
+  const request = { model, messages, tools: [tool], ...{ vllm_xargs: { sim_scenario: "refund" } } };
+  for (const stream of [false, true] as const) {
+    const runner = stream
+      ? client.chat.completions.runTools({ ...request, stream })
+      : client.chat.completions.runTools({ ...request, stream });
+    expect(await runner.finalContent()).toBe("The order says: sent on Monday");
+  }
+  expect(asked).toEqual([{ id: 17 }, { id: 17 }]);
 });

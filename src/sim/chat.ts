@@ -42,7 +42,7 @@ function answerChat(exchange: Exchange, simulation: Simulation): Response | Prom
   const prompt = renderChat(messages, { tools: body.tools, addGenerationPrompt, continueFinalMessage: continued });
   const room = roomFor(prompt.length, sampling.maxTokens, simulation.engine.profile().maxModelLen);
   checkForced(sampling, room, sampling.n);
-  checkPromptEntries(prompt.length, topPromptLogprobs);
+  if (topPromptLogprobs !== null) checkPromptEntries(prompt.length, topPromptLogprobs);
   const last = messages.at(-1);
   const prefix = continued && last?.role === "assistant" ? textOf(last) : null;
   const request: ChatRequest = { ...body, messages: prefix === null ? messages : messages.slice(0, -1) };

@@ -39,8 +39,10 @@ function answerCompletion(exchange: Exchange, simulation: Simulation): Response 
     throw new WireError(400, `at most ${CHOICES_MAX} choices, of all prompts together`, "prompt");
   }
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
-  const topEchoed = echo ? Math.max(topLogprobs ?? 0, topPromptLogprobs ?? 0) : topPromptLogprobs;
-  checkPromptEntries(promptTokens * sampling.n, topEchoed);
+  if (topPromptLogprobs !== null) {
+    const topTold = Math.max(topPromptLogprobs, echo ? (topLogprobs ?? 0) : 0);
+    checkPromptEntries(promptTokens * sampling.n, topTold);
+  }
   const options = simulation.answers.optionsOf(exchange);
   const { maxModelLen } = simulation.engine.profile();
   const plans = prompts.flatMap((prompt) => {

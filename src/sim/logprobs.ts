@@ -69,8 +69,8 @@ function checkTop(top: number, param: string): number {
 }
 
 /** `tokens` are those of all prompts, each as often as it is told. Throws WireError 400. */
-export function checkPromptEntries(tokens: number, top: number | null): void {
-  if (top === null || tokens * (top + 1) <= PROMPT_ENTRIES_MAX) return;
+export function checkPromptEntries(tokens: number, top: number): void {
+  if (tokens * (top + 1) <= PROMPT_ENTRIES_MAX) return;
   const message = `at most ${PROMPT_ENTRIES_MAX} log probabilities of prompts may be asked for`;
   throw new WireError(400, message, "prompt_logprobs");
 }

@@ -135,6 +135,9 @@ test("log probabilities of prompts are refused in vLLM's words", async () => {
     expect(await refused(path, { prompt_logprobs: -1 })).toContain("greater than max allowed: 20");
   }
   expect(await refused("/v1/completions", { prompt: "a ".repeat(20_000), prompt_logprobs: 20 })).toContain("at most");
+  const long = { prompt: "a ".repeat(3_000), n: 100, max_tokens: 1, echo: true };
+  expect((await post("/v1/completions", long)).status).toBe(200);
+  expect(await refused("/v1/completions", { ...long, logprobs: 20, prompt_logprobs: 0 })).toContain("at most");
   expect((await post("/v1/completions", { prompt: "a", prompt_logprobs: 0, stream: true })).status).toBe(200);
 });
 

@@ -92,7 +92,7 @@ function settled(read: () => AnswerOptions): AnswerOptions {
   try {
     return read();
   } catch (error) {
-    if (error instanceof OptionError) throw new SettingsError(error.message);
+    if (error instanceof OptionError) throw new SettingsError(`SIM_MODE and its kin: ${error.message}`);
     throw error;
   }
 }
