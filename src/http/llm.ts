@@ -3,11 +3,12 @@
 // decide (src/llm/llm.ts); nothing here knows of a server.
 import { AppError } from "../errors.ts";
 import { wantsEvents } from "../llm/encode.ts";
-import type { LlmAnswer, LlmBody, LlmCaller } from "../llm/llm.ts";
+import type { LlmAnswer, LlmBody, LlmCaller, LlmRequest } from "../llm/llm.ts";
 import { type FetchMedia, withMedia } from "../llm/media.ts";
 import type { Log } from "../log.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
 import { bodyMsMax, readJson, smallBytesMax } from "./body.ts";
+import type { Reservation } from "./body-room.ts";
 import type { Hold, Holds } from "./holds.ts";
 import { affinityOf, stickyKeyOf } from "./llm-affinity.ts";
 import { embeddingsReply, jsonReply, mediaReply } from "./llm-answer.ts";
@@ -71,29 +72,22 @@ async function callModel(
   call: KeyedCall,
   answerOf: AnswerOf,
 ): Promise<Response> {
-  const sent = checkedBody(endpoint, await readJson(call, bodyMsMax, KEYS_MAX, ITEMS_MAX));
+  const fields = checkedBody(endpoint, await readJson(call, bodyMsMax, KEYS_MAX, ITEMS_MAX));
   const { keyId } = call.owner;
-  const hold = parts.holds.open(call, "call");
   const room = call.room.reserve(keyId);
-  let isStreaming = false;
-  try {
-    room.add(largeBytesOf(call));
-    const { fetchMedia } = parts;
-    const body = await withMedia(sent, { keyId, fetchMedia, reserve: room.add, signal: hold.signal });
-    const stream = wantsEvents(endpoint, sent);
-    const calling = parts.llm.call(requestOf(call, endpoint, sent, stream, { kind: "json", value: body }, hold));
-    calling.then(room.release, room.release);
-    const form = formOf(endpoint, stream);
-    if (form === null) return await answerOf(call, await calling, sent);
-    const response = await llmStream(call, calling, hold, parts.log, limits, form);
-    isStreaming = response.status === 200;
-    return response;
-  } catch (error) {
-    room.release();
-    throw stopped(call, hold) ?? error;
-  } finally {
-    if (!isStreaming) hold.release();
-  }
+  const stream = wantsEvents(endpoint, fields);
+  return answered(parts, limits, call, room, {
+    endpoint,
+    fields,
+    stream,
+    async bodyOf(signal) {
+      room.add(largeBytesOf(call));
+      const { fetchMedia } = parts;
+      return { kind: "json", value: await withMedia(fields, { keyId, fetchMedia, reserve: room.add, signal }) };
+    },
+    form: formOf(endpoint, stream),
+    answerOf: (answer) => answerOf(call, answer, fields),
+  });
 }
 
 /** Speech is sent as it is made, whatever its form; null: the answer is sent as a whole. */
@@ -103,31 +97,57 @@ function formOf(endpoint: JsonEndpoint, stream: boolean): StreamForm | null {
   return endpoint === "images/generations" ? mediaEvents : tokenEvents;
 }
 
-async function transcribe(
-  { llm, holds, log }: LlmRouteParts,
-  limits: LlmStreamLimits,
-  call: KeyedCall,
-): Promise<Response> {
+async function transcribe(parts: LlmRouteParts, limits: LlmStreamLimits, call: KeyedCall): Promise<Response> {
   const room = call.room.reserve(call.owner.keyId);
   try {
     const { model, stream, body } = await readForm(call.request, room.add);
-    const hold = holds.open(call, "call");
-    let isStreaming = false;
-    try {
-      const calling = llm.call(requestOf(call, "audio/transcriptions", { model }, stream, body, hold));
-      calling.then(room.release, room.release);
-      if (!stream) return await mediaReply(call, await calling);
-      const response = await llmStream(call, calling, hold, log, limits, mediaEvents);
-      isStreaming = response.status === 200;
-      return response;
-    } catch (error) {
-      throw stopped(call, hold) ?? error;
-    } finally {
-      if (!isStreaming) hold.release();
-    }
+    return await answered(parts, limits, call, room, {
+      endpoint: "audio/transcriptions",
+      fields: { model },
+      stream,
+      bodyOf: async () => body,
+      form: stream ? mediaEvents : null,
+      answerOf: (answer) => mediaReply(call, answer),
+    });
   } catch (error) {
     room.release();
     throw error;
+  }
+}
+
+/** A request that has been checked. */
+interface Asked {
+  readonly endpoint: LlmEndpoint;
+  readonly fields: Fields;
+  readonly stream: boolean;
+  readonly bodyOf: (signal: AbortSignal) => Promise<LlmBody>;
+  /** Null: `answerOf` makes the response of the whole answer. */
+  readonly form: StreamForm | null;
+  readonly answerOf: (answer: LlmAnswer) => Promise<Response>;
+}
+
+/** Calls the model. `room` is given back when an answer begins, or there is none. */
+async function answered(
+  { llm, holds, log }: LlmRouteParts,
+  limits: LlmStreamLimits,
+  call: KeyedCall,
+  room: Reservation,
+  asked: Asked,
+): Promise<Response> {
+  const hold = holds.open(call, "call");
+  let isStreaming = false;
+  try {
+    const calling = llm.call(requestOf(call, asked, await asked.bodyOf(hold.signal), hold));
+    calling.then(room.release, room.release);
+    if (asked.form === null) return await asked.answerOf(await calling);
+    const response = await llmStream(call, calling, hold, log, limits, asked.form);
+    isStreaming = response.status === 200;
+    return response;
+  } catch (error) {
+    room.release();
+    throw stopped(call, hold) ?? error;
+  } finally {
+    if (!isStreaming) hold.release();
   }
 }
 
@@ -142,14 +162,11 @@ const stopped = ({ request }: KeyedCall, { signal }: Hold): AppError | null =>
   signal.aborted && !request.signal.aborted ? new AppError("not_ready", STOPPING, { retryAfterS: 1 }) : null;
 
 const requestOf = (
-  call: KeyedCall,
-  endpoint: LlmEndpoint,
-  fields: Fields,
-  stream: boolean,
+  { request, requestId, owner }: KeyedCall,
+  { endpoint, fields, stream }: Asked,
   body: LlmBody,
   { signal }: Hold,
-) => {
-  const { request, requestId, owner } = call;
+): LlmRequest => {
   const options = fields.stream_options as { readonly include_usage?: unknown } | null | undefined;
   return {
     endpoint,
