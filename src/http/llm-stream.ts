@@ -37,8 +37,9 @@ export const STOPPING = "This gateway stops: send the request again.";
 const LF = 10;
 const encoder = new TextEncoder();
 const beat = encoder.encode(": beat\n\n");
-/** x-accel-buffering: nginx would otherwise keep tokens until a buffer is full. */
-const streamHeaders = { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" } as const;
+/** nginx would otherwise keep tokens until a buffer is full. */
+const unbuffered = { "x-accel-buffering": "no" } as const;
+const streamHeaders = { "cache-control": "no-cache, no-transform", ...unbuffered } as const;
 
 /** What is sent beside the answer's own bytes. */
 export interface StreamForm {
@@ -73,9 +74,9 @@ export async function llmStream(
   const begun = early && (await beginOf(early));
   const pump = new LlmPump(begun ?? calling, hold, log.child({ request_id: call.requestId }), limits, form);
   const body = new ReadableStream(pump, { highWaterMark: 0 });
-  const headers = quotaHeaders(early?.quota);
-  if (form === soundBytes) return reply(call, 200, mediaTypeOf(early?.contentType ?? ""), body, headers);
-  return reply(call, 200, "text/event-stream", body, { ...streamHeaders, ...headers });
+  const quota = quotaHeaders(early?.quota);
+  if (form.beat) return reply(call, 200, "text/event-stream", body, { ...streamHeaders, ...quota });
+  return reply(call, 200, mediaTypeOf(early?.contentType ?? ""), body, { ...unbuffered, ...quota });
 }
 
 /** What `work` resolves to, or null after `ms`. */

@@ -99,12 +99,14 @@ async function answerTranscription(exchange: Exchange, simulation: Simulation): 
   const transcript = transcribe(new Uint8Array(await file.arrayBuffer()));
   const frames = Math.min(FRAMES_MAX, Math.max(1, Math.ceil(transcript.durationS * FRAMES_PER_SECOND)));
   const prompt = new Array<string>(frames).fill(`<|${Bun.hash(transcript.text)}|>`);
-  if (body.stream === "true" || body.stream === "True") {
+  if (isSet(body, "stream")) {
     if (format !== "json" && format !== "text") {
       throw new WireError(400, "a stream has response_format json or text", "response_format");
     }
     return streamTranscript(transcript.text, prompt, model, exchange, simulation);
   }
+  const option = ["stream_include_usage", "stream_continuous_usage_stats"].find((name) => isSet(body, name));
+  if (option) throw new WireError(400, "Stream options can only be defined when `stream=True`.", option);
   const works = [{ prompt, steps: tokenize(transcript.text).length + 1 }];
   if (!(await workInEngine(works, model, simulation, exchange))) return leftResponse();
   return transcriptResponse(transcript, format, exchange, simulation);
@@ -130,6 +132,9 @@ function transcriptResponse(
   });
 }
 
+/** Of a form, where everything is text. */
+const isSet = (body: JsonBody, name: string): boolean => /^(true|1|on|yes)$/i.test(String(body[name]));
+
 /** As vLLM streams it: chunks with deltas, the usage last where it was asked for. */
 function streamTranscript(
   text: string,
@@ -138,7 +143,8 @@ function streamTranscript(
   exchange: Exchange,
   simulation: Simulation,
 ): Promise<Response> {
-  const includeUsage = exchange.body.stream_include_usage === "true";
+  const includeUsage = isSet(exchange.body, "stream_include_usage");
+  const continuousUsage = includeUsage && isSet(exchange.body, "stream_continuous_usage_stats");
   const given = { stream: true, ...(includeUsage && { stream_options: { include_usage: true } }) };
   const sampling = readSampling(given, []);
   refuseFull(simulation);
@@ -146,7 +152,15 @@ function streamTranscript(
   const plan = planAnswer({ parts: [{ kind: "content", text }], finishReason: "stop" }, sampling, room);
   const id = `trsc-${requestIdOf(exchange)}`;
   const { fingerprint } = simulation;
-  const sender = transcriptSender({ id, model, fingerprint, plan, promptTokens: prompt.length, includeUsage });
+  const sender = transcriptSender({
+    id,
+    model,
+    fingerprint,
+    plan,
+    promptTokens: prompt.length,
+    includeUsage,
+    continuousUsage,
+  });
   return Promise.resolve(
     generate({ simulation, exchange, sampling, prompts: [prompt], plans: [plan], salt: model, sender }),
   );

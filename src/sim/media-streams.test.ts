@@ -116,3 +116,25 @@ test("a fault counts parts of sound and pictures as tokens", async () => {
     expect([events.length, events.at(-1)?.error?.message]).toEqual([3, "Broken."]);
   }
 });
+
+test("a transcript tells its usage at the end, or with each chunk, and nowhere else", async () => {
+  const sound = new File([new Uint8Array(await soundOf({ input }))], "mill.wav");
+  const hear = async (...fields: readonly string[]) => {
+    const form = new FormData();
+    for (const name of fields) form.append(name, "true");
+    form.append("file", sound);
+    const response = await fetch(`${simulator.url}/v1/audio/transcriptions`, { method: "POST", body: form });
+    const chunks = [...(await response.text()).matchAll(/^data: (\{.*\})$/gm)].map(([, json]) =>
+      JSON.parse(json ?? ""),
+    );
+    return { status: response.status, told: chunks.map(({ usage }) => usage?.completion_tokens) };
+  };
+  const { told: plain } = await hear("stream");
+  expect(new Set(plain)).toEqual(new Set([undefined]));
+  const count = plain.length;
+  const last = await hear("stream", "stream_include_usage");
+  expect([last.told.slice(0, -1), last.told.at(-1)]).toEqual([plain, count]);
+  const each = await hear("stream", "stream_include_usage", "stream_continuous_usage_stats");
+  expect(each.told).toEqual([...Array.from({ length: count }, (_, i) => i + 1), count]);
+  expect((await hear("stream_include_usage")).status).toBe(400);
+});

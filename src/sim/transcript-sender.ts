@@ -10,12 +10,19 @@ export interface TranscriptSenderOptions {
   readonly plan: Plan;
   readonly promptTokens: number;
   readonly includeUsage: boolean;
+  /** Usage on every chunk. */
+  readonly continuousUsage: boolean;
 }
 
 export function transcriptSender(options: TranscriptSenderOptions): Sender {
-  const { id, model, fingerprint, plan, promptTokens, includeUsage } = options;
+  const { id, model, fingerprint, plan, promptTokens, includeUsage, continuousUsage } = options;
   const common = { id, object: "transcription.chunk", created: Math.floor(Date.now() / 1_000), model };
   const chunk = (rest: object): string => JSON.stringify({ ...common, system_fingerprint: fingerprint, ...rest });
+  const usageAfter = (made: number): object => ({
+    prompt_tokens: promptTokens,
+    completion_tokens: made,
+    total_tokens: promptTokens + made,
+  });
   return {
     cached() {},
     events(_choice, from, to) {
@@ -24,12 +31,11 @@ export function transcriptSender(options: TranscriptSenderOptions): Sender {
         .map(({ text }) => text)
         .join("");
       const finishReason = to === plan.pieces.length ? plan.finishReason : null;
-      return [chunk({ choices: [{ delta: { content }, finish_reason: finishReason, stop_reason: null }] })];
+      const choices = [{ delta: { content }, finish_reason: finishReason, stop_reason: null }];
+      return [chunk({ choices, ...(continuousUsage && { usage: usageAfter(to) }) })];
     },
     lastEvents() {
-      const made = plan.pieces.length;
-      const usage = { prompt_tokens: promptTokens, completion_tokens: made, total_tokens: promptTokens + made };
-      return includeUsage ? [chunk({ choices: [], usage })] : [];
+      return includeUsage ? [chunk({ choices: [], usage: usageAfter(plan.pieces.length) })] : [];
     },
     whole: () => null, // a transcription that is no stream is answered without a sender
   };
