@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import type OpenAI from "openai";
 import { APIError, BadRequestError, toFile } from "openai";
 import { Stream } from "openai/streaming";
+import { readExposition } from "./exposition.ts";
 import { type LlmStack, model, otherModels, startLlmStack } from "./llm-stack.ts";
 
 let all: LlmStack;
@@ -114,6 +115,39 @@ test("what breaks off is an error in each, and never the end", async () => {
   // Sound has no word for it: its connection is reset, as a client must not take the half for the whole.
   const half = await client.audio.speech.create({ ...spoken, model: broken, ...cut });
   expect(await errorOf(half.arrayBuffer())).toBeInstanceOf(Error);
+});
+
+test("each is counted with its tokens; sound, whose tokens nobody tells, by its text", async () => {
+  const [, counted] = otherModels;
+  const transcript = await client.audio.transcriptions.create({
+    model: counted,
+    file: await recording(),
+    stream: true,
+  });
+  const drawn = await client.images.generate({ model: counted, prompt: "a mill", size: "32x32", stream: true });
+  const said = await client.audio.speech.create({ ...spoken, model: counted, stream_format: "sse" });
+  const events = [
+    ...(await Array.fromAsync(transcript)),
+    ...(await Array.fromAsync(drawn)),
+    ...(await Array.fromAsync(Stream.fromSSEResponse<SpeechEvent>(said, new AbortController()))),
+  ];
+  const told = events.flatMap((event) => ("usage" in event && event.usage ? [event.usage.total_tokens] : []));
+  expect(told).toHaveLength(3);
+  await (await client.audio.speech.create({ ...spoken, model: counted })).arrayBuffer();
+  const total = told.reduce((sum, tokens) => sum + tokens, Math.ceil(input.length / 4));
+  await all.stack.until("the usage is written", 5_000, async () => {
+    const { data } = (await (await all.stack.call("GET", "/v1/usage?group_by=model")).json()) as {
+      data: readonly Readonly<Record<string, unknown>>[];
+    };
+    const row = data.find(({ model }) => model === counted);
+    if (row?.requests !== 4) return null;
+    expect(Number(row.prompt_tokens) + Number(row.completion_tokens)).toBe(total);
+    return true;
+  });
+  const metrics = readExposition(await (await all.stack.call("GET", "/metrics")).text());
+  const ended = (endpoint: string): number =>
+    metrics.value("ai_requests_total", `model="${counted}",endpoint="${endpoint}",status="success"`);
+  expect(["audio/transcriptions", "audio/speech", "images/generations"].map(ended)).toEqual([1, 2, 1]);
 });
 
 test("what the server refuses has a status", async () => {
