@@ -104,6 +104,18 @@ forEachDatabase((databases) => {
     expect((await gateway.tasks.read(begun.taskId, owner)).status).toBe("STARTED");
   });
 
+  test("what waits for a model server, and for an actor too, ends at its deadline with what it waits for", async () => {
+    const { taskId } = await accept({ deadline: inMs(2_000) });
+    const error = { code: "model_unavailable", message: "No server.", stage: "infer", retryable: true };
+    const waiting = { sinceMs: gateway.clock.now(), tries: 3 };
+    const event = { v: 1, attempt: 1, n: 6, crashes: 0, event: "RETRY", uncounted: true, waiting, data: { error } };
+    gateway.bus.publish(subjects.events(taskId), JSON.stringify(event));
+    expect(await read(taskId)).toMatchObject({ status: "RETRY", error });
+    gateway.advance(4_000);
+    const message = expect.stringMatching(/^No server\. The task waited for [\d.]+ s\.$/);
+    expect(await ended(taskId)).toMatchObject({ status: "FAILURE", attempt: 1, error: { code: error.code, message } });
+  });
+
   test("a repeated request is answered with its task though its deadline is over", async () => {
     const request = { deadline: inMs(60_000), client_request_id: "a" };
     const { taskId } = await accept(request);

@@ -184,7 +184,14 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
   const unserved = async (held: Held, error: TaskError, wait: ModelWait, timing: Timing): Promise<void> => {
     const { waiting: before, startedAtMs, job } = held;
     const nowMs = clock.now();
-    const asked = { before, startedAtMs, nowMs, waitMsMax: modelWaitMs, retryAfterMs: wait.retryAfterMs };
+    const asked = {
+      before,
+      attempt: held.attempt,
+      startedAtMs,
+      nowMs,
+      waitMsMax: modelWaitMs,
+      retryAfterMs: wait.retryAfterMs,
+    };
     const next = nextWait(job, { ...asked, random: random() });
     if (next === null) {
       const inVain = waitedInVain(error, before?.sinceMs ?? startedAtMs, nowMs);
@@ -194,7 +201,7 @@ export function createAttempts(options: AttemptOptions, models: Iterable<string>
     metrics.waited(job.model);
     const delayMs = Math.min(custody.putOff.delayMs(nowMs, next.delayMs), next.leftMs);
     const about = { ...logFields(held), code: error.code, tries: next.waiting.tries, retry_in_ms: delayMs };
-    if (before === null) log.warn(about, "no model server can begin: the task waits");
+    if (before === null) log.info(about, "no model server can begin: the task waits");
     else log.debug(about, "the task still waits for a model server");
     await again(held, error, delayMs);
     custody.putOff.add(job.id, held.ackSubject, clock.now() + delayMs);

@@ -1,7 +1,7 @@
 // What happened to a job before this delivery, from the last event and the last result of its task. Pure: decides
 // whether the job is run, and as which attempt.
 import type { StoredResult } from "../tasks/commit.ts";
-import { waitedInVain } from "../tasks/model-wait.ts";
+import { overdueWait } from "../tasks/model-wait.ts";
 import { type EventRecord, type RetryData, statusOf, type TaskError, type Waiting } from "../tasks/records.ts";
 import { deadlineError } from "../tasks/times.ts";
 import { crashError } from "./hand-back.ts";
@@ -57,10 +57,8 @@ export function judge(
   }
   if (last.uncounted) {
     const { crashes, waiting } = last;
-    if (overdue && waiting && last.event === "RETRY") {
-      const error = waitedInVain((last.data as RetryData).error, waiting.sinceMs, nowMs);
-      return { kind: "failed", error, attempt, eventNumber };
-    }
+    const inVain = overdue ? overdueWait(last, nowMs) : null;
+    if (inVain) return { kind: "failed", error: inVain, attempt, eventNumber };
     return { kind: "run", attempt, crashes, eventNumber, ...(waiting && { waiting }) };
   }
   // An attempt that began and left no word died with its host.

@@ -111,7 +111,8 @@ test("key and headers go to the server; a refused key is not tried again until t
     ),
   );
   await others.until(() => failed === 3); // so long a server that only fails is asked again and again
-  expect([warned[0], asked, discovery.offers()]).toEqual(["it does not take the key", 1, {}]);
+  const refused = { models: [], ready: false, kind: "openai", perGpu: false, refused: true } as const;
+  expect([warned[0], asked, discovery.offers()]).toEqual(["it does not take the key", 1, { one: refused }]);
   discovery.restart();
   await until(() => warned.length === 2);
   expect(asked).toBe(2);

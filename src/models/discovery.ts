@@ -91,7 +91,9 @@ async function follow(
         log.info({ provider: name, url, models: models.slice(0, LOGGED_MODELS_MAX) }, "the model server answers");
       failures = 0;
     } else {
-      if (before) offers.set(name, { ...before, ready: false }); // its models are known, and are down
+      const down = offerOfDown(before, listed, { kind: kind ?? "openai", perGpu });
+      if (down) offers.set(name, down);
+      else offers.delete(name);
       if (failures++ === 0 && url !== null) {
         const reason = listed.outcome === "failed" ? listed.reason : "it does not take the key";
         log.warn({ provider: name, url, reason }, "the model server does not answer");
@@ -100,6 +102,18 @@ async function follow(
     announce();
     await pause(delayMs(listed, failures), signal);
   }
+}
+
+/** What a server offers that does not answer, or not to us: its models stay known, if they ever were. */
+function offerOfDown(
+  before: LlmOffer | undefined,
+  { outcome }: Listed,
+  about: Pick<LlmOffer, "kind" | "perGpu">,
+): LlmOffer | null {
+  if (outcome === "unauthorized") return { models: [], ...about, ...before, ready: false, refused: true };
+  if (!before) return null;
+  const { refused, ...known } = before;
+  return refused && known.models?.length === 0 ? null : { ...known, ready: false };
 }
 
 /** `url` is for the log; it holds no secret, as a base URL with one is refused. */

@@ -91,7 +91,7 @@ export interface LlmModels {
   resolve(name: string, endpoint: LlmEndpoint): LlmModel | null;
   /**
    * Why `resolve` finds nothing, for the client: `unknown_model`, or `model_unavailable` while a server that has not
-   * answered any actor yet may turn out to have it.
+   * answered any actor yet may turn out to have it, or `upstream_unauthorized` where one does not tell us what it has.
    */
   missing(name: string, endpoint: LlmEndpoint): AppError;
   /**
@@ -99,7 +99,7 @@ export interface LlmModels {
    * Targets with an open breaker are left out. Empty where none can be called now; throws as `missing` says.
    */
   plan(name: string, endpoint: LlmEndpoint, stickyKey: string): readonly Target[];
-  /** Whether every server of the model and of its fallbacks refuses our key, as far as calls have shown. */
+  /** Whether every server of the model and of its fallbacks refuses our key, as far as actors and calls have found. */
   refused(name: string, endpoint: LlmEndpoint): boolean;
   /** The model for a purpose where none is named; null where there is no model for it. */
   defaultModel(purpose: LlmPurpose): string | null;

@@ -11,6 +11,8 @@ export interface LlmOffer {
   readonly ready: boolean;
   readonly kind: ProviderKind;
   readonly perGpu: boolean;
+  /** It does not take the actor's key: what it has is not known, or was once. */
+  readonly refused?: true;
 }
 
 /** By provider; of a server that has not answered yet there is nothing. */
@@ -68,7 +70,7 @@ export function knownModels(file: ModelsFile, actors: readonly Offering[]): Know
   for (const { name, kind, perGpu, discover } of file.providers.values()) {
     const offers = actors.flatMap(({ llm }) => llm?.[name] ?? []);
     providers.set(name, {
-      kind: kind ?? offers[0]?.kind ?? null,
+      kind: kind ?? offers.find(({ refused }) => !refused)?.kind ?? null,
       perGpu: perGpu || offers.some((offer) => offer.perGpu),
     });
     if (!discover) continue;

@@ -95,6 +95,11 @@ describe("names", () => {
     actors = [{ id: "a-0", llm: { local, cloud, shared: { ...shared, ready: false } } }];
     nowMs += 1_000;
     expect(said("none")).toMatchObject({ code: "unknown_model" });
+    actors = [{ id: "a-0", llm: { local, cloud, shared: { ...shared, ready: false, refused: true } } }];
+    nowMs += 1_000;
+    expect(said("none")).toMatchObject({ code: "upstream_unauthorized" });
+    expect(routing.refused("e5", "embeddings")).toBe(true);
+    expect(routing.refused("assistant", "chat/completions")).toBe(false);
   });
 
   test("the empty name is the file's default, else LLM_MODEL, else the first model, up or not", () => {

@@ -111,6 +111,11 @@ export function createRouting(options: RoutingOptions): Routing {
       .filter(answers(endpoint))
       .flatMap((one) => ranked(one.id, one.variants, stickyKey).map((variant) => targetOf(one, variant)));
   };
+  /** No actor is told by its servers which models they have. */
+  const tellsNobody = (provider: string): boolean => {
+    const { actors } = known.now();
+    return actors.length > 0 && actors.every(({ llm }) => llm?.[provider]?.refused);
+  };
   const missing: LlmModels["missing"] = (name, endpoint) => {
     const isKnown = name !== "" && known.now().byName.has(name);
     const unheard = ({ name: provider, discover, baseUrl }: ProviderConfig): boolean =>
@@ -119,6 +124,9 @@ export function createRouting(options: RoutingOptions): Routing {
       return new AppError("model_unavailable", `${absent(name)}: a model server has not said yet which it has.`, {
         retryAfterS: UNHEARD_RETRY_S,
       });
+    }
+    if (!isKnown && [...file().providers.values()].some(({ name: provider }) => tellsNobody(provider))) {
+      return new AppError("upstream_unauthorized", `${absent(name)}, but a model server refuses our key.`);
     }
     const why = isKnown ? `The model ${name} does not answer /v1/${endpoint}` : absent(name);
     return new AppError(
@@ -144,7 +152,7 @@ export function createRouting(options: RoutingOptions): Routing {
     refused(name, endpoint) {
       const model = answering(name, endpoint);
       const targets = model ? targetsFor(model, endpoint, "") : [];
-      return targets.length > 0 && targets.every(health.refuses);
+      return targets.length > 0 && targets.every((one) => health.refuses(one) || tellsNobody(one.provider));
     },
     missing,
     defaultModel,

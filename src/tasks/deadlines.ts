@@ -1,6 +1,7 @@
-// Ends tasks whose latest start has passed and that were never started: FAILURE `deadline_exceeded`, by the usual
-// compare-and-set. Runs in every gateway; the read model says which tasks to look at, the logs and the actors decide. An
-// actor that takes an overdue job ends it itself (actors/jobs.ts), so this is for the jobs that nobody takes.
+// Ends tasks whose latest start has passed and that were never started, or only in vain for want of a model server:
+// FAILURE `deadline_exceeded`, or what they waited for, by the usual compare-and-set. Runs in every gateway; the read model
+// says which tasks to look at, the logs and the actors decide. An actor that takes an overdue job ends it itself
+// (actors/jobs.ts), so this is for the jobs that nobody takes.
 import type { SQL } from "bun";
 import type { Bus } from "../bus/connection.ts";
 import type { Clock } from "../clock.ts";
@@ -8,6 +9,7 @@ import type { Log } from "../log.ts";
 import { commitResult } from "./commit.ts";
 import { control } from "./holders.ts";
 import type { TaskMetrics } from "./metrics.ts";
+import { overdueWait } from "./model-wait.ts";
 import type { Reader } from "./reader.ts";
 import { forEachAtOnce, type Rounds, startRounds } from "./rounds.ts";
 import { markBegun, type OverdueTask, overdueTasks } from "./store.ts";
@@ -67,18 +69,20 @@ async function settle(
   if (!reading) return "begun"; // the logs have lost it: nobody will start it
   if (reading.kind === "ended") return "ended"; // the read model is about to hear of it
   const { open } = reading;
-  if (open.last) return "begun";
+  const inVain = open.last && overdueWait(open.last, clock.now());
+  if (open.last && !inVain) return "begun";
   if (open.markerSequence > 0) return "open"; // its cancel ends it
   // Its events are kept for hours only: an actor may have been at it for longer.
   const expected = liveActors();
   const answers = expected > 0 ? await control(bus, taskId, { cancel: null, from: "gateway" }, expected) : null;
   if (answers && (answers.held > 0 || answers.free < expected)) return "open";
-  const commit = unheldEnd(taskId, open, { status: "FAILURE", error: deadlineError }, clock.now());
+  const error = inVain ?? deadlineError;
+  const commit = unheldEnd(taskId, open, { status: "FAILURE", error }, clock.now());
   const signal = AbortSignal.any([stopping, AbortSignal.timeout(COMMIT_MS_MAX)]);
   const { kind } = await commitResult(bus, partitions, commit, { signal });
   if (kind === "won") {
     metrics.ended(open.job.model, open.job.priority, "FAILURE");
-    log.info({ task_id: taskId, model: open.job.model, code: deadlineError.code }, "task ended");
+    log.info({ task_id: taskId, model: open.job.model, code: error.code }, "task ended");
   }
   return "ended";
 }

@@ -6,6 +6,7 @@ const created = 1_700_000_000_000;
 const job = { created };
 const asked: WaitAsked = {
   before: null,
+  attempt: 1,
   startedAtMs: created,
   nowMs: created + 20,
   waitMsMax: 600_000,
@@ -43,6 +44,8 @@ test("it ends by the setting, by the task's deadline, or by the time that its re
   expect([at(59_000, { timeoutMs: 60_000 })?.delayMs, at(60_000, { timeoutMs: 60_000 })]).toEqual([1_000, null]);
   const startBy = created + 9_000;
   expect([at(8_000, { startBy })?.delayMs, at(9_000, { startBy })]).toEqual([1_000, null]);
+  const second = { ...asked, attempt: 2, nowMs: created + 9_000, before: null };
+  expect(nextWait({ ...job, startBy }, second)).not.toBeNull(); // it was started in time, by its first attempt
 });
 
 test("whatever is asked, no wait is beyond the limit, and nobody waits less than half a second while there is time", () => {

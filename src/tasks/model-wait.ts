@@ -1,6 +1,6 @@
 // How long a task waits for a model server that cannot be reached yet, or is full: the attempt ends and does not count,
 // and the same attempt is begun again later. Pure: time and randomness come in as numbers. Called by actors.
-import type { JobRecord, TaskError, Waiting } from "./records.ts";
+import type { EventRecord, JobRecord, RetryData, TaskError, Waiting } from "./records.ts";
 import { startByOf } from "./times.ts";
 
 const BASE_MS = 1_000;
@@ -12,6 +12,7 @@ const LEFT_MS_MIN = 50;
 export interface WaitAsked {
   /** Null: this is the first try in a row that found no server. */
   readonly before: Waiting | null;
+  readonly attempt: number;
   /** When this try began, milliseconds since the epoch, as the next one. */
   readonly startedAtMs: number;
   readonly nowMs: number;
@@ -31,21 +32,34 @@ export interface ModelWaiting {
 }
 
 /**
- * The wait before the next try; null where the task has waited long enough: for MODEL_WAIT in a row, or up to its own
- * `deadline`, or for as long as its request gives an attempt (`timeout_ms`). Exponential from 1 s to 30 s with "equal
+ * The wait before the next try; null where the task has waited long enough: for MODEL_WAIT in a row, for as long as its
+ * request gives an attempt (`timeout_ms`), or, in its first attempt, up to its latest start (`deadline`). Exponential from 1 s to 30 s with "equal
  * jitter" (backoff.ts) on top of what the server asked for, which counts up to 30 s; the last try comes when the time is up.
  */
 export function nextWait(
   job: Pick<JobRecord, "created" | "runAt" | "startBy" | "timeoutMs">,
-  { before, startedAtMs, nowMs, waitMsMax, retryAfterMs, random }: WaitAsked,
+  { before, attempt, startedAtMs, nowMs, waitMsMax, retryAfterMs, random }: WaitAsked,
 ): ModelWaiting | null {
   const { sinceMs, tries } = before ?? { sinceMs: startedAtMs, tries: 0 };
-  const untilMs = Math.min(sinceMs + waitMsMax, sinceMs + (job.timeoutMs ?? Number.POSITIVE_INFINITY), startByOf(job));
+  const startByMs = attempt === 1 ? startByOf(job) : Number.POSITIVE_INFINITY;
+  const untilMs = Math.min(sinceMs + Math.min(waitMsMax, job.timeoutMs ?? waitMsMax), startByMs);
   const leftMs = untilMs - nowMs;
   if (leftMs < LEFT_MS_MIN) return null;
   const half = Math.min(CAP_MS, BASE_MS * 2 ** tries) / 2;
   const delayMs = Math.round(Math.max(half, Math.min(CAP_MS, retryAfterMs)) + half * random);
   return { waiting: { sinceMs, tries: tries + 1 }, delayMs: Math.min(delayMs, leftMs), leftMs };
+}
+
+/**
+ * How a task ends whose latest start has passed while its first attempt waits; null where its newest event is another:
+ * it has been started, by a model server too.
+ */
+export function overdueWait(
+  { event, attempt, uncounted, waiting, data }: EventRecord,
+  nowMs: number,
+): TaskError | null {
+  if (event !== "RETRY" || attempt !== 1 || !uncounted || !waiting) return null;
+  return waitedInVain((data as RetryData).error, waiting.sinceMs, nowMs);
 }
 
 /** How a task ends that has waited in vain since `sinceMs`. */
