@@ -1,7 +1,7 @@
 // The one place where a request's headers become a key: `x-api-key` or `Authorization: Bearer`, the same decision for
 // both. Never from the URL, where keys end up in logs, and never from two headers that disagree.
 import { AppError } from "../errors.ts";
-import { queryOf } from "./prefer.ts";
+import { queryOf } from "./query.ts";
 
 /** Throws `unauthorized` without a key, or `ambiguous_credentials` when both headers are sent and differ. */
 export function presentedKey(request: Request): string {

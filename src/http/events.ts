@@ -5,7 +5,7 @@ import type { Log } from "../log.ts";
 import type { Tasks } from "../tasks/tasks.ts";
 import { type EventStreamLimits, eventStream, eventStreamLimits } from "./event-stream.ts";
 import type { Holds } from "./holds.ts";
-import { queryOf } from "./prefer.ts";
+import { queryOf } from "./query.ts";
 import { type KeyedCall, reply, replyEmpty, taskIdOf } from "./route.ts";
 
 const EVENT_ID = /^\d{1,6}\.\d{1,12}$/;

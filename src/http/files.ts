@@ -8,7 +8,7 @@ import type { FilePage } from "../files/store.ts";
 import { fileOperations } from "./file-operations.ts";
 import { filePurposes } from "./file-schemas.ts";
 import { type FormDetails, receiveUpload } from "./multipart.ts";
-import { queryOf } from "./prefer.ts";
+import { queryOf } from "./query.ts";
 import { type KeyedCall, type KeyedRoute, replyJson } from "./route.ts";
 import { sendBlob } from "./send-blob.ts";
 

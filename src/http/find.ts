@@ -5,7 +5,7 @@ import { cursorOf } from "../tasks/filter.ts";
 import type { Find } from "../tasks/find.ts";
 import { findOperations } from "./find-operations.ts";
 import { listQuerySchema, pageDefault } from "./find-schemas.ts";
-import { queryOf } from "./prefer.ts";
+import { queryOf } from "./query.ts";
 import { type KeyedCall, type KeyedRoute, replyJson } from "./route.ts";
 import { filterOf, listFields, placeOf } from "./task-filter.ts";
 

@@ -64,7 +64,7 @@ export async function refusalOf(call: KeyedCall, answer: LlmAnswer): Promise<Res
 export function shownRefusal(status: number, json: string): OpenAiError {
   const given = errorIn(json);
   const text = typeof given.message === "string" ? given.message : "The model server refused the request.";
-  const message = text.slice(0, MESSAGE_CHARS_MAX).replaceAll(ADDRESS, "(address)");
+  const message = text.replaceAll(ADDRESS, "(address)").slice(0, MESSAGE_CHARS_MAX); // a cut address is one, too
   const param = typeof given.param === "string" && NAME.test(given.param) ? given.param : null;
   const code = typeof given.code === "string" && NAME.test(given.code) ? given.code : codeOf(status, message);
   return { message, type: "invalid_request_error", param, code };

@@ -141,6 +141,8 @@ test("a server's refusal keeps its words and its field, and tells nothing of the
   status = 422;
   body = '{"object":"error","message":"top_p must be in (0, 1]","code":"bad top p\\r\\n"}';
   expect(await errorOf(await send())).toMatchObject({ message: "top_p must be in (0, 1]", code: "invalid_request" });
+  body = JSON.stringify({ error: { message: `${".".repeat(1_990)} 10.0.0.7:8001 is away` } });
+  expect((await errorOf(await send())).message).not.toContain("10.0.0.7");
   for (body of ["<html>nginx at 10.0.0.7</html>", "null", "[]", '{"error":7}', ""]) {
     const odd = await send();
     expect([odd.status, (await errorOf(odd)).message]).toEqual([422, "The model server refused the request."]);

@@ -1,6 +1,6 @@
 // How long a client would like its request to be held: `Prefer: wait=N` (RFC 7240) or, on GET, `?wait=N`. The header
 // is a wish, so what cannot be understood is ignored; the query is a parameter, so it is refused.
-import { AppError } from "../errors.ts";
+import { invalidQuery } from "./query.ts";
 
 /** Longer waits meet proxies that cut silent connections. */
 export const waitSMax = 60;
@@ -26,15 +26,7 @@ export function queriedWaitS(query: URLSearchParams): number | null {
   const value = query.get("wait");
   if (value === null) return null;
   if (!/^\d{1,2}$/.test(value) || Number(value) > waitSMax) {
-    throw new AppError("invalid_request", "The query is not valid.", {
-      fields: [{ path: "/wait", message: `must be a whole number of seconds from 0 to ${waitSMax}` }],
-    });
+    throw invalidQuery([{ path: "/wait", message: `must be a whole number of seconds from 0 to ${waitSMax}` }]);
   }
   return Number(value);
-}
-
-/** The query of a request; null without one, which is the usual case and costs no parsing. */
-export function queryOf(request: Request): URLSearchParams | null {
-  const start = request.url.indexOf("?");
-  return start < 0 ? null : new URLSearchParams(request.url.slice(start + 1));
 }

@@ -1,7 +1,7 @@
 // The routes of schedules: a body becomes a ScheduleRequest whose task has passed the checks of POST /v1/tasks, and rows
 // become the public object. When they fire is decided in tasks/schedules.ts.
 import { rfc3339 } from "../clock.ts";
-import { AppError, asAppError, type FieldProblem, invalidField, invalidFields } from "../errors.ts";
+import { asAppError, type FieldProblem, invalidField, invalidFields } from "../errors.ts";
 import { isTaskId } from "../ids.ts";
 import type { Models } from "../models/models.ts";
 import { compileSchema } from "../registry/schema.ts";
@@ -9,7 +9,7 @@ import type { ScheduleRow } from "../tasks/schedule-store.ts";
 import type { ScheduleRequest, Schedules } from "../tasks/schedules.ts";
 import type { TaskRequest } from "../tasks/tasks.ts";
 import { readJson } from "./body.ts";
-import { queryOf } from "./prefer.ts";
+import { invalidQuery, queryOf } from "./query.ts";
 import { type KeyedCall, type KeyedRoute, replyEmpty, replyJson } from "./route.ts";
 import { scheduleOperations } from "./schedule-operations.ts";
 import { schedulePageDefault, schedulePageMax, scheduleRequestSchema } from "./schedule-schemas.ts";
@@ -107,7 +107,7 @@ function pageOf(request: Request): { limit: number; cursor: string | null } {
   }
   if (cursor !== null && !isTaskId(cursor))
     problems.push({ path: "/cursor", message: "must be next_cursor of a page" });
-  if (problems.length > 0) throw new AppError("invalid_request", "The query is not valid.", { fields: problems });
+  if (problems.length > 0) throw invalidQuery(problems);
   return { limit: Number(limit), cursor };
 }
 

@@ -5,6 +5,7 @@ import type { Check } from "../registry/schema.ts";
 import { type Position, positionOf, type TaskFilter } from "../tasks/filter.ts";
 import { searchWords } from "../tasks/search-text.ts";
 import type { Status } from "../tasks/task.ts";
+import { invalidQuery } from "./query.ts";
 
 /** The fields of `filterProperties` in find-schemas.ts. */
 export interface FilterFields extends Pick<TaskFilter, "model" | "priority" | "q" | "metadata"> {
@@ -39,7 +40,7 @@ export function listFields(query: URLSearchParams | null, check: Check): ListFie
     else fields.metadata = metadata;
   } else if ("metadata" in fields) problems.push({ path: "/metadata", message: "ask as metadata.NAME=VALUE" });
   if (problems.length === 0) problems.push(...check(fields));
-  if (problems.length > 0) throw invalid("The query is not valid.", problems);
+  if (problems.length > 0) throw invalidQuery(problems);
   return fields;
 }
 
@@ -67,10 +68,8 @@ export function placeOf(cursor: string | undefined): Position | null {
   if (cursor === undefined) return null;
   const place = positionOf(cursor);
   if (place) return place;
-  throw invalid("The cursor is not valid.", [{ path: "/cursor", message: "must be next_cursor of a page" }]);
+  const fields = [{ path: "/cursor", message: "must be next_cursor of a page" }];
+  throw new AppError("invalid_request", "The cursor is not valid.", { fields });
 }
 
 const pointer = (name: string): string => `/${name.slice(0, 100).replaceAll("~", "~0").replaceAll("/", "~1")}`;
-
-const invalid = (detail: string, fields: readonly FieldProblem[]): AppError =>
-  new AppError("invalid_request", detail, { fields });

@@ -1,14 +1,13 @@
 // `GET /v1/usage`: what a key has used of language models, and the headers that tell what is left of its day. A key sees
 // its own; others need the scope `admin`. What is counted, and how, is decided in src/usage.
 import { type Clock, rfc3339 } from "../clock.ts";
-import { AppError } from "../errors.ts";
 import { requireScope } from "../keys/principal.ts";
 import { compileSchema } from "../registry/schema.ts";
 import type { TokenQuota } from "../usage/ledger.ts";
 import type { UsageGroup, UsageSum } from "../usage/report.ts";
 import { DAY_MS, HOUR_MS } from "../usage/store.ts";
 import { type QuotaState, USAGE_KEPT_MS, type Usage } from "../usage/usage.ts";
-import { queryOf } from "./prefer.ts";
+import { invalidQuery, queryOf } from "./query.ts";
 import { type KeyedCall, type KeyedRoute, replyJson } from "./route.ts";
 import { usageOperations } from "./usage-operations.ts";
 import { usageQuerySchema } from "./usage-schemas.ts";
@@ -49,7 +48,7 @@ function rangeOf({ from, to, key }: Fields, nowMs: number): { readonly fromMs: n
   const daysMax = (key === "*" ? ALL_KEYS_MS_MAX : USAGE_KEPT_MS) / DAY_MS;
   if (fromMs < toMs && toMs - fromMs <= (daysMax + 1) * DAY_MS) return { fromMs, toMs };
   const message = fromMs < toMs ? `must be at most ${daysMax} days after \`from\`` : "must be later than `from`";
-  throw new AppError("invalid_request", "The query is not valid.", { fields: [{ path: "/to", message }] });
+  throw invalidQuery([{ path: "/to", message }]);
 }
 
 const floor = (ms: number, unitMs: number): number => Math.floor(ms / unitMs) * unitMs;
@@ -60,7 +59,7 @@ function fieldsOf(query: URLSearchParams | null, check: ReturnType<typeof compil
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   const fields = Object.fromEntries(query ?? []);
   const problems = twice === undefined ? check(fields) : [{ path: `/${twice}`, message: "is given twice" }];
-  if (problems.length > 0) throw new AppError("invalid_request", "The query is not valid.", { fields: problems });
+  if (problems.length > 0) throw invalidQuery(problems);
   return fields;
 }
 
