@@ -1,7 +1,6 @@
 // The answers of a model server that are sound, transcripts or pictures: a stream of events in OpenAI's words where one
 // was asked for, whatever the server sends; sound else as it is made. upstream.ts opens them. A server that knows no
 // stream is no failure: its whole answer becomes a stream of one piece.
-
 import type { LlmEndpoint } from "../models/llm-models.ts";
 import type { HeldRoom } from "./answer-room.ts";
 import type { EncodedBody } from "./encode.ts";

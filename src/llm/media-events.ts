@@ -9,11 +9,11 @@ import { usageOf } from "./usage-count.ts";
 
 type Event = Readonly<Record<string, unknown>>;
 
-/** Of the text that an answer's last event repeats: some days of speech. */
+/** Of the text that an answer's last event repeats: some days of speech. What sends more has no end. */
 const TRANSCRIPT_CHARS_MAX = 4 * 1024 * 1024;
 const EMPTY = new Uint8Array();
 
-/** Sound and pictures; the rest of the endpoints that stream makes tokens. */
+/** Sound, transcripts and pictures; what else streams is tokens alone. */
 export const isMedia = (endpoint: LlmEndpoint): boolean =>
   endpoint === "audio/transcriptions" || endpoint === "audio/speech" || endpoint === "images/generations";
 

@@ -2,6 +2,7 @@
 // for an answer that is sound. It holds one piece from the socket at most, and reads the next when that has been taken.
 import { AppError } from "../errors.ts";
 import type { Exchange } from "./exchange.ts";
+import type { BodyReader } from "./http1/body-queue.ts";
 import type { TokenUsage } from "./llm.ts";
 import { eventBytes, speechDelta, speechEnd } from "./media-events.ts";
 import type { ServerResponse } from "./post.ts";
@@ -26,7 +27,7 @@ export async function openSound(
 class SoundAnswer implements TryAnswer {
   readonly status = 200;
   readonly contentType: string;
-  readonly #reader: Pick<ReadableStreamDefaultReader<Uint8Array>, "read"> | undefined;
+  readonly #reader: Pick<BodyReader, "read"> | undefined;
   readonly #exchange: Exchange;
   readonly #promptEstimate: number;
   readonly #asEvents: boolean;
