@@ -3,8 +3,8 @@ import fc from "fast-check";
 import {
   encodeLine,
   encodeToActor,
+  encodeToGateway,
   gatewayTags,
-  messageStart,
   type OpenFrame,
   parseCounted,
   parseFailed,
@@ -40,12 +40,13 @@ test("frames to a gateway come out as they went in, any number in one message", 
   });
   fc.assert(
     fc.property(fc.array(frame, { maxLength: 20 }), (frames) => {
-      const parts = frames.flatMap(({ tag, call, number, tokens, bytes }) => [
-        encodeLine(tag, call, number, tokens, bytes.length),
+      const encoded = frames.map(({ tag, call, number, tokens, bytes }) => ({
+        line: encodeLine(tag, call, number, tokens, bytes.length),
         bytes,
-      ]);
+      }));
+      const size = encoded.reduce((sum, { line, bytes }) => sum + line.length + bytes.length, 0);
       const taken: ToGateway[] = [];
-      expect(parseToGateway(Buffer.concat([messageStart, ...parts]), (one) => taken.push(one))).toBeTrue();
+      expect(parseToGateway(encodeToGateway(encoded, size), (one) => taken.push(one))).toBeTrue();
       expect(taken.map((one) => ({ ...one, bytes: new Uint8Array(one.bytes) }))).toEqual(frames);
     }),
   );
@@ -59,6 +60,13 @@ test.each([
   "1\ndata 1 0 0\n",
   "1\ndata 1 0 -1 0\n",
   "1\ndata x 0 0 0\n",
+  "1\ndata 1 0 0 0",
+  "1\ndata  1 0 0 0\n",
+  "1\ndata 1 0  0\n",
+  "1\ndatum 1 0 0 0\n",
+  "1\ndata 1 0 0 1e0\na",
+  "1\ndata 1 0 0 0000000000000000\n",
+  "1 data 1 0 0 0\n",
 ])("a message of another form is refused: %j", (text) => {
   expect(parseToGateway(Buffer.from(text), () => {})).toBeFalse();
 });

@@ -24,6 +24,10 @@ export const PART_BYTES_MAX = 512 * 1024;
 export const BODY_BYTES_MAX = 32 * 1024 * 1024;
 const LINE_BYTES_MAX = 4_096;
 const LF = 10;
+const SPACE = 32;
+const DIGIT_0 = 48;
+const DIGIT_9 = 57;
+const DIGITS_MAX = 15;
 
 export interface OpenFrame {
   readonly tag: "open";
@@ -83,7 +87,7 @@ const isOpen = (frame: Record<string, unknown>): boolean =>
   isCount(frame.timeMs) &&
   isCount(frame.window);
 
-export const gatewayTags = ["taken", "head", "data", "piece", "end", "failed", "beat"] as const;
+export const gatewayTags = ["data", "head", "end", "taken", "piece", "failed", "beat"] as const;
 export type GatewayTag = (typeof gatewayTags)[number];
 
 export interface ToGateway {
@@ -95,30 +99,84 @@ export interface ToGateway {
   readonly bytes: Uint8Array;
 }
 
-export const messageStart = Buffer.from(`${LIVE_VERSION}\n`);
+const messageStart = `${LIVE_VERSION}\n`;
 
-export const encodeLine = (tag: GatewayTag, call: number, number: number, tokens: number, size: number): Uint8Array =>
-  Buffer.from(`${tag} ${call} ${number} ${tokens} ${size}\n`, "latin1");
+/** Of a frame to a gateway; ASCII. */
+export const encodeLine = (tag: GatewayTag, call: number, number: number, tokens: number, size: number): string =>
+  `${tag} ${call} ${number} ${tokens} ${size}\n`;
+
+export interface EncodedFrame {
+  readonly line: string;
+  readonly bytes: Uint8Array;
+}
+
+/** One message of `frames`, which are `size` bytes together. */
+export function encodeToGateway(frames: readonly EncodedFrame[], size: number): Uint8Array {
+  const message = Buffer.allocUnsafe(messageStart.length + size);
+  let at = message.write(messageStart, "latin1");
+  for (const { line, bytes } of frames) {
+    at += message.write(line, at, "latin1");
+    message.set(bytes, at);
+    at += bytes.length;
+  }
+  return message;
+}
 
 /** Calls `take` for each frame, in order. False where the message is not of this form; what came before it was taken. */
 export function parseToGateway(message: Uint8Array, take: (frame: ToGateway) => void): boolean {
-  if (message[0] !== messageStart[0] || message[1] !== LF) return false;
-  const text = Buffer.from(message.buffer, message.byteOffset, message.byteLength);
-  let at = 2;
-  while (at < message.length) {
-    const end = message.indexOf(LF, at);
-    if (end < 0 || end - at > 128) return false;
-    const [tag, ...numbers] = text.toString("latin1", at, end).split(" ");
-    const [call, number, tokens, size] = numbers.map(Number) as [number, number, number, number];
-    const whole = numbers.length === 4 && numbers.every((value) => /^\d{1,15}$/.test(value));
-    if (!whole || !isTag(tag) || end + 1 + size > message.length) return false;
-    take({ tag, call, number, tokens, bytes: message.subarray(end + 1, end + 1 + size) });
-    at = end + 1 + size;
+  const reader = new LineReader(message);
+  if (reader.count(LF) !== LIVE_VERSION) return false;
+  while (reader.at < message.length) {
+    const tag = reader.tag();
+    const call = reader.count(SPACE);
+    const number = reader.count(SPACE);
+    const tokens = reader.count(SPACE);
+    const size = reader.count(LF);
+    const end = reader.at + size;
+    if (tag === null || call < 0 || number < 0 || tokens < 0 || size < 0 || end > message.length) return false;
+    take({ tag, call, number, tokens, bytes: message.subarray(reader.at, end) });
+    reader.at = end;
   }
   return true;
 }
 
-const isTag = (tag: string | undefined): tag is GatewayTag => (gatewayTags as readonly unknown[]).includes(tag);
+/** Reads a line byte by byte: a gateway does so for each token that passes. */
+class LineReader {
+  at = 0;
+  readonly #bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  /** Digits that end with the byte `end`; -1 for anything else, which is not passed over. */
+  count(end: number): number {
+    let value = 0;
+    for (let at = this.at; at <= this.at + DIGITS_MAX; at++) {
+      const byte = this.#bytes[at] ?? 0;
+      if (byte === end && at > this.at) {
+        this.at = at + 1;
+        return value;
+      }
+      if (byte < DIGIT_0 || byte > DIGIT_9) return -1;
+      value = value * 10 + byte - DIGIT_0;
+    }
+    return -1;
+  }
+
+  tag(): GatewayTag | null {
+    for (const [tag, letters] of tagLetters) {
+      if (letters.every((letter, i) => this.#bytes[this.at + i] === letter)) {
+        this.at += letters.length;
+        return tag;
+      }
+    }
+    return null;
+  }
+}
+
+/** Each with the space that follows it. */
+const tagLetters = gatewayTags.map((tag) => [tag, [...Buffer.from(`${tag} `)]] as const);
 
 export interface Head {
   readonly status: number;

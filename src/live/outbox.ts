@@ -2,7 +2,7 @@
 // that follow in the same turn leave together, so that five hundred streams cost the broker one message and not five
 // hundred. Nothing waits for the next turn. server.ts makes one for each gateway; what it may hold is bounded by credit.
 import type { Bus } from "../bus/connection.ts";
-import { encodeLine, type GatewayTag, messageStart, PART_BYTES_MAX } from "./frames.ts";
+import { type EncodedFrame, encodeLine, encodeToGateway, type GatewayTag, PART_BYTES_MAX } from "./frames.ts";
 
 export interface Outbox {
   send(tag: GatewayTag, call: number, number: number, tokens: number, bytes: Uint8Array): void;
@@ -12,13 +12,13 @@ const EMPTY = new Uint8Array();
 
 /** `noResponders` is where the broker tells that nobody hears `subject` any more. */
 export function createOutbox(bus: Bus, subject: string, noResponders: string): Outbox {
-  let parts: Uint8Array[] = [];
+  let frames: EncodedFrame[] = [];
   let size = 0;
   let scheduled = false;
   const publish = (): void => {
-    if (parts.length === 0) return;
-    if (bus.connected) bus.publish(subject, Buffer.concat([messageStart, ...parts]), noResponders);
-    parts = [];
+    if (frames.length === 0) return;
+    if (bus.connected) bus.publish(subject, encodeToGateway(frames, size), noResponders);
+    frames = [];
     size = 0;
   };
   const flush = (): void => {
@@ -29,7 +29,7 @@ export function createOutbox(bus: Bus, subject: string, noResponders: string): O
     send(tag, call, number, tokens, bytes = EMPTY) {
       const line = encodeLine(tag, call, number, tokens, bytes.length);
       if (size > 0 && size + line.length + bytes.length > PART_BYTES_MAX) publish();
-      parts.push(line, bytes);
+      frames.push({ line, bytes });
       size += line.length + bytes.length;
       if (scheduled) return;
       // Before the publish: it is to run before the connection's own write of this turn.

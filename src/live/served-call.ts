@@ -124,7 +124,7 @@ export class ServedCall {
     for (; bytes.length - at > PART_BYTES_MAX; at += PART_BYTES_MAX) {
       this.#send("piece", bytes.subarray(at, at + PART_BYTES_MAX));
     }
-    this.#send("data", bytes.subarray(at), tokens);
+    this.#send("data", at === 0 ? bytes : bytes.subarray(at), tokens);
   }
 
   /** Resolves when there is some, or when the call is over. */

@@ -51,7 +51,8 @@ export class ChunkReader implements EventReader {
 
   read(data: Uint8Array): Chunk {
     // As Latin-1: keys and numbers are ASCII, and of texts only their presence counts. Three times as fast as UTF-8.
-    const text = Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("latin1");
+    const bytes = data instanceof Buffer ? data : Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+    const text = bytes.toString("latin1");
     if (text === "[DONE]") return doneChunk;
     const event = objectIn(text);
     if (event === null) return malformedChunk;

@@ -5,7 +5,7 @@ import { AppError } from "../errors.ts";
 import type { HeldRoom } from "./answer-room.ts";
 import type { EventReader } from "./chunk.ts";
 import type { Exchange } from "./exchange.ts";
-import type { BodyReader } from "./http1/body-queue.ts";
+import type { BodyRead, BodyReader } from "./http1/body-queue.ts";
 import type { TokenUsage } from "./llm.ts";
 import type { ServerResponse } from "./post.ts";
 import { SseSplitter } from "./sse.ts";
@@ -87,7 +87,7 @@ class StreamAnswer implements TryAnswer {
 
   async begin(): Promise<void> {
     while (!this.#begun && !this.#ended && this.#held.length < HELD_EVENTS_MAX && this.#heldBytes < HELD_BYTES_MAX) {
-      await this.#more();
+      this.#takeIn(await this.#reader.read());
     }
     this.#begun = true;
     if (!this.#ended) this.#exchange.rest();
@@ -95,11 +95,9 @@ class StreamAnswer implements TryAnswer {
 
   async read(): Promise<Uint8Array | null> {
     if (this.#held.length === 0 && !this.#ended) await this.#fill();
-    if (this.#held.length === 0) {
-      if (this.#failure !== null) throw this.#failure;
-      return null;
-    }
-    return joined(this.#next());
+    if (this.#held.length > 0) return joined(this.#next());
+    if (this.#failure !== null) throw this.#failure;
+    return null;
   }
 
   /** Whole events, of READ_BYTES_MAX together, or one that is larger: of a large kind piece by piece. */
@@ -125,7 +123,7 @@ class StreamAnswer implements TryAnswer {
   async #fill(): Promise<void> {
     this.#exchange.expectWithin(this.#silenceMs);
     try {
-      while (this.#held.length === 0 && !this.#ended) await this.#more();
+      while (this.#held.length === 0 && !this.#ended) this.#takeIn(await this.#reader.read());
       if (!this.#ended) this.#exchange.rest();
     } catch (error) {
       const failure = error instanceof TryFailure ? error : null;
@@ -148,9 +146,8 @@ class StreamAnswer implements TryAnswer {
     return this.#count.usage();
   }
 
-  /** Takes in what the server sends next. */
-  async #more(): Promise<void> {
-    const { done, value } = await this.#reader.read();
+  /** What the server sends next. */
+  #takeIn({ done, value }: BodyRead): void {
     if (value && this.#room) {
       this.#room.take(value.length);
       // It may be the smallest part of its event.
@@ -214,6 +211,7 @@ class StreamAnswer implements TryAnswer {
 function joined(pieces: readonly Uint8Array[]): Uint8Array {
   const first = pieces[0];
   if (first === undefined) return new Uint8Array();
+  if (pieces.length === 1) return first;
   let end = first.byteOffset + first.length;
   for (let i = 1; i < pieces.length; i++) {
     const piece = pieces[i] as Uint8Array;

@@ -25,7 +25,7 @@ export class BodyQueue implements BodyReader {
   #bytes = 0;
   #ended = false;
   #failure: { readonly reason: unknown } | null = null;
-  #waiting: PromiseWithResolvers<BodyRead> | null = null;
+  #waiting: { resolve(read: BodyRead): void; reject(reason: unknown): void } | null = null;
 
   constructor(onRoom: () => void, onCancel: () => void) {
     this.#onRoom = onRoom;
@@ -68,8 +68,9 @@ export class BodyQueue implements BodyReader {
     }
     if (this.#failure !== null) return Promise.reject(this.#failure.reason);
     if (this.#ended) return Promise.resolve(END);
-    this.#waiting = Promise.withResolvers();
-    return this.#waiting.promise;
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject };
+    });
   }
 
   async cancel(): Promise<void> {
