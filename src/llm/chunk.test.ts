@@ -41,6 +41,12 @@ test("a stream is complete when each choice that began has ended", () => {
   expect(reader.complete).toBeTrue();
 });
 
+test("an answer that the server gave up has failed, whatever it says with it", () => {
+  for (const given of [chunk({}, "abort"), { choices: [{ index: 0, text: "a", finish_reason: "abort" }] }]) {
+    expect(read(given)).toMatchObject({ kind: "error", errorStatus: 0 });
+  }
+});
+
 test("an end that is said without a choice's end is none", () => {
   const reader = new ChunkReader();
   expect(reader.read(bytes("[DONE]")).kind).toBe("done");

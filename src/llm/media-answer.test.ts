@@ -114,6 +114,7 @@ test("OpenAI's own events go on as they are, and no [DONE] follows", async () =>
 test.each([
   ["vLLM's, without [DONE]", events(chunk("a"), chunk("b", "stop"))],
   ["vLLM's, without a finish", events(chunk("a"), "[DONE]")],
+  ["vLLM's, given up", events(chunk("a"), chunk("", "abort"), "[DONE]")],
   ["OpenAI's, without its end", events(delta("a"), "[DONE]")],
   ["an error", events(delta("a"), { error: { message: "x" } }, "[DONE]")],
   ["an error by its type", events(delta("a"), { type: "transcript.text.error" })],

@@ -3,7 +3,7 @@
 // and pictures it decodes nothing. A model server is a stranger: any JSON may come.
 import { AppError } from "../errors.ts";
 import type { LlmEndpoint } from "../models/llm-models.ts";
-import { type Chunk, doneChunk, type EventReader, errorChunk, malformedChunk, objectIn } from "./chunk.ts";
+import { ABORTED, type Chunk, doneChunk, type EventReader, errorChunk, malformedChunk, objectIn } from "./chunk.ts";
 import type { TokenUsage } from "./llm.ts";
 import { usageOf } from "./usage-count.ts";
 
@@ -85,6 +85,7 @@ class TranscriptReader implements EventReader {
     for (const choice of choices) {
       if (typeof choice !== "object" || choice === null) return malformedChunk;
       const { delta, finish_reason } = choice as { readonly delta?: unknown; readonly finish_reason?: unknown };
+      if (finish_reason === ABORTED) return errorChunk({});
       const content = (delta as { readonly content?: unknown } | null | undefined)?.content;
       if (typeof content === "string") said += content;
       this.#finished = (finish_reason ?? null) !== null;

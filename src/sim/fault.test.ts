@@ -22,6 +22,7 @@ test.each([
   "status=200",
   "status=4.5",
   "split=0",
+  "refuse_ms=60001",
   "stall_ms=-1",
   "toString",
   "content_type=a\nb",

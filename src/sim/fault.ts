@@ -64,6 +64,8 @@ type Kind = "flag" | "text" | { readonly min: number; readonly max: number; read
 
 /** A client that waits longer than a day has no test. */
 const MS_MAX = 86_400_000;
+/** Nobody can take it back: the socket is closed. */
+const REFUSE_MS_MAX = 60_000;
 const milliseconds: Kind = { min: 0, max: MS_MAX };
 
 const kinds: Readonly<Record<FaultPart, Kind>> = {
@@ -72,7 +74,7 @@ const kinds: Readonly<Record<FaultPart, Kind>> = {
   message: "text",
   body: "text",
   reset: "flag",
-  refuse_ms: milliseconds,
+  refuse_ms: { min: 0, max: REFUSE_MS_MAX },
   hang: "flag",
   delay_ms: milliseconds,
   content_type: "text",

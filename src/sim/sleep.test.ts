@@ -57,6 +57,7 @@ test("level 0 lets requests wait; deeper sleep refuses them, or lets them wait w
   expect([(await chat()).status, (await metrics()).state("weights_offloaded")]).toEqual([503, 1]);
   await post("/wake_up?tags=weights");
   expect([(await chat()).status, (await metrics()).state("awake")]).toEqual([503, 0]);
+  expect((await metrics()).state("weights_offloaded")).toBe(0);
   await post("/wake_up?tags=kv_cache");
   expect([(await chat()).status, (await metrics()).state("awake")]).toEqual([200, 1]);
   for (const wrong of ["level=3", "tags=buffers", "mode=gently"]) {

@@ -3,7 +3,6 @@
 // deeper sleep refuses them, or lets them wait too, as /admin/config says.
 //
 //   awake ── /sleep: level 0, 1, 2, or tags ──► asleep ── /wake_up: all, or the last tag ──► awake
-
 import type { Engine } from "./engine.ts";
 import { jsonResponse } from "./json-response.ts";
 import type { Route } from "./routes.ts";
@@ -33,7 +32,7 @@ export function createSleep(): Sleep {
     refuses: () => asleep.size > 0 && !sleep.queues,
     state() {
       if (!paused) return "awake";
-      if (level === 1) return "weights_offloaded";
+      if (level === 1 && asleep.has("weights")) return "weights_offloaded";
       return asleep.has("weights") ? "discard_all" : null;
     },
     routes: [
