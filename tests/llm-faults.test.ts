@@ -167,7 +167,7 @@ test("a dead engine is 502, then out of reach, and answers again when it is back
 });
 
 test("a server that refuses connections is unavailable, and answers again when it listens", async () => {
-  const refused = await ask(rows.length, true, "refuse_ms=600");
+  const refused = await ask(rows.length, true, "refuse_ms=1500");
   expect(told(refused)).toBe("503 model_unavailable");
   const listens = (): Promise<true | null> =>
     fetch(`${sim.url}/health`).then(

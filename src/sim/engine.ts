@@ -1,5 +1,6 @@
 // The engine of the simulated server: steps through the scheduler's batches, each as long as the profile says, and tells
-// every request of its tokens at the end of the step that made them. Handlers submit to it, metrics observe it. It knows
+// every request of its tokens at the end of the step that made them. In a replay steps take no time, and a request takes
+// part in those alone that begin when its next token was recorded. Handlers submit to it, metrics observe it. It knows
 // nothing of HTTP and never looks at what the tokens say.
 import type { EngineClock } from "./engine-clock.ts";
 import { type Profile, stepDurationUs } from "./profile.ts";

@@ -127,7 +127,7 @@ function start(
   const { simulation, exchange, sampling, prompts, plans, salt, sender } = options;
   const model = salt.split("\u0000", 1)[0] ?? "";
   const lora = simulation.models.isAdapter(model) ? model : null;
-  const grammar = grammarOf(exchange.body);
+  const grammar = simulation.engine.profile().compileUs === 0 ? null : grammarOf(exchange.body);
   const generations: Generation[] = plans.map((plan, choice) => {
     const prompt = prompts[Math.floor(choice / sampling.n)] ?? [];
     let made = 0;

