@@ -73,6 +73,48 @@ describe("the events of a task", () => {
       expect(await read(taskId, ids[from] ?? "")).toEqual(whole.slice(from + 1));
   });
 
+  /** Events 1.1 to 1.`count`, stored when this resolves. */
+  async function publishMany(taskId: string, count: number): Promise<void> {
+    for (let n = 1; n < count; n++) all.bus.publish(subjects.events(taskId), record(1, n, "delta"));
+    await publish(taskId, 1, count, "delta");
+  }
+
+  test("more than is read at once comes whole, and what is lost of it is told", async () => {
+    const { taskId } = await all.submit();
+    await publishMany(taskId, 2_500);
+    const from = async (last: string): Promise<string[]> => {
+      const { next } = await open(taskId, last);
+      const ids = [];
+      do ids.push((await next())?.id ?? "");
+      while (ids.at(-1) !== "1.2500");
+      return ids;
+    };
+    const ids = Array.from({ length: 2_500 }, (_, i) => `1.${i + 1}`);
+    expect(await from("0.0")).toEqual(ids);
+    expect(await from("1.1700")).toEqual(ids.slice(1_700));
+    const last = await readLast(all.bus, streams.events, subjects.events(taskId), 1_000);
+    const lost = JSON.stringify({ seq: (last?.sequence ?? 0) - 1_000 }); // 1.1500
+    await all.bus.request(`$JS.API.STREAM.MSG.DELETE.${streams.events}`, lost, { timeoutMs: 1_000 });
+    expect(await from("1.1700")).toEqual(ids.slice(1_700));
+    const seen = await from("0.0");
+    expect(seen.length).toBeWithin(2, 1_500); // up to the hole, or a page before it; then the reset
+    expect(seen.slice(0, -1)).toEqual(ids.slice(0, seen.length - 1));
+  });
+
+  test("a client that is slow for a while misses nothing, also where the next attempt goes on", async () => {
+    const { taskId } = await all.submit();
+    const { next } = await open(taskId);
+    for (const event of ["PENDING", "progress"]) {
+      if (event === "progress") await publish(taskId, 1, 1);
+      expect((await next())?.event).toBe(event);
+    }
+    for (let n = 2; n < 1_200; n++) all.bus.publish(subjects.events(taskId), record(1, n, "delta"));
+    await publish(taskId, 1, 1_200, "delta");
+    for (let n = 2; n <= 1_200; n++) expect((await next())?.id).toBe(`1.${n}`);
+    await publish(taskId, 2, 1, "STARTED");
+    expect(await next()).toMatchObject({ id: "2.1", event: "STARTED" });
+  });
+
   test("after the end there is nothing more: null", async () => {
     const { taskId } = await all.submit();
     await all.end(taskId, { eventId: "1.2" });

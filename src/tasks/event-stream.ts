@@ -19,6 +19,8 @@ export interface EventStreamOptions {
 
 /** Live events that wait for a slow client; beyond it they are dropped and read again from the log. */
 const WAITING_MAX = 1_000;
+/** Events that are read from the log at once. */
+const PAGE = 1_000;
 /** How often the logs are asked for an end that was not heard. */
 const LOOK_EVERY_MS = 10_000;
 
@@ -62,7 +64,7 @@ export async function taskEvents(
 }
 
 async function* stream(
-  { bus, reader }: EventStreamOptions,
+  options: EventStreamOptions,
   taskId: string,
   owner: Owner,
   lastEventId: string | null,
@@ -70,20 +72,69 @@ async function* stream(
   live: Live,
   signal: AbortSignal,
 ): AsyncGenerator<TaskEvent> {
+  const { reader } = options;
+  const playback = createPlayback(options, taskId, owner, lastEventId, live);
+  try {
+    if (lastEventId === null) yield { id: "0.0", event: "PENDING", data: pendingJson(taskId, reading) };
+    yield* playback.catchUp([]);
+    while (!signal.aborted && !live.ended) {
+      const heard = live.take();
+      if (heard === null) {
+        if (await live.more(LOOK_EVERY_MS)) continue;
+        const again = await reader.read(taskId, owner);
+        if (again.kind === "ended") live.hear(again.ended);
+      } else if (heard === "overflow") yield* playback.catchUp([]);
+      else if (playback.follows(heard)) yield* playback.sendHeard([heard]);
+      else yield* playback.catchUp([heard]); // which may not be stored yet
+    }
+    if (signal.aborted || !live.ended) return;
+    yield* playback.rest(); // what was published before the end and not taken yet
+    yield* playback.sendHeard(live.rest());
+    const { eventId, status, dataJson } = live.ended;
+    yield { id: eventId, event: status, data: dataJson };
+  } finally {
+    live.close();
+  }
+}
+
+/** Where a client stands in the events of a task, and what brings it forward. */
+interface Playback {
+  /** Whether nothing is missing between what the client has and this. */
+  follows(heard: EventRecord): boolean;
+  /** Those that the client does not have. */
+  sendHeard(records: readonly EventRecord[]): Generator<TaskEvent>;
+  /** What the log holds and was not read yet. */
+  rest(): AsyncGenerator<TaskEvent>;
+  /** The same and then `heard`; where some of it is lost a reset, with the task as it is now, stands for the rest. */
+  catchUp(heard: readonly EventRecord[]): AsyncGenerator<TaskEvent>;
+}
+
+function createPlayback(
+  { bus, reader }: EventStreamOptions,
+  taskId: string,
+  owner: Owner,
+  lastEventId: string | null,
+  live: Live,
+): Playback {
   let at: Position = lastEventId === null ? { attempt: 0, n: 0 } : parseId(lastEventId);
   let sequence = 1;
   /** After a reset that found no event: which one comes next is not known. */
   let adrift = false;
-  /** The log is known to hold what the client has. */
-  let known = lastEventId === null;
+  /** The log is known to hold what the client has; before the first attempt that is nothing. */
+  let known = at.attempt === 0;
+  /** Where the client says that it stands has been held against the log. */
+  let isChecked = false;
 
-  /** What the log holds that was not read yet. */
-  const replay = async (): Promise<EventRecord[]> => {
-    const stored = await readRange(bus, streams.events, subjects.events(taskId), sequence);
-    sequence = (stored.at(-1)?.sequence ?? sequence - 1) + 1;
-    return stored.flatMap((record) => readEventRecord(record.text) ?? []);
+  /** A page at a time, and the next one when the client has taken it: a task may have said more than memory holds. */
+  const pages = async function* (): AsyncGenerator<EventRecord[]> {
+    for (;;) {
+      const stored = await readRange(bus, streams.events, subjects.events(taskId), sequence, PAGE);
+      sequence = (stored.at(-1)?.sequence ?? sequence - 1) + 1;
+      yield stored.flatMap((record) => readEventRecord(record.text) ?? []);
+      if (stored.length < PAGE) return;
+    }
   };
-  const events = function* (records: readonly EventRecord[]): Generator<TaskEvent> {
+  const send = function* (records: readonly EventRecord[]): Generator<TaskEvent> {
     for (const record of records) {
       if (!before(at, record)) continue;
       at = { attempt: record.attempt, n: record.n };
@@ -91,48 +142,41 @@ async function* stream(
       yield { id: idOf(at), event: record.event, data: JSON.stringify(record.data) };
     }
   };
-  /** Some events are lost: the task as it is now stands for all up to `newest`. */
-  const reset = async (newest: EventRecord | undefined): Promise<TaskEvent> => {
-    adrift = newest === undefined;
-    known = true;
-    if (newest) at = { attempt: newest.attempt, n: newest.n }; // also backwards: what the log lost is counted anew
-    return { id: idOf(at), event: "reset", data: viewOf(taskId, await reader.read(taskId, owner)).json };
-  };
-  try {
-    if (lastEventId === null) yield { id: "0.0", event: "PENDING", data: pendingJson(taskId, reading) };
-    const first = await replay();
-    const newest = newestOf(first);
-    const lost = newest ? before(newest, at) || hasGap(at, known, first) : at.n > 0;
-    known ||= first.some((record) => !before(record, at));
-    if (lost && !live.ended) yield await reset(newest);
-    else yield* events(first);
-
-    while (!signal.aborted && !live.ended) {
-      const heard = live.take();
-      if (heard === null) {
-        if (await live.more(LOOK_EVERY_MS)) continue;
-        const again = await reader.read(taskId, owner);
-        if (again.kind === "ended") live.hear(again.ended);
-      } else if (heard === "overflow" || (!adrift && hasGap(at, known, [heard]))) {
-        // What was heard may not be stored yet.
-        const missed = [...(await replay()), ...(heard === "overflow" ? [] : [heard])];
-        if (hasGap(at, known, missed) && !live.ended) yield await reset(newestOf(missed));
-        else {
-          yield* events(missed);
-          known = false;
-        }
-      } else {
-        yield* events([heard]);
-        known = false;
-      }
+  const sendHeard = function* (records: readonly EventRecord[]): Generator<TaskEvent> {
+    for (const event of send(records)) {
+      known = false; // it may not be stored yet
+      yield event;
     }
-    if (signal.aborted || !live.ended) return;
-    yield* events([...(await replay()), ...live.rest()]); // what was published before the end and not taken yet
-    const { eventId, status, dataJson } = live.ended;
-    yield { id: eventId, event: status, data: dataJson };
-  } finally {
-    live.close();
-  }
+  };
+  return {
+    sendHeard,
+    follows: (heard) => adrift || !hasGap(at, known, [heard]),
+    async *rest() {
+      for await (const page of pages()) yield* send(page);
+    },
+    async *catchUp(heard) {
+      let newest: EventRecord | undefined;
+      let lost = false;
+      const look = (records: readonly EventRecord[]): void => {
+        newest = newestOf(newest ? [newest, ...records] : records);
+        lost ||= !live.ended && hasGap(at, known, records);
+      };
+      for await (const page of pages()) {
+        look(page);
+        known ||= page.some((record) => !before(record, at));
+        if (!lost) yield* send(page);
+      }
+      look(heard);
+      if (!lost) yield* sendHeard(heard);
+      if (!isChecked) lost ||= newest ? before(newest, at) : at.n > 0;
+      isChecked = true;
+      if (!lost || live.ended) return;
+      adrift = newest === undefined;
+      known = true;
+      if (newest) at = { attempt: newest.attempt, n: newest.n }; // also backwards: what the log lost is counted anew
+      yield { id: idOf(at), event: "reset", data: viewOf(taskId, await reader.read(taskId, owner)).json };
+    },
+  };
 }
 
 /** The last one is not always it: an attempt that was given up may still say something. */
