@@ -2,6 +2,7 @@
 // that they answer, and tell no client what is ours. Over a real broker, as live.test.ts.
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
+import { textOf } from "../src/llm/answer-body.ts";
 import { meter } from "../src/llm/metered.ts";
 import type { UsageEntry } from "../src/usage/ledger.ts";
 import { contentOf, llmRequest } from "./live-calls.ts";
@@ -28,7 +29,7 @@ test("numbers that no call can have count nothing, and break neither this answer
   await live.actor("a", silly);
   const answers = await Promise.all(Array.from({ length: 20 }, () => ask()));
   for (const answer of answers) {
-    expect(contentOf(await new Response(answer.body).text())).toBe("a");
+    expect(contentOf(await textOf(answer.body))).toBe("a");
     const { usage: counted } = await answer.ended;
     expect([counted.completionTokens, counted.promptTokens < 100]).toEqual([1, true]);
   }
@@ -42,7 +43,7 @@ test("a whole answer may take longer than a stream's first token: its server is 
   });
   await live.actor("a", base, { timeouts: { firstTokenMs: 60 } });
   const answer = await ask({ stream: false });
-  expect([answer.status, await new Response(answer.body).json()]).toEqual([200, chatAnswer]);
+  expect([answer.status, JSON.parse(await textOf(answer.body))]).toEqual([200, chatAnswer]);
 });
 
 test("a whole answer that stops in the middle is given up", async () => {
@@ -91,7 +92,7 @@ test("a refusal that says our key back does not tell it to the client", async ()
   });
   await live.actor("a", base, { apiKey });
   const answer = await ask();
-  expect(await new Response(answer.body).json()).toEqual({ error: { message: "not good: Bearer (secret)" } });
+  expect(JSON.parse(await textOf(answer.body))).toEqual({ error: { message: "not good: Bearer (secret)" } });
 });
 
 test("a redirect is not followed: prompt and key go to no other server", async () => {

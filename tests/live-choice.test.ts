@@ -3,6 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
 import type { LiveServer } from "../src/live/server.ts";
+import { textOf } from "../src/llm/answer-body.ts";
 import { codeOf } from "./code-of.ts";
 import { contentOf, target } from "./live-calls.ts";
 import { liveSuite } from "./live-suite.ts";
@@ -71,7 +72,7 @@ test("a server that ends after a role and no word is left for another, and nothi
   await live.actor("good", good);
   // Of many prefixes some fall to the bad one.
   for (let i = 0; asked.bad === 0 && i < 50; i++) {
-    const text = await new Response((await ask({ affinity: `prefix ${i}` })).body).text();
+    const text = await textOf((await ask({ affinity: `prefix ${i}` })).body);
     expect([contentOf(text), text.includes('"bad"')]).toEqual(["one", false]);
   }
   expect(asked.bad).toBe(1);

@@ -2,6 +2,7 @@
 // process. Real kills of processes are in live-stack.test.ts.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
+import { textOf } from "../src/llm/answer-body.ts";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
 import { codeOf } from "./code-of.ts";
 import { contentOf, entryOf, llmRequest } from "./live-calls.ts";
@@ -128,7 +129,7 @@ test("an actor that drains lets its calls end and takes no new ones", async () =
   const stopped = draining.stop(10_000);
   expect(await codeOf(ask())).toBe("model_unavailable");
   goOn.resolve();
-  expect(contentOf(await new Response(answer.body).text())).toBe("one");
+  expect(contentOf(await textOf(answer.body))).toBe("one");
   await stopped;
   expect(draining.size).toBe(0);
 });

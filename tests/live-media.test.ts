@@ -2,6 +2,7 @@
 // making: pieces and credit, tries, time limits, what is counted.
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { pause } from "../src/clock.ts";
+import { bytesOf, textOf } from "../src/llm/answer-body.ts";
 import type { LlmAnswer, LlmRequest } from "../src/llm/llm.ts";
 import type { LlmEndpoint } from "../src/models/llm-models.ts";
 import { codeOf } from "./code-of.ts";
@@ -53,7 +54,7 @@ test("a picture larger than a message crosses in pieces, no faster than its read
   const reader = answer.body.getReader();
   const pieces = [(await reader.read()).value ?? new Uint8Array()];
   // A whole call later all that may have come is here.
-  await new Response((await ask("images/generations", { stream: true }, { prompt: "a mill" })).body).bytes();
+  await bytesOf((await ask("images/generations", { stream: true }, { prompt: "a mill" })).body);
   for (let next = await reader.read(); next.value; next = await reader.read()) pieces.push(next.value);
   expect(Math.max(...pieces.map(({ length }) => length))).toBeLessThanOrEqual(AHEAD_BYTES_MAX);
   expect(Buffer.concat(pieces).toString() === `event: image_generation.completed\n${events(done)}`).toBeTrue();
@@ -112,7 +113,7 @@ test("a server may be silent until all is made, but not in the middle of sound",
   const file = { name: "a.wav", contentType: "audio/wav", bytes: Buffer.from("RIFF") };
   const body = { kind: "form", fields: [], file } as const;
   const transcript = await ask("audio/transcriptions", { stream: true, body });
-  expect(await new Response(transcript.body).text()).toContain('"transcript.text.done"');
+  expect(await textOf(transcript.body)).toContain('"transcript.text.done"');
   await live.reset();
   await live.actor(
     "silent",
@@ -151,8 +152,8 @@ test("a picture may take its time, and so may the parts of a large event", async
     ask("images/generations", { stream: true }, { prompt: "a mill" }),
     ask("audio/speech", { stream: true }),
   ]);
-  expect(await new Response(drawn.body).text()).toEndWith(picture);
-  expect(await new Response(said.body).text()).toBe(sound + sound + done);
+  expect(await textOf(drawn.body)).toEndWith(picture);
+  expect(await textOf(said.body)).toBe(sound + sound + done);
 });
 
 test("a form says that it wants a stream, and a vLLM is asked for the usage", async () => {
@@ -173,7 +174,7 @@ test("a form says that it wants a stream, and a vLLM is asked for the usage", as
   for (const kind of ["vllm", "openai"] as const) {
     live.models.targets = [target({ kind, upstreamModel: "whisper" })];
     for (const stream of [true, false]) {
-      await new Response((await ask("audio/transcriptions", { stream, body })).body).bytes();
+      await bytesOf((await ask("audio/transcriptions", { stream, body })).body);
     }
   }
   const plain = { language: "de", model: "whisper" };

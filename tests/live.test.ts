@@ -2,6 +2,7 @@
 // server of this file's making where the simulator is too well-behaved. The whole product is in live-stack.test.ts.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { asAppError } from "../src/errors.ts";
+import { textOf } from "../src/llm/answer-body.ts";
 import { type Simulator, startSimulator } from "../src/sim/simulator.ts";
 import { codeOf } from "./code-of.ts";
 import { contentOf, llmRequest, target } from "./live-calls.ts";
@@ -27,14 +28,14 @@ test("a stream comes as the server sent it, counted as the server counts", async
   });
   const answer = await ask();
   expect([answer.status, answer.contentType]).toEqual([200, "text/event-stream"]);
-  const text = await new Response(answer.body).text();
+  const text = await textOf(answer.body);
   expect(contentOf(text).length).toBeGreaterThan(5);
   expect(contentOf(text)).toBe(contentOf(await direct.text()));
   expect(text.endsWith("data: [DONE]\n\n")).toBeTrue();
   expect(text).not.toContain('"usage":{');
   const asked = await ask({ streamUsage: true });
   const [, prompt, completion] =
-    /"usage":\{"prompt_tokens":(\d+).*"completion_tokens":(\d+)/.exec(await new Response(asked.body).text()) ?? [];
+    /"usage":\{"prompt_tokens":(\d+).*"completion_tokens":(\d+)/.exec(await textOf(asked.body)) ?? [];
   const usage = { promptTokens: Number(prompt), completionTokens: Number(completion) };
   expect(await answer.ended).toMatchObject({ outcome: "finished", usage, error: null });
   expect(live.caller.inFlight().size).toBe(0);
@@ -51,7 +52,7 @@ test("a client that leaves with the last event, as SDKs do, has given nothing up
   const next = await ask(); // its first frame comes behind all that the actor has said before
   await reader.cancel();
   const { outcome, usage } = await answer.ended;
-  await new Response(next.body).text();
+  await textOf(next.body);
   const { promptTokens, completionTokens } = (await next.ended).usage;
   expect({ outcome, ...usage }).toMatchObject({ outcome: "finished", promptTokens, completionTokens });
   const unread = await ask();
@@ -69,8 +70,8 @@ test("a hundred at once, streamed and whole, each gets its own", async () => {
         ask({ requestId: `s${i}` }),
         ask({ requestId: `w${i}`, stream: false }),
       ]);
-      const text = await new Response(streamed.body).text();
-      const { id } = (await new Response(whole.body).json()) as { id: string };
+      const text = await textOf(streamed.body);
+      const { id } = JSON.parse(await textOf(whole.body)) as { id: string };
       return [...new Set([...text.matchAll(/"id":"([^"]+)"/g)].map((match) => match[1])), id];
     }),
   );
@@ -89,7 +90,7 @@ test("a body of 5 MiB arrives whole, and an answer of 5 MiB too", async () => {
     "",
   );
   const answer = await ask({ stream: false }, { messages: [{ role: "user", content }] });
-  const { echo } = (await new Response(answer.body).json()) as { echo: string };
+  const { echo } = JSON.parse(await textOf(answer.body)) as { echo: string };
   expect(echo === content).toBeTrue();
   expect((await answer.ended).usage).toMatchObject({ promptTokens: 3, completionTokens: 4 });
 });
@@ -102,7 +103,7 @@ test("large events cross in pieces and come out whole, also those of many calls 
     serve(() => new Response(Buffer.concat([large, ending]), { headers })),
   );
   const answers = await Promise.all(Array.from({ length: 8 }, () => ask()));
-  const texts = await Promise.all(answers.map((answer) => new Response(answer.body).text()));
+  const texts = await Promise.all(answers.map((answer) => textOf(answer.body)));
   expect(texts.map((text) => contentOf(text).length)).toEqual(answers.map(() => 900_000));
 });
 
@@ -121,7 +122,7 @@ test("what fails before the first content is tried elsewhere, and nobody sees it
   for (let i = 0; i < 10; i++) {
     asked.length = 0;
     const answer = await ask({ affinity: `prefix ${i}` });
-    await new Response(answer.body).text();
+    await textOf(answer.body);
     expect([(await answer.ended).outcome, asked.length <= 1]).toEqual(["finished", true]);
   }
   const outcomes = live.models.reports.map(({ actorId, outcome }) => `${actorId} ${outcome}`);
@@ -140,7 +141,7 @@ test("a client's own error is passed on once, with the server's words", async ()
   await live.actor("a", base);
   await live.actor("b", base);
   const answer = await ask();
-  expect([answer.status, await new Response(answer.body).json(), asked]).toEqual([400, error, 1]);
+  expect([answer.status, JSON.parse(await textOf(answer.body)), asked]).toEqual([400, error, 1]);
   expect((await answer.ended).outcome).toBe("refused");
 });
 

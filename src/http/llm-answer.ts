@@ -1,6 +1,7 @@
 // A model's answer that comes whole, and a server's refusal of a request, as OpenAI's SDKs read them. llm.ts and
 // llm-stream.ts call it. Nothing of a server but its answer may reach a client: no address, no headers, no status that
 // is not the request's fault.
+import { bytesOf, textOf } from "../llm/answer-body.ts";
 import type { LlmAnswer } from "../llm/llm.ts";
 import type { OpenAiError } from "./openai-error.ts";
 import { type KeyedCall, reply, replyJson } from "./route.ts";
@@ -16,7 +17,7 @@ const MEDIA_TYPE = /^[a-z]{1,16}\/[a-z0-9.+-]{1,64}(; ?[a-z]{1,16}=[a-z0-9-]{1,3
 /** An answer in JSON. */
 export async function jsonReply(call: KeyedCall, answer: LlmAnswer): Promise<Response> {
   if (answer.status !== 200) return refusalOf(call, answer);
-  return replyJson(call, 200, await new Response(answer.body).text(), quotaHeaders(answer.quota));
+  return replyJson(call, 200, await textOf(answer.body), quotaHeaders(answer.quota));
 }
 
 /** A server's word for the type of its answer, where it is one. */
@@ -26,7 +27,7 @@ export const mediaTypeOf = (contentType: string): string =>
 /** An answer of the server's own type: a transcript as text or JSON. */
 export async function mediaReply(call: KeyedCall, answer: LlmAnswer): Promise<Response> {
   if (answer.status !== 200) return refusalOf(call, answer);
-  const bytes = new Uint8Array(await new Response(answer.body).arrayBuffer());
+  const bytes = await bytesOf(answer.body);
   return reply(call, 200, mediaTypeOf(answer.contentType), bytes, quotaHeaders(answer.quota));
 }
 
@@ -36,7 +37,7 @@ export async function mediaReply(call: KeyedCall, answer: LlmAnswer): Promise<Re
  */
 export async function embeddingsReply(call: KeyedCall, answer: LlmAnswer, asBase64: boolean): Promise<Response> {
   if (answer.status !== 200) return refusalOf(call, answer);
-  const json = await new Response(answer.body).text();
+  const json = await textOf(answer.body);
   return replyJson(call, 200, asBase64 && hasNumbers(json) ? inBase64(json) : json, quotaHeaders(answer.quota));
 }
 
@@ -56,7 +57,7 @@ function inBase64(json: string): string {
 
 /** A server's 4xx, in OpenAI's shape. */
 export async function refusalOf(call: KeyedCall, answer: LlmAnswer): Promise<Response> {
-  const error = shownRefusal(answer.status, await new Response(answer.body).text());
+  const error = shownRefusal(answer.status, await textOf(answer.body));
   return replyJson(call, answer.status, JSON.stringify({ error }), { "x-should-retry": "false" });
 }
 

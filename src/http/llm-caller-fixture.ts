@@ -21,13 +21,16 @@ export interface GivenAnswer {
 export const answerOf = (
   body: string | ReadableStream<Uint8Array>,
   { status = 200, contentType = "application/json" }: GivenAnswer = {},
-): LlmAnswer => ({
-  target,
-  status,
-  contentType,
-  body: typeof body === "string" ? new Blob([body]).stream() : body,
-  ended: new Promise(() => {}),
-});
+): LlmAnswer => {
+  const stream = typeof body === "string" ? new Blob([body]).stream() : body;
+  return {
+    target,
+    status,
+    contentType,
+    body: { getReader: () => stream.getReader(), cancel: () => stream.cancel() },
+    ended: new Promise(() => {}),
+  };
+};
 
 /** Answers every call with `answer`, and remembers what was asked. */
 export function callerOf(answer: (request: LlmRequest) => LlmAnswer | Promise<LlmAnswer>) {

@@ -9,7 +9,8 @@
 //     │ not pulled for stallMs ─────────────────────────────────► CLOSED (connection reset)
 //     └─ client left ───────────────────────────────────────────► CLOSED
 import { asAppError, type ErrorCode, messageOf } from "../errors.ts";
-import type { LlmAnswer } from "../llm/llm.ts";
+import { textOf } from "../llm/answer-body.ts";
+import type { AnswerBody, LlmAnswer } from "../llm/llm.ts";
 import type { Log } from "../log.ts";
 import type { Hold } from "./holds.ts";
 import { mediaTypeOf, refusalOf, shownRefusal } from "./llm-answer.ts";
@@ -97,15 +98,11 @@ interface Begun {
 
 /** The first content is there: read before the head is sent, it leaves with it, and a failure still has a status. */
 async function beginOf({ body }: LlmAnswer): Promise<Begun> {
-  const reader: Reader = body.getReader();
+  const reader = body.getReader();
   return { reader, first: (await reader.read()).value };
 }
 
-/** What is used of a stream's reader. */
-interface Reader {
-  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
-  cancel(): Promise<void>;
-}
+type Reader = ReturnType<AnswerBody["getReader"]>;
 type Controller = ReadableStreamDefaultController<Uint8Array>;
 
 class LlmPump {
@@ -173,7 +170,7 @@ class LlmPump {
     const answer = await this.#answer;
     if ("reader" in answer) return answer.reader;
     if (answer.status === 200) return answer.body.getReader();
-    this.#end(shownRefusal(answer.status, await new Response(answer.body).text()));
+    this.#end(shownRefusal(answer.status, await textOf(answer.body)));
     return null;
   }
 

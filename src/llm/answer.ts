@@ -1,9 +1,10 @@
-// Makes an LlmAnswer of a try that has begun: its body as a stream that pulls, and its end, told once. The callers
+// Makes an LlmAnswer of a try that has begun: its body, pulled by who reads it, and its end, told once. The callers
 // (local-caller.ts, src/live/caller.ts) hand it out. It reads only when it is read, and frees everything on each way out.
 import { AppError, asAppError } from "../errors.ts";
 import type { Opened } from "./attempts.ts";
-import type { LlmAnswer, LlmEnd } from "./llm.ts";
-import type { Watchdog } from "./watchdog.ts";
+import type { AnswerBody, AnswerRead, LlmAnswer, LlmEnd } from "./llm.ts";
+import type { TryAnswer } from "./try.ts";
+import type { Watchdog, Watched } from "./watchdog.ts";
 
 export interface AnswerOptions {
   /** Of the request, and nothing else of it: its body must not stay in memory for as long as its answer. */
@@ -19,55 +20,99 @@ export interface AnswerOptions {
 }
 
 export function answerOf(options: AnswerOptions): LlmAnswer {
-  const { signal, opened, watchdog, deadlineMs } = options;
-  const { target, answer } = opened;
-  const { promise: ended, resolve } = Promise.withResolvers<LlmEnd>();
-  let open = true;
-  let controller: ReadableStreamDefaultController<Uint8Array> | null = null;
-  const close = (outcome: LlmEnd["outcome"], error: AppError | null): boolean => {
-    if (!open) return false;
-    open = false;
-    watched.stop();
-    signal.removeEventListener("abort", onAbort);
-    if (outcome === "cancelled" || outcome === "failed") answer.cancel();
-    const firstTokenMs = answer.status === 200 ? options.firstTokenMs : null;
-    const end: LlmEnd = { outcome, usage: answer.usage(), error, firstTokenMs };
-    options.onEnd(end);
-    resolve(end);
-    return true;
-  };
-  const fail = (error: AppError): void => {
-    if (close("failed", error)) controller?.error(error);
-  };
-  /** SDKs leave as soon as they have read the last event: that is no answer that was given up. */
-  const left = (): boolean => close(answer.isComplete && answer.status === 200 ? "finished" : "cancelled", null);
-  const onAbort = (): void => {
-    if (left()) controller?.error(signal.reason);
-  };
-  const watched = watchdog.watch(deadlineMs, () => fail(new AppError("upstream_timeout", "The answer took too long.")));
-  signal.addEventListener("abort", onAbort, { once: true });
-  const body = new ReadableStream<Uint8Array>(
-    {
-      start(own) {
-        controller = own;
-      },
-      async pull(own) {
-        try {
-          const bytes = await answer.read();
-          if (!open) return;
-          if (bytes !== null) return own.enqueue(bytes);
-          close(answer.status === 200 ? "finished" : "refused", null);
-          own.close();
-        } catch (error) {
-          fail(asAppError(error) ?? new AppError("upstream_failed", "The model server broke off.", { cause: error }));
-        }
-      },
-      cancel() {
-        left();
-      },
-    },
-    { highWaterMark: 0 },
-  );
-  if (signal.aborted) onAbort();
-  return { target, status: answer.status, contentType: answer.contentType, body, ended };
+  const { target, answer } = options.opened;
+  const body = new Body(options);
+  return { target, status: answer.status, contentType: answer.contentType, body, ended: body.ended };
 }
+
+const END: AnswerRead = { done: true };
+
+class Body implements AnswerBody {
+  readonly ended: Promise<LlmEnd>;
+  readonly #options: AnswerOptions;
+  readonly #answer: TryAnswer;
+  readonly #watched: Watched;
+  readonly #resolve: (end: LlmEnd) => void;
+  #open = true;
+  #failure: { readonly reason: unknown } | null = null;
+
+  constructor(options: AnswerOptions) {
+    const { signal, watchdog, deadlineMs, opened } = options;
+    const { promise, resolve } = Promise.withResolvers<LlmEnd>();
+    this.#options = options;
+    this.#answer = opened.answer;
+    this.ended = promise;
+    this.#resolve = resolve;
+    this.#watched = watchdog.watch(deadlineMs, this.#onLate);
+    signal.addEventListener("abort", this.#onAbort, { once: true });
+    if (signal.aborted) this.#onAbort();
+  }
+
+  getReader(): this {
+    return this;
+  }
+
+  async read(): Promise<AnswerRead> {
+    if (!this.#open) return this.#over();
+    try {
+      const value = await this.#answer.read();
+      if (!this.#open) return this.#over();
+      if (value !== null) return { done: false, value };
+      this.#close(this.#answer.status === 200 ? "finished" : "refused", null);
+      return END;
+    } catch (error) {
+      if (this.#open) this.#fail(asAppError(error) ?? brokenOff(error));
+      return this.#over();
+    }
+  }
+
+  async cancel(): Promise<void> {
+    this.#leave();
+  }
+
+  /** What a reader is told once nothing comes any more. */
+  #over(): AnswerRead {
+    if (this.#failure !== null) throw this.#failure.reason;
+    return END;
+  }
+
+  readonly #onLate = (): void => this.#fail(new AppError("upstream_timeout", "The answer took too long."));
+
+  readonly #onAbort = (): void => {
+    this.#failure = { reason: this.#options.signal.reason };
+    this.#leave();
+  };
+
+  /** SDKs leave as soon as they have read the last event: that is no answer that was given up. */
+  #leave(): void {
+    const isComplete = this.#answer.isComplete && this.#answer.status === 200;
+    this.#close(isComplete ? "finished" : "cancelled", null);
+  }
+
+  #fail(error: AppError): void {
+    this.#failure = { reason: error };
+    this.#close("failed", error);
+  }
+
+  /** Frees everything, once. A read that waits is settled by the answer. */
+  #close(outcome: LlmEnd["outcome"], error: AppError | null): void {
+    if (!this.#open) return;
+    this.#open = false;
+    const { signal, firstTokenMs, onEnd } = this.#options;
+    const answer = this.#answer;
+    this.#watched.stop();
+    signal.removeEventListener("abort", this.#onAbort);
+    if (outcome === "cancelled" || outcome === "failed") answer.cancel();
+    const end: LlmEnd = {
+      outcome,
+      usage: answer.usage(),
+      error,
+      firstTokenMs: answer.status === 200 ? firstTokenMs : null,
+    };
+    onEnd(end);
+    this.#resolve(end);
+  }
+}
+
+const brokenOff = (cause: unknown): AppError =>
+  new AppError("upstream_failed", "The model server broke off.", { cause });

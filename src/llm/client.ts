@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import type { OpenAI } from "openai";
 import { AppError, asAppError, errorKinds } from "../errors.ts";
 import { type LlmEndpoint, type LlmModels, llmEndpoints } from "../models/llm-models.ts";
+import { streamOf } from "./answer-body.ts";
 import { wantsEvents } from "./encode.ts";
 import type { LlmAnswer, LlmCaller, LlmRequest } from "./llm.ts";
 import { type FetchMedia, type MediaParts, withMedia } from "./media.ts";
@@ -127,7 +128,7 @@ async function readForm(form: FormData): Promise<Asked> {
 }
 
 const responseOf = ({ target, status, contentType, body }: LlmAnswer, requestId: string): Response =>
-  new Response(body, {
+  new Response(streamOf(body), {
     status,
     headers: {
       "content-type": contentType,

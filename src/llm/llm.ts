@@ -55,6 +55,20 @@ export interface LlmEnd {
   readonly firstTokenMs: number | null;
 }
 
+export type AnswerRead =
+  | { readonly done: false; readonly value: Uint8Array }
+  | { readonly done: true; readonly value?: Uint8Array | undefined };
+
+/** Bytes that are pulled, by one reader. As much of a ReadableStream as an answer needs. */
+export interface AnswerBody {
+  getReader(): {
+    /** One at a time. */
+    read(): Promise<AnswerRead>;
+    cancel(): Promise<void>;
+  };
+  cancel(): Promise<void>;
+}
+
 export interface LlmAnswer {
   readonly target: Target;
   /** The server's: 200, or a 4xx that blames the request, with OpenAI's error as body. */
@@ -65,7 +79,7 @@ export interface LlmAnswer {
    * sound and pictures without that end, and in pieces where they are large. Ends early with an AppError
    * (`upstream_failed`, `upstream_timeout`) and never silently. Cancelling it cancels the call.
    */
-  readonly body: ReadableStream<Uint8Array>;
+  readonly body: AnswerBody;
   /** Once the body has ended, failed or was cancelled. Never rejects. */
   readonly ended: Promise<LlmEnd>;
   /** What is left of the key's day, where it has a quota: for the `x-ratelimit-*-tokens` headers. */

@@ -33,7 +33,7 @@ const callerOf = (ended: Promise<LlmEnd>): LlmCaller => ({
     target: target({ model: "large", provider: "other" }),
     status: 200,
     contentType: "application/json",
-    body: new Blob(["{}"]).stream(),
+    body: { getReader: () => new Blob(["{}"]).stream().getReader(), cancel: async () => {} },
     ended,
   }),
 });

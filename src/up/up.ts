@@ -31,7 +31,7 @@ const ACTOR_GRACE_MS = 25_000;
  * (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and models are not in that heap. A
  * gateway holds more that lives, and with less room collecting took a third of its time.
  */
-const HEAP_HINT_BYTES = { actor: String(128 * 1024 * 1024), gateway: String(256 * 1024 * 1024) };
+const HEAP_HINT_BYTES = { actor: String(256 * 1024 * 1024), gateway: String(256 * 1024 * 1024) };
 
 /** Requests of an actor to model servers at once; Bun's own limit is 256, and what is beyond it waits unseen. */
 const ACTOR_REQUESTS_MAX = "4096";
