@@ -8,7 +8,7 @@ import type { FilePage } from "../files/store.ts";
 import { fileOperations } from "./file-operations.ts";
 import { filePurposes } from "./file-schemas.ts";
 import { type FormDetails, receiveUpload } from "./multipart.ts";
-import { queryOf } from "./query.ts";
+import { pointerTo, queryOf } from "./query.ts";
 import { type KeyedCall, type KeyedRoute, replyJson } from "./route.ts";
 import { sendBlob } from "./send-blob.ts";
 
@@ -134,7 +134,7 @@ function pageOf(request: Request): FilePage {
   const query = queryOf(request) ?? new URLSearchParams();
   for (const name of query.keys()) {
     if (!["after", "limit", "order", "purpose"].includes(name))
-      throw invalidField(`/${name.slice(0, 64)}`, "is not a known parameter");
+      throw invalidField(pointerTo(name), "is not a known parameter");
   }
   const order = query.get("order") ?? "desc";
   if (order !== "asc" && order !== "desc") throw invalidField("/order", "must be asc or desc");

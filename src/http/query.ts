@@ -7,6 +7,9 @@ export function queryOf(request: Request): URLSearchParams | null {
   return start < 0 ? null : new URLSearchParams(request.url.slice(start + 1));
 }
 
+/** The JSON Pointer of a parameter that a client has named, as far as it needs to be told back. */
+export const pointerTo = (name: string): string => `/${name.slice(0, 100).replaceAll("~", "~0").replaceAll("/", "~1")}`;
+
 /** An `invalid_request` whose `fields` name parameters, as `/name`. */
 export const invalidQuery = (fields: readonly FieldProblem[]): AppError =>
   new AppError("invalid_request", "The query is not valid.", { fields });

@@ -9,7 +9,7 @@ import type { ScheduleRow } from "../tasks/schedule-store.ts";
 import type { ScheduleRequest, Schedules } from "../tasks/schedules.ts";
 import type { TaskRequest } from "../tasks/tasks.ts";
 import { readJson } from "./body.ts";
-import { invalidQuery, queryOf } from "./query.ts";
+import { invalidQuery, pointerTo, queryOf } from "./query.ts";
 import { type KeyedCall, type KeyedRoute, replyEmpty, replyJson } from "./route.ts";
 import { scheduleOperations } from "./schedule-operations.ts";
 import { schedulePageDefault, schedulePageMax, scheduleRequestSchema } from "./schedule-schemas.ts";
@@ -101,7 +101,7 @@ function pageOf(request: Request): { limit: number; cursor: string | null } {
   const cursor = query.get("cursor");
   const unknown = [...query.keys()].find((name) => name !== "limit" && name !== "cursor");
   const problems: FieldProblem[] = [];
-  if (unknown !== undefined) problems.push({ path: `/${unknown.slice(0, 64)}`, message: "is not a known parameter" });
+  if (unknown !== undefined) problems.push({ path: pointerTo(unknown), message: "is not a known parameter" });
   if (!/^\d{1,3}$/.test(limit) || Number(limit) < 1 || Number(limit) > schedulePageMax) {
     problems.push({ path: "/limit", message: `must be a whole number from 1 to ${schedulePageMax}` });
   }

@@ -5,7 +5,7 @@ import type { Check } from "../registry/schema.ts";
 import { type Position, positionOf, type TaskFilter } from "../tasks/filter.ts";
 import { searchWords } from "../tasks/search-text.ts";
 import type { Status } from "../tasks/task.ts";
-import { invalidQuery } from "./query.ts";
+import { invalidQuery, pointerTo } from "./query.ts";
 
 /** The fields of `filterProperties` in find-schemas.ts. */
 export interface FilterFields extends Pick<TaskFilter, "model" | "priority" | "q" | "metadata"> {
@@ -30,7 +30,7 @@ export function listFields(query: URLSearchParams | null, check: Check): ListFie
   for (const [name, value] of query ?? []) {
     const key = name.startsWith("metadata.") ? name.slice("metadata.".length) : null;
     if (Object.hasOwn(key === null ? fields : metadata, key ?? name)) {
-      problems.push({ path: pointer(name), message: "is given twice" });
+      problems.push({ path: pointerTo(name), message: "is given twice" });
     } else if (key !== null) define(metadata, key, value);
     // The schema says of what is left as text that it must be a whole number.
     else define(fields, name, name === "limit" && /^\d{1,9}$/.test(value) ? Number(value) : value);
@@ -71,5 +71,3 @@ export function placeOf(cursor: string | undefined): Position | null {
   const fields = [{ path: "/cursor", message: "must be next_cursor of a page" }];
   throw new AppError("invalid_request", "The cursor is not valid.", { fields });
 }
-
-const pointer = (name: string): string => `/${name.slice(0, 100).replaceAll("~", "~0").replaceAll("/", "~1")}`;

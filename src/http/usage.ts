@@ -7,7 +7,7 @@ import type { TokenQuota } from "../usage/ledger.ts";
 import type { UsageGroup, UsageSum } from "../usage/report.ts";
 import { DAY_MS, HOUR_MS } from "../usage/store.ts";
 import { type QuotaState, USAGE_KEPT_MS, type Usage } from "../usage/usage.ts";
-import { invalidQuery, queryOf } from "./query.ts";
+import { invalidQuery, pointerTo, queryOf } from "./query.ts";
 import { type KeyedCall, type KeyedRoute, replyJson } from "./route.ts";
 import { usageOperations } from "./usage-operations.ts";
 import { usageQuerySchema } from "./usage-schemas.ts";
@@ -58,7 +58,7 @@ function fieldsOf(query: URLSearchParams | null, check: ReturnType<typeof compil
   const names = [...(query?.keys() ?? [])];
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   const fields = Object.fromEntries(query ?? []);
-  const problems = twice === undefined ? check(fields) : [{ path: `/${twice}`, message: "is given twice" }];
+  const problems = twice === undefined ? check(fields) : [{ path: pointerTo(twice), message: "is given twice" }];
   if (problems.length > 0) throw invalidQuery(problems);
   return fields;
 }

@@ -49,7 +49,10 @@ export function createPlaces(clock: Pick<Clock, "monotonicMs">): Places {
         return "full";
       }
       const own = held.byKey.get(keyId) ?? 0;
-      if (held.waiting.size > 0 && isBeyondShare(held, keyId, own, total, max, clock.monotonicMs())) return "share";
+      if (held.waiting.size > 0) {
+        forgetWaits(held, clock.monotonicMs());
+        if (isBeyondShare(held, keyId, own, total, max)) return "share";
+      }
       held.byKey.set(keyId, own + 1);
       inFlight.set(model, total + 1);
       return "taken";
@@ -79,12 +82,15 @@ function wait(held: Held, keyId: string, room: number, nowMs: number): void {
   held.room = room;
 }
 
-function isBeyondShare(held: Held, keyId: string, own: number, total: number, max: number, nowMs: number): boolean {
-  const { waiting, byKey } = held;
-  for (const [waiter, sinceMs] of waiting) {
-    if (nowMs - sinceMs < PRESSED_MS) break;
-    waiting.delete(waiter);
+function forgetWaits({ waiting }: Held, nowMs: number): void {
+  for (const [keyId, sinceMs] of waiting) {
+    if (nowMs - sinceMs < PRESSED_MS) return;
+    waiting.delete(keyId);
   }
+}
+
+function isBeyondShare(held: Held, keyId: string, own: number, total: number, max: number): boolean {
+  const { waiting, byKey } = held;
   const others = waiting.size - (waiting.has(keyId) ? 1 : 0);
   const room = Math.min(max, held.room);
   if (others === 0 || own === 0 || own < room / (byKey.size + 1)) return false;
