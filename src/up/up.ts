@@ -28,10 +28,10 @@ const GATEWAY_GRACE_MS = 10_000;
 const ACTOR_GRACE_MS = 25_000;
 /**
  * The memory that a child's collector believes in: it collects earlier, and 20,000 tasks leave a gateway smaller
- * (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and models are not in that heap. A
- * gateway holds more that lives, and with less room collecting took a third of its time.
+ * (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and models are not in that heap. With
+ * half of it collecting took a third of a busy gateway's time, and as much of an actor's with five hundred streams.
  */
-const HEAP_HINT_BYTES = { actor: String(256 * 1024 * 1024), gateway: String(256 * 1024 * 1024) };
+const HEAP_HINT_BYTES = String(256 * 1024 * 1024);
 
 /** Requests of an actor to model servers at once; Bun's own limit is 256, and what is beyond it waits unseen. */
 const ACTOR_REQUESTS_MAX = "4096";
@@ -79,7 +79,7 @@ export async function runUp(config: Config, log: Log): Promise<void> {
     await Promise.all(actors.map((actor) => actor.stop(signals.force)));
   });
   let gatewayPort = String(config.port);
-  const gatewayEnv = () => ({ ...env, PORT: gatewayPort, BUN_JSC_forceRAMSize: HEAP_HINT_BYTES.gateway });
+  const gatewayEnv = () => ({ ...env, PORT: gatewayPort, BUN_JSC_forceRAMSize: HEAP_HINT_BYTES });
   const gateway = keepAlive({ name: "gateway", command: millrace("gateway"), env: gatewayEnv }, parts);
   stack.defer(() => gateway.stop(GATEWAY_GRACE_MS, signals.force));
 
@@ -119,7 +119,7 @@ function startActor(
       env: () => ({
         ...env,
         CUDA_VISIBLE_DEVICES: gpu,
-        BUN_JSC_forceRAMSize: HEAP_HINT_BYTES.actor,
+        BUN_JSC_forceRAMSize: HEAP_HINT_BYTES,
         BUN_CONFIG_MAX_HTTP_REQUESTS: ACTOR_REQUESTS_MAX,
       }),
       async onDeath(pid) {
