@@ -69,7 +69,7 @@ export class Jobs {
     if (!count || !this.cancels || this.draining || this.logFull || this.suspectRuns || this.suspects.length > 0)
       return 0;
     if (count.writing >= slots * WRITING_PER_SLOT_MAX) return 0;
-    return Math.min(slots - count.running, HELD_MAX - this.held.size);
+    return Math.min(slots - count.running, HELD_MAX - this.options.board.heldCount);
   }
 
   get size(): number {
@@ -266,8 +266,10 @@ export class Jobs {
   }
 
   private letGo(held: Held, delayMs: number): void {
-    nak(this.options.bus, held.ackSubject, delayMs);
-    this.forget(held);
+    const { bus, board } = this.options;
+    nak(bus, held.ackSubject, delayMs);
+    // It leaves at the end of this turn: until then the board says whose job it is, or a kill would cost it a lease.
+    this.forget(held, (slot) => setImmediate(() => board.release(slot)));
   }
 
   private done(held: Held): void {
@@ -299,9 +301,9 @@ export class Jobs {
     this.options.onRoom(held.job.model);
   }
 
-  private forget(held: Held): void {
+  private forget(held: Held, release = (slot: number): void => this.options.board.release(slot)): void {
     if (!this.held.delete(held.job.id)) return;
-    this.options.board.release(held.slot);
+    release(held.slot);
     this.freeSlot(held);
     this.options.onRoom(held.job.model);
   }

@@ -1,5 +1,6 @@
 // How long a task waits for a model server that cannot be reached yet, or is full: the attempt ends and does not count,
-// and the same attempt is begun again later. Pure: time and randomness come in as numbers. Called by actors.
+// and the same attempt is begun again later. Pure: time and randomness come in as numbers. Called by actors, and by the
+// gateways' sweep of deadlines.
 import type { EventRecord, JobRecord, RetryData, TaskError, Waiting } from "./records.ts";
 import { startByOf } from "./times.ts";
 
@@ -33,8 +34,9 @@ export interface ModelWaiting {
 
 /**
  * The wait before the next try; null where the task has waited long enough: for MODEL_WAIT in a row, for as long as its
- * request gives an attempt (`timeout_ms`), or, in its first attempt, up to its latest start (`deadline`). Exponential from 1 s to 30 s with "equal
- * jitter" (backoff.ts) on top of what the server asked for, which counts up to 30 s; the last try comes when the time is up.
+ * request gives an attempt (`timeout_ms`), or, in its first attempt, up to its latest start (`deadline`). Half of it is
+ * chance, as in backoff.ts: exponential from 1 s to 30 s, and not less than the server asked for, of which up to 30 s
+ * count. The last try comes when the time is up.
  */
 export function nextWait(
   job: Pick<JobRecord, "created" | "runAt" | "startBy" | "timeoutMs">,
