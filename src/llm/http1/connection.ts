@@ -65,6 +65,7 @@ export class Connection {
     const answered = Promise.withResolvers<HttpResponse>();
     if (this.#socket === null || signal.aborted) {
       answered.reject(signal.aborted ? signal.reason : new Error("the connection is closed"));
+      this.close(); // the pool has let go of it
       return answered.promise;
     }
     const body = new BodyQueue(this.#resume, this.close);

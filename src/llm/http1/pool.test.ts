@@ -181,3 +181,29 @@ test("a server is held back while nobody reads, and goes on when somebody does",
   expect(sent).toBeLessThan(pieces / 2);
   expect((await textOf(body)).length).toBe(pieces * piece.length);
 });
+
+test("a call that is over before it is sent takes no connection, and leaves those that rest", async () => {
+  const { url, sockets } = await listen((socket, _, connection) => void socket.write(ok(`by ${connection}`)));
+  const pool = new HttpPool();
+  const ask = async (signal = new AbortController().signal) =>
+    textOf((await pool.post(request(url, { signal }))).body.getReader());
+  const over = AbortSignal.abort(new Error("before"));
+  await expect(ask(over)).rejects.toThrow("before");
+  expect(await ask()).toBe("by 1");
+  await expect(ask(over)).rejects.toThrow("before");
+  expect(await ask()).toBe("by 1");
+  expect(sockets.length).toBe(1);
+});
+
+test("headers of a provider that would change where a request ends do not; its host is the one that is sent", async () => {
+  const heads: string[] = [];
+  const { url } = await listen((socket, bytes) => {
+    heads.push(bytes.toString("latin1"));
+    socket.write(ok(""));
+  });
+  const headers = { Host: "models.internal", "Content-Length": "1", "transfer-encoding": "chunked" };
+  await new HttpPool().post(request(url, { headers }));
+  const [head, body] = heads.join("").split("\r\n\r\n");
+  expect(head?.split("\r\n").slice(1)).toEqual(["host: models.internal", "content-length: 2"]);
+  expect(body).toBe("{}");
+});

@@ -11,7 +11,7 @@ const RESTING_MAX = 512;
 
 export interface HttpRequest {
   readonly url: URL;
-  /** Of `host` and `content-length` it takes care itself. Throws a TypeError for what is no header. */
+  /** Where the body ends is not theirs to say; a `host` replaces the address's. Throws a TypeError for what is no header. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array;
   /** Closes the connection, until the response has been read. */
@@ -27,6 +27,7 @@ export class HttpPool {
   /** Rejects where the server cannot be reached or answers what is no HTTP, and with the signal's reason. */
   async post(request: HttpRequest): Promise<HttpResponse> {
     const { url, signal } = request;
+    signal.throwIfAborted();
     const message = encode(request);
     const resting = this.#resting.get(url.host)?.pop();
     if (resting !== undefined) {
@@ -74,7 +75,10 @@ export class HttpPool {
 
 /** Head and body in one piece, which leaves in one packet where it is small. */
 function encode({ url, headers, body }: HttpRequest): Uint8Array {
-  const lines = [`POST ${url.pathname}${url.search} HTTP/1.1`, `host: ${url.host}`, `content-length: ${body.length}`];
-  for (const [name, value] of new Headers(headers)) lines.push(`${name}: ${value}`);
+  const given = new Headers(headers);
+  const host = given.get("host") ?? url.host;
+  for (const name of ["host", "content-length", "transfer-encoding"]) given.delete(name);
+  const lines = [`POST ${url.pathname}${url.search} HTTP/1.1`, `host: ${host}`, `content-length: ${body.length}`];
+  for (const [name, value] of given) lines.push(`${name}: ${value}`);
   return Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), body]);
 }

@@ -117,6 +117,7 @@ const bad: Readonly<Record<string, string>> = {
   "a space before the colon": `${HEAD}content-length : 5\r\n\r\n`,
   "a negative length": `${HEAD}content-length: -1\r\n\r\n`,
   "two lengths": `${HEAD}content-length: 1\r\ncontent-length: 2\r\n\r\n`,
+  "an encoding that was not asked for": `${HEAD}content-encoding: gzip\r\ncontent-length: 1\r\n\r\nx`,
   "an unknown coding": `${HEAD}transfer-encoding: gzip, chunked\r\n\r\n`,
   "a chunk size that is none": `${CHUNKED}five\r\nhello\r\n`,
   "a negative chunk size": `${CHUNKED}-5\r\nhello\r\n`,
@@ -137,3 +138,9 @@ for (const [name, text] of Object.entries(bad)) {
     }
   });
 }
+
+test("what is said of a bad header quotes none of it", () => {
+  for (const line of ["Bearer sk-0123456789: x", "x: Bearer sk-0123456789\ry", "Bearer sk-0123456789"]) {
+    expect(() => readIn(`${HEAD}${line}\r\n\r\n`)).toThrow(/^a bad header$/);
+  }
+});

@@ -113,6 +113,7 @@ export class ResponseReader {
 
   /** RFC 9112 §6.3. */
   #framing(status: number, headers: Headers): State {
+    if (!isPlain(headers.get("content-encoding"))) throw new Error("a body in an encoding that was not asked for");
     const coding = headers.get("transfer-encoding");
     const length = headers.get("content-length");
     if (status === 204 || status === 304) return "ended";
@@ -191,12 +192,18 @@ function hexDigit(byte = 0): number {
   return lower >= 97 && lower <= 102 ? lower - 87 : -1;
 }
 
-/** Throws a TypeError for names and values that are none, folded lines among them. */
+const isPlain = (encoding: string | null): boolean => encoding === null || /^(identity)?$/i.test(encoding);
+
+/** Throws for names and values that are none, folded lines among them. */
 function headersOf(lines: readonly string[]): Headers {
   const headers = new Headers();
-  for (const line of lines) {
-    const colon = line.indexOf(":");
-    headers.append(line.slice(0, Math.max(0, colon)), line.slice(colon + 1));
+  try {
+    for (const line of lines) {
+      const colon = line.indexOf(":");
+      headers.append(line.slice(0, Math.max(0, colon)), line.slice(colon + 1));
+    }
+  } catch {
+    throw new Error("a bad header"); // not in its own words: they quote the server, which may quote our key
   }
   return headers;
 }
