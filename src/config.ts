@@ -251,7 +251,7 @@ const simulatorSettings = (
   speedup: integer("SIM_SPEEDUP", 1, 1_000_000) ?? 1,
   seed: text("SIM_SEED") ?? "0",
   strictCompat: integer("SIM_STRICT_COMPAT", 0, 1) === 1,
-  mode: text("SIM_MODE") ?? "conversation",
+  mode: text("SIM_MODE"),
   template: text("SIM_TEMPLATE"),
   dataset: text("SIM_DATASET"),
   script: text("SIM_SCRIPT"),

@@ -103,9 +103,13 @@ export class Exchange {
     if (this.#late) return this.#late;
     if (this.#caller.aborted) return this.#caller.reason;
     if (error instanceof AppError) return error;
+    const unreached = isUnreached(error);
     // What we closed ourselves breaks off too.
-    if (!this.#controller.signal.aborted) this.warn({ error: messageOf(error) }, "the model server broke off");
-    if (isUnreached(error)) return new AppError("model_unavailable", UNREACHED, { cause: error, retryAfterS: 1 });
+    if (!this.#controller.signal.aborted) {
+      const message = unreached ? "the model server cannot be reached" : "the model server broke off";
+      this.warn({ error: messageOf(error) }, message);
+    }
+    if (unreached) return new AppError("model_unavailable", UNREACHED, { cause: error, retryAfterS: 1 });
     return new AppError("upstream_failed", "The model server broke off.", { cause: error, retryAfterS: 1 });
   }
 }

@@ -53,8 +53,8 @@ export interface AnswerSource {
   optionsOf(exchange: Exchange): AnswerOptions;
   /** The fault that a scenario has for this moment of a conversation. Throws WireError 400. */
   faultOf(exchange: Exchange): FaultSpec | null;
-  /** The settings by their names, as text. */
-  standing(): Readonly<Record<string, string>>;
+  /** The settings by their names. */
+  standing(): Readonly<Record<string, string | number>>;
   /** Checks a change of the settings; what it returns makes it. Throws WireError 400. */
   change(wanted: unknown): () => void;
 }

@@ -90,6 +90,17 @@ test("a mode is asked for by a header, before the body, before the settings", as
   expect(((await completion.json()) as Answer).choices[0]?.text).toBe("Go on.");
 });
 
+test("a template or a scenario of the settings needs no mode; a mode goes before them", async () => {
+  const said = async (options: SimulatorOptions): Promise<string> => {
+    const body = { messages: [{ role: "user", content: "I want a refund" }] };
+    return textOf((await (await post(body, {}, await start(options))).json()) as Answer);
+  };
+  expect(await said({ template: "You asked: {{question}}" })).toBe("You asked: I want a refund");
+  expect(await said({ script: scripts, scenario: "refund" })).toBe("Let me look.");
+  expect(await said({ script: scripts, scenario: "refund", mode: "echo" })).toBe("I want a refund");
+  expect(await said({ script: scripts, dataset })).not.toContain("Let me look.");
+});
+
 test("what cannot be done is a 400 of a request, and keeps the simulator from starting", async () => {
   const refused = async (xargs: object): Promise<string> => (await ask("x", xargs)).error?.message ?? "";
   expect(await refused({ sim_mode: "dream" })).toContain("mode must be one of conversation, echo");
@@ -122,9 +133,9 @@ test("the settings change while it runs, all that is named or nothing", async ()
     const answer = await post({ messages: [{ role: "user", content: "Hello" }] }, {}, own);
     return textOf((await answer.json()) as Answer);
   };
-  const answers = { mode: "template", template: "{{question}}?", malformed_arguments: 0.5 };
+  const answers = { template: "{{question}}?", malformed_arguments: 0.5 };
   const changed = (await (await config({ answers })).json()) as { answers: object };
-  expect(changed.answers).toEqual({ ...answers, malformed_arguments: "0.5" });
+  expect(changed.answers).toEqual({ ...answers, mode: "template" });
   expect(await say()).toBe("Hello?");
   for (const wrong of [{ mode: "dataset" }, { mode: "echo", tool_format: "x" }, { modus: "echo" }, "echo"]) {
     expect((await config({ answers: wrong })).status).toBe(400);

@@ -13,7 +13,7 @@ import { parseTemplate, type Template, TemplateError } from "./template.ts";
 
 /** As text, so that settings, headers and bodies say the same. */
 export interface AnswerSettings {
-  /** Default `conversation`. */
+  /** Without one: `template` where there is one, `scripted` where a scenario is named, else `conversation`. */
   readonly mode?: string | null;
   /** Text of the mode `template`. */
   readonly template?: string | null;
@@ -47,7 +47,7 @@ export async function loadAnswers(settings: AnswerSettings): Promise<AnswerSourc
   const given: Record<string, string> = {};
   const texts = [mode, template, scenario, toolFormat, malformedArguments];
   for (const [at, text] of texts.entries()) if (text) given[names[at] ?? ""] = text;
-  let standing: Given = { mode: "conversation", ...given };
+  let standing: Given = { ...given, mode: kindOf(given, { mode: "conversation" }) };
   if (scenario) settled(() => read({ ...standing, mode: "scripted" }, files));
   let defaults = settled(() => read(standing, files));
   const optionsOf = (exchange: Exchange): AnswerOptions => {
@@ -62,10 +62,11 @@ export async function loadAnswers(settings: AnswerSettings): Promise<AnswerSourc
   };
   return {
     optionsOf,
-    standing: () => standing,
+    standing: () => ({ ...standing, malformed_arguments: defaults.malformedShare }),
     change(wanted) {
       try {
-        const changed: Given = { ...standing, ...givenIn(wanted) };
+        const given = givenIn(wanted);
+        const changed: Given = { ...standing, ...given, mode: kindOf(given, standing) };
         const options = read(changed, files);
         return () => {
           [standing, defaults] = [changed, options];
