@@ -53,6 +53,11 @@ export class SseSplitter {
       const isEmpty = lineFeed === lineStart || (lineFeed === lineStart + 1 && bytes[lineStart] === CR);
       lineStart = searchFrom;
       if (!isEmpty) continue;
+      if (lineFeed - start < 2) {
+        start = searchFrom; // an empty line by itself: there may be a flood of them
+        this.#begun = true;
+        continue;
+      }
       const block = bytes.subarray(start, lineFeed + 1);
       const event = eventOf(!this.#begun && startsWith(block, BYTE_ORDER_MARK) ? block.subarray(3) : block);
       this.#begun = true;
@@ -108,6 +113,7 @@ function eventOf(block: Uint8Array): SseEvent | null {
     if (value) values.push(value);
     at = end + 1;
   }
+  if (values.length === 0) return null;
   const lines: Uint8Array[] = [];
   const data: Uint8Array[] = [];
   const lineFeed = Uint8Array.of(LF);

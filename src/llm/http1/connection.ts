@@ -6,6 +6,12 @@
 import { BodyQueue, type BodyReader } from "./body-queue.ts";
 import { type ResponseHead, ResponseReader } from "./response-reader.ts";
 
+/**
+ * More is waiting behind a read of so much. Bun would read on at once, up to ten times, and a server that sends faster
+ * than its answer is looked into would keep the loop from timers and from all other calls.
+ */
+const LARGE_READ_BYTES = 256 * 1024;
+
 export interface HttpResponse extends ResponseHead {
   readonly body: { getReader(): BodyReader };
 }
@@ -32,6 +38,7 @@ export class Connection {
   #busy: Busy | null = null;
   #unsent: Uint8Array | null = null;
   #paused = false;
+  #yields = false;
 
   private constructor(events: ConnectionEvents) {
     this.#events = events;
@@ -98,7 +105,7 @@ export class Connection {
       },
       timeout: this.close,
       end: () => this.#cut(),
-      close: () => this.#cut(),
+      close: (_, error) => (error ? this.#end(error) : this.#cut()),
       error: (_, error) => this.#end(error),
     };
   }
@@ -121,10 +128,8 @@ export class Connection {
     }
     if (!hadHead && response.head !== null) answered.resolve({ ...response.head, body: { getReader: () => body } });
     if (response.ended) return this.#whole(busy);
-    if (body.isFull && !this.#paused) {
-      this.#paused = true;
-      this.#socket?.pause();
-    }
+    if (body.isFull) this.#pause();
+    if (bytes.length >= LARGE_READ_BYTES) this.#yield();
   }
 
   #whole({ response, body, signal }: Busy): void {
@@ -136,8 +141,24 @@ export class Connection {
     else this.#end(null);
   }
 
+  #pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.#socket?.pause();
+  }
+
+  /** Others are heard first. */
+  #yield(): void {
+    this.#pause();
+    this.#yields = true;
+    setImmediate(() => {
+      this.#yields = false;
+      if (!this.#busy?.body.isFull) this.#resume();
+    });
+  }
+
   readonly #resume = (): void => {
-    if (!this.#paused) return;
+    if (!this.#paused || this.#yields) return;
     this.#paused = false;
     this.#socket?.resume();
   };

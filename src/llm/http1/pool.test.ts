@@ -138,6 +138,18 @@ test("what is no HTTP, or is cut off, is an error of its reader", async () => {
   expect(body.read()).rejects.toThrow("closed within a response");
 });
 
+test("a body that ends with its connection ends by a close, and not by a reset", async () => {
+  const { url, sockets } = await listen((socket) => void socket.write("HTTP/1.1 200 OK\r\n\r\nhalf"));
+  const pool = new HttpPool();
+  const closed = (await pool.post(request(url))).body.getReader();
+  sockets[0]?.end();
+  expect(await textOf(closed)).toBe("half");
+  const reset = (await pool.post(request(url))).body.getReader();
+  await reset.read();
+  sockets[1]?.resetAndDestroy();
+  await expect(reset.read()).rejects.toThrow("ECONNRESET");
+});
+
 test("an abort closes the socket: before the head, within the body, and for who does not read on", async () => {
   const closed: Promise<void>[] = [];
   const { url } = await listen((socket, _, connection) => {
@@ -206,4 +218,45 @@ test("headers of a provider that would change where a request ends do not; its h
   const [head, body] = heads.join("").split("\r\n\r\n");
   expect(head?.split("\r\n").slice(1)).toEqual(["host: models.internal", "content-length: 2"]);
   expect(body).toBe("{}");
+});
+
+/** Sends as fast as it is taken, from a thread of its own. */
+const FLOOD = `
+import { createServer } from "node:net";
+const piece = Buffer.alloc(1024 * 1024, "a");
+const server = createServer((socket) => {
+  const more = () => { while (!socket.destroyed && socket.write(piece)); };
+  socket.on("error", () => {}).on("drain", more).once("data", () => {
+    socket.write("HTTP/1.1 200 OK\\r\\n\\r\\n");
+    more();
+  });
+});
+server.listen(0, "127.0.0.1", () => postMessage(server.address().port));
+`;
+
+/** Enough for the kernel to make its buffers large. */
+const FLOOD_BYTES = 100 * 1024 * 1024;
+
+test("a server that sends faster than it is read leaves the loop to others", async () => {
+  const worker = new Worker(URL.createObjectURL(new Blob([FLOOD])));
+  closing.push(() => worker.terminate());
+  const port = await new Promise<number>((resolve) => {
+    worker.onmessage = ({ data }) => resolve(data);
+  });
+  const body = (await new HttpPool().post(request(new URL(`http://127.0.0.1:${port}/`)))).body.getReader();
+  let [reads, readsMax, bytes] = [0, 0, 0];
+  const turn = (): void => {
+    readsMax = Math.max(readsMax, reads);
+    reads = 0;
+    if (bytes < FLOOD_BYTES) setImmediate(turn);
+  };
+  turn();
+  while (bytes < FLOOD_BYTES) {
+    bytes += (await body.read()).value?.length ?? 0;
+    reads++;
+    // What looking into half a megabyte takes: more has come meanwhile.
+    for (const sinceMs = performance.now(); performance.now() - sinceMs < 5; );
+  }
+  await body.cancel();
+  expect(readsMax).toBeLessThanOrEqual(2);
 });

@@ -144,3 +144,17 @@ test("what is said of a bad header quotes none of it", () => {
     expect(() => readIn(`${HEAD}${line}\r\n\r\n`)).toThrow(/^a bad header$/);
   }
 });
+
+test("chunks that come together are handed on together, and those before a bad one are", () => {
+  for (const end of ["0\r\n\r\n", "none\r\n"]) {
+    const reader = new ResponseReader();
+    const pieces: string[] = [];
+    const push = (): void => {
+      const bytes = Buffer.from(`${CHUNKED}${"1\r\na\r\n3;x=y\r\nbcd\r\n".repeat(100)}${end}`);
+      reader.push(bytes, (piece) => void pieces.push(Buffer.from(piece).toString()));
+    };
+    if (end === "none\r\n") expect(push).toThrow("a bad chunk size");
+    else push();
+    expect(pieces).toEqual(["abcd".repeat(100)]);
+  }
+});

@@ -41,30 +41,41 @@ export class ResponseReader {
     return this.#state === "ended";
   }
 
-  /** Hands `take` the bytes of the body within `bytes`, as views. Throws an Error for what is no such response. */
+  /**
+   * Hands `take` the bytes of the body within `bytes`, as one view: those of several chunks are moved together in it, as
+   * a piece for each would cost more than what is in it. Throws an Error for what is no such response, after the rest.
+   */
   push(bytes: Uint8Array, take: (body: Uint8Array) => void): void {
     let at = 0;
-    while (at < bytes.length) {
-      switch (this.#state) {
-        case "head":
-          at = this.#readHead(bytes, at);
-          break;
-        case "until-close":
-          take(at === 0 ? bytes : bytes.subarray(at));
-          return;
-        case "sized":
-        case "chunk":
-          at = this.#readBody(bytes, at, take);
-          break;
-        case "chunk-size":
-        case "chunk-end":
-        case "trailers":
-          at = this.#readPlainSize(bytes, at) ?? this.#readLine(bytes, at);
-          break;
-        case "ended":
-          this.keepAlive = false; // whatever it is that follows, it answers nothing
-          return;
+    let [from, to] = [0, 0];
+    try {
+      while (at < bytes.length) {
+        switch (this.#state) {
+          case "head":
+            at = this.#readHead(bytes, at);
+            break;
+          case "until-close":
+          case "sized":
+          case "chunk": {
+            const end = this.#endOfBody(bytes.length, at);
+            if (from === to) from = to = at;
+            if (to < at) bytes.copyWithin(to, at, end);
+            to += end - at;
+            at = end;
+            break;
+          }
+          case "chunk-size":
+          case "chunk-end":
+          case "trailers":
+            at = this.#readPlainSize(bytes, at) ?? this.#readLine(bytes, at);
+            break;
+          case "ended":
+            this.keepAlive = false; // whatever it is that follows, it answers nothing
+            return;
+        }
       }
+    } finally {
+      if (to > from) take(bytes.subarray(from, to));
     }
   }
 
@@ -74,10 +85,10 @@ export class ResponseReader {
     if (this.#state !== "ended") throw new Error("the connection was closed within a response");
   }
 
-  #readBody(bytes: Uint8Array, at: number, take: (body: Uint8Array) => void): number {
-    const end = Math.min(bytes.length, at + this.#bytesLeft);
+  #endOfBody(length: number, at: number): number {
+    if (this.#state === "until-close") return length;
+    const end = Math.min(length, at + this.#bytesLeft);
     this.#bytesLeft -= end - at;
-    take(bytes.subarray(at, end));
     if (this.#bytesLeft === 0) this.#state = this.#state === "sized" ? "ended" : "chunk-end";
     return end;
   }
