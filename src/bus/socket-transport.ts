@@ -53,7 +53,7 @@ class SocketTransport implements Transport {
         binaryType: "uint8array",
         open: (socket) => void socket.setNoDelay(true),
         data: (_, chunk) => {
-          this.received.push(new Uint8Array(chunk)); // the socket's buffer is used again
+          this.received.push(chunk);
           this.wakeReader?.();
         },
         drain: () => {

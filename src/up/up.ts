@@ -27,11 +27,12 @@ const GATEWAY_GRACE_MS = 10_000;
 /** What an actor has not finished by then it hands back; work that is longer is begun anew by another. */
 const ACTOR_GRACE_MS = 25_000;
 /**
- * The memory that a child's collector believes in: it collects earlier, and 20,000 tasks leave a gateway smaller
- * (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and models are not in that heap. With
- * half of it collecting took a third of a busy gateway's time, and as much of an actor's with five hundred streams.
+ * For the collectors of gateway and actors. The memory that they believe in: they collect earlier, and 20,000 tasks leave a
+ * gateway smaller (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and models are not in
+ * that heap; with half of it collecting took a third of a busy gateway's time. One thread marks: several, in processes that
+ * share their cores, cost a fifth more CPU and save nothing.
  */
-const HEAP_HINT_BYTES = String(256 * 1024 * 1024);
+const COLLECTOR = { BUN_JSC_forceRAMSize: String(256 * 1024 * 1024), BUN_JSC_numberOfGCMarkers: "1" };
 
 /** Requests of an actor to model servers at once; Bun's own limit is 256, and what is beyond it waits unseen. */
 const ACTOR_REQUESTS_MAX = "4096";
@@ -79,7 +80,7 @@ export async function runUp(config: Config, log: Log): Promise<void> {
     await Promise.all(actors.map((actor) => actor.stop(signals.force)));
   });
   let gatewayPort = String(config.port);
-  const gatewayEnv = () => ({ ...env, PORT: gatewayPort, BUN_JSC_forceRAMSize: HEAP_HINT_BYTES });
+  const gatewayEnv = () => ({ ...env, PORT: gatewayPort, ...COLLECTOR });
   const gateway = keepAlive({ name: "gateway", command: millrace("gateway"), env: gatewayEnv }, parts);
   stack.defer(() => gateway.stop(GATEWAY_GRACE_MS, signals.force));
 
@@ -119,7 +120,7 @@ function startActor(
       env: () => ({
         ...env,
         CUDA_VISIBLE_DEVICES: gpu,
-        BUN_JSC_forceRAMSize: HEAP_HINT_BYTES,
+        ...COLLECTOR,
         BUN_CONFIG_MAX_HTTP_REQUESTS: ACTOR_REQUESTS_MAX,
       }),
       async onDeath(pid) {
