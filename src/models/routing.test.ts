@@ -87,6 +87,7 @@ describe("names", () => {
     const said = (name: string) => ({ ...routing.missing(name, "chat/completions") });
     expect(routing.missing("a/b", "chat/completions").message).toStartWith("There is no language model a/b. ");
     expect(routing.missing("vectors", "chat/completions").message).toStartWith("The model vectors does not answer ");
+    expect(routing.missing("old", "chat/completions").message).toStartWith("The model old is archived. ");
     expect([said("none"), said("old")]).toMatchObject([{ code: "unknown_model" }, { code: "unknown_model" }]);
     actors = [{ id: "a-0", llm: { local, cloud } }];
     nowMs += 1_000;

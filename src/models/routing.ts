@@ -117,7 +117,8 @@ export function createRouting(options: RoutingOptions): Routing {
     return actors.length > 0 && actors.every(({ llm }) => llm?.[provider]?.refused);
   };
   const missing: LlmModels["missing"] = (name, endpoint) => {
-    const isKnown = name !== "" && known.now().byName.has(name);
+    const model = name === "" ? undefined : known.now().byName.get(name);
+    const isKnown = model !== undefined;
     const unheard = ({ name: provider, discover, baseUrl }: ProviderConfig): boolean =>
       discover && baseUrl !== null && !known.now().actors.some(({ llm }) => llm?.[provider]);
     if (!isKnown && [...file().providers.values()].some(unheard)) {
@@ -128,7 +129,8 @@ export function createRouting(options: RoutingOptions): Routing {
     if (!isKnown && [...file().providers.values()].some(({ name: provider }) => tellsNobody(provider))) {
       return new AppError("upstream_unauthorized", `${absent(name)}, but a model server refuses our key.`);
     }
-    const why = isKnown ? `The model ${name} does not answer /v1/${endpoint}` : absent(name);
+    const refusal = model?.stage === "archived" ? "is archived" : `does not answer /v1/${endpoint}`;
+    const why = isKnown ? `The model ${name} ${refusal}` : absent(name);
     return new AppError(
       "unknown_model",
       `${why}. GET /v1/models lists language models as kind llm; runners take tasks.`,
