@@ -122,7 +122,7 @@ function checkMessages(value: unknown): void {
 function checkGeneration(body: Fields): void {
   optional(body, "n", isCount(1, CHOICES_MAX), `must be a whole number from 1 to ${CHOICES_MAX}`);
   for (const name of ["max_tokens", "max_completion_tokens"]) {
-    optional(body, name, isCount(0, Number.MAX_SAFE_INTEGER), "must be a whole number");
+    optional(body, name, isCount(0, Number.MAX_SAFE_INTEGER), "must be a whole number from 0");
   }
   optional(body, "stream_options", isObject, "must be an object");
   if (isObject(body.stream_options) && body.stream !== true) {
