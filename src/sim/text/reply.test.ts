@@ -210,3 +210,13 @@ test("an empty conversation, odd roles and contents are answered", () => {
     expect(reply(messages as ChatMessage[])).not.toBe("");
   }
 });
+
+test("a list of matters is answered by what is about one of them, and by nothing where none is", () => {
+  const mill =
+    "The wheel turns the stones. The miller sells the flour. The baker bakes the bread. The weir holds the river.";
+  expect(ask(mill, "Describe the wheel, the stones, the miller, the baker, the bread and the river.")).toBe(
+    "The wheel turns the stones. The baker bakes the bread.",
+  );
+  expect(ask(mill, "Describe the train, the driver, the ticket, the guard and the track.")).not.toContain("The ");
+  expect(ask(anna, "Do you have fever, chills, nausea, a rash or a cough?")).not.toMatch(/pain|ibuprofen|allergic/);
+});

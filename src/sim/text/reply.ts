@@ -76,6 +76,7 @@ function extract({ conversation, persona }: Scene): string | null {
 
 const detailed =
   /\b(?:describe|explain|tell me (?:more|about|everything)|everything|details?|list|all (?:the|your|of)|erzähl\w*|beschreib\w*|erklär\w*|alles|genau)\b|详细|介绍|说说|哪些|都有|자세히|설명/i;
+const listing = /[,，、]|\b(?:and|or|und|oder)\b/i;
 /** "And in London?", "那上海呢？": it goes on with what was asked before. */
 export const followUp =
   /^\W*(?:and|or|but|so|what about|how about|und|oder|aber)\b|^(?:那|그럼|그러면|그리고)|呢[?\uff1f]?$/i;
@@ -105,7 +106,9 @@ function found(scene: Scene): string | null {
       return { ...one, score: one.score * repeated * own * aside };
     })
     .toSorted((a, b) => b.score - a.score);
-  const least = hints.length > 0 ? COVERAGE_MIN / 2 : COVERAGE_MIN;
+  // Of a list of matters a statement is about one.
+  const perMatter = Math.min(COVERAGE_MIN, 1 / question.split(listing).length);
+  const least = hints.length > 0 ? COVERAGE_MIN / 2 : perMatter;
   const fitting = ranked.filter(
     ({ coverage, sharesConcept }) => coverage >= (sharesConcept ? COVERAGE_MIN / 3 : least),
   );
