@@ -27,10 +27,10 @@ const GATEWAY_GRACE_MS = 10_000;
 /** What an actor has not finished by then it hands back; work that is longer is begun anew by another. */
 const ACTOR_GRACE_MS = 25_000;
 /**
- * For the collectors of gateway and actors. The memory that they believe in: they collect earlier, and 20,000 tasks leave a
- * gateway smaller (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and models are not in
- * that heap; with half of it collecting took a third of a busy gateway's time. One thread marks: several, in processes that
- * share their cores, cost a fifth more CPU and save nothing.
+ * For the collectors of gateway and actors. The memory that they believe in: they collect earlier, and 20,000 tasks
+ * leave a gateway smaller (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and
+ * models are not in that heap; with half of it collecting took a third of a busy gateway's time. One thread marks:
+ * several, in processes that share their cores, cost a fifth more CPU and save nothing.
  */
 const COLLECTOR = { BUN_JSC_forceRAMSize: String(256 * 1024 * 1024), BUN_JSC_numberOfGCMarkers: "1" };
 
