@@ -28,11 +28,16 @@ const GATEWAY_GRACE_MS = 10_000;
 const ACTOR_GRACE_MS = 25_000;
 /**
  * For the collectors of gateway and actors. The memory that they believe in: they collect earlier, and 20,000 tasks
- * leave a gateway smaller (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and
- * models are not in that heap; with half of it collecting took a third of a busy gateway's time. One thread marks:
- * several, in processes that share their cores, cost a fifth more CPU and save nothing.
+ * leave a gateway smaller (docs/benchmarks.md). No limit: a runner's heap may grow beyond it, and pictures and models
+ * are not in that heap. A gateway holds more that lives, and with less room collecting took a third of its time. One
+ * thread marks: several, in processes that share their cores, cost a fifth more CPU and save nothing.
  */
-const COLLECTOR = { BUN_JSC_forceRAMSize: String(256 * 1024 * 1024), BUN_JSC_numberOfGCMarkers: "1" };
+const collector = (heapMiB: number) => ({
+  BUN_JSC_forceRAMSize: String(heapMiB * 1024 * 1024),
+  BUN_JSC_numberOfGCMarkers: "1",
+});
+const ACTOR_HEAP_MIB = 128;
+const GATEWAY_HEAP_MIB = 256;
 
 /** Requests of an actor to model servers at once; Bun's own limit is 256, and what is beyond it waits unseen. */
 const ACTOR_REQUESTS_MAX = "4096";
@@ -80,7 +85,7 @@ export async function runUp(config: Config, log: Log): Promise<void> {
     await Promise.all(actors.map((actor) => actor.stop(signals.force)));
   });
   let gatewayPort = String(config.port);
-  const gatewayEnv = () => ({ ...env, PORT: gatewayPort, ...COLLECTOR });
+  const gatewayEnv = () => ({ ...env, PORT: gatewayPort, ...collector(GATEWAY_HEAP_MIB) });
   const gateway = keepAlive({ name: "gateway", command: millrace("gateway"), env: gatewayEnv }, parts);
   stack.defer(() => gateway.stop(GATEWAY_GRACE_MS, signals.force));
 
@@ -120,7 +125,7 @@ function startActor(
       env: () => ({
         ...env,
         CUDA_VISIBLE_DEVICES: gpu,
-        ...COLLECTOR,
+        ...collector(ACTOR_HEAP_MIB),
         BUN_CONFIG_MAX_HTTP_REQUESTS: ACTOR_REQUESTS_MAX,
       }),
       async onDeath(pid) {
