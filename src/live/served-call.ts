@@ -41,6 +41,7 @@ export class ServedCall {
   #credit: number;
   #onCredit: (() => void) | null = null;
   #asked = false;
+  #hasContent = false;
   #over = false;
 
   constructor(parts: ServedCallParts) {
@@ -120,11 +121,13 @@ export class ServedCall {
 
   #sendData(bytes: Uint8Array, tokens: number): void {
     this.#credit -= bytes.length;
+    const isFirst = !this.#hasContent;
+    this.#hasContent = true;
     let at = 0;
     for (; bytes.length - at > PART_BYTES_MAX; at += PART_BYTES_MAX) {
-      this.#send("piece", bytes.subarray(at, at + PART_BYTES_MAX));
+      this.#send("piece", bytes.subarray(at, at + PART_BYTES_MAX), 0, isFirst);
     }
-    this.#send("data", at === 0 ? bytes : bytes.subarray(at), tokens);
+    this.#send("data", at === 0 ? bytes : bytes.subarray(at), tokens, isFirst);
   }
 
   /** Resolves when there is some, or when the call is over. */
@@ -140,8 +143,9 @@ export class ServedCall {
     stalled.stop();
   }
 
-  #send(tag: GatewayTag, bytes: Uint8Array, tokens = 0): void {
-    if (!this.#over) this.#parts.outbox.send(tag, this.#parts.open.call, this.#number++, Math.max(0, tokens), bytes);
+  #send(tag: GatewayTag, bytes: Uint8Array, tokens = 0, isUrgent = true): void {
+    const { outbox, open } = this.#parts;
+    if (!this.#over) outbox.send(tag, open.call, this.#number++, Math.max(0, tokens), bytes, isUrgent);
   }
 
   #dropBody(): void {

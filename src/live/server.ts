@@ -137,7 +137,7 @@ class Server {
     const full = this.size >= callsMax || this.#bodiesBytes + open.bodyBytes > BODIES_BYTES_MAX;
     if (this.#draining || address === null || full) {
       const refused = this.#draining ? unavailable : full ? overloaded : { ...unavailable, blamed: "server" as const };
-      link.outbox.send("failed", open.call, 0, 0, Buffer.from(JSON.stringify(refused)));
+      link.outbox.send("failed", open.call, 0, 0, Buffer.from(JSON.stringify(refused)), true);
       if (link.calls.size === 0) this.#links.delete(open.reply);
       return;
     }
@@ -170,8 +170,12 @@ class Server {
   #linkTo(gateway: string): Link {
     const known = this.#links.get(gateway);
     if (known) return known;
+    const { bus, clock } = this.#options;
     const link = {
-      outbox: createOutbox(this.#options.bus, `${gateway}.frames`, `${this.#inbox}.${gateway}`),
+      outbox: createOutbox((message) => {
+        // The reply is where the broker tells that nobody hears the gateway any more.
+        if (bus.connected) bus.publish(`${gateway}.frames`, message, `${this.#inbox}.${gateway}`);
+      }, clock),
       calls: new Map(),
     };
     this.#links.set(gateway, link);
