@@ -1,5 +1,5 @@
-// The body of a model's answer, for who wants all of it or a web stream of it. Whoever passes tokens on reads it as it is:
-// a ReadableStream costs a token more than the rest of its way through a gateway.
+// The body of a model's answer, for who wants all of it or a web stream of it. Whoever passes tokens on reads it as it is,
+// and spares each of them the queue and the promises of a stream between.
 import type { AnswerBody } from "./llm.ts";
 
 /** All of it. Throws what its reader throws. */

@@ -2,7 +2,8 @@
 // (local-caller.ts, src/live/caller.ts) hand it out. It reads only when it is read, and frees everything on each way out.
 import { AppError, asAppError } from "../errors.ts";
 import type { Opened } from "./attempts.ts";
-import type { AnswerBody, AnswerRead, LlmAnswer, LlmEnd } from "./llm.ts";
+import type { BodyRead } from "./http1/body-queue.ts";
+import type { AnswerBody, LlmAnswer, LlmEnd } from "./llm.ts";
 import type { TryAnswer } from "./try.ts";
 import type { Watchdog, Watched } from "./watchdog.ts";
 
@@ -25,7 +26,7 @@ export function answerOf(options: AnswerOptions): LlmAnswer {
   return { target, status: answer.status, contentType: answer.contentType, body, ended: body.ended };
 }
 
-const END: AnswerRead = { done: true };
+const END: BodyRead = { done: true };
 
 class Body implements AnswerBody {
   readonly ended: Promise<LlmEnd>;
@@ -52,7 +53,7 @@ class Body implements AnswerBody {
     return this;
   }
 
-  async read(): Promise<AnswerRead> {
+  async read(): Promise<BodyRead> {
     if (!this.#open) return this.#over();
     try {
       const value = await this.#answer.read();
@@ -71,7 +72,7 @@ class Body implements AnswerBody {
   }
 
   /** What a reader is told once nothing comes any more. */
-  #over(): AnswerRead {
+  #over(): BodyRead {
     if (this.#failure !== null) throw this.#failure.reason;
     return END;
   }

@@ -4,6 +4,7 @@
 import type { AppError } from "../errors.ts";
 import type { LlmEndpoint, Target } from "../models/llm-models.ts";
 import type { TokenQuota } from "../usage/ledger.ts";
+import type { BodyReader } from "./http1/body-queue.ts";
 
 /** A request's body, checked, in the client's words: encode.ts puts it into a target's. */
 export type LlmBody =
@@ -55,17 +56,9 @@ export interface LlmEnd {
   readonly firstTokenMs: number | null;
 }
 
-export type AnswerRead =
-  | { readonly done: false; readonly value: Uint8Array }
-  | { readonly done: true; readonly value?: Uint8Array | undefined };
-
 /** Bytes that are pulled, by one reader. As much of a ReadableStream as an answer needs. */
 export interface AnswerBody {
-  getReader(): {
-    /** One at a time. */
-    read(): Promise<AnswerRead>;
-    cancel(): Promise<void>;
-  };
+  getReader(): BodyReader;
   cancel(): Promise<void>;
 }
 

@@ -6,7 +6,7 @@ const HELD_BYTES_MAX = 64 * 1024;
 
 export type BodyRead =
   | { readonly done: false; readonly value: Uint8Array }
-  | { readonly done: true; readonly value?: undefined };
+  | { readonly done: true; readonly value?: Uint8Array | undefined };
 
 /** As much of a stream's reader as an answer needs. */
 export interface BodyReader {
